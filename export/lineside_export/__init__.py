@@ -1,0 +1,1 @@
+"""Turn a candidate into a signed bundle."""

@@ -1,0 +1,55 @@
+"""Lineside: inspect parts beside the line.
+
+import lineside
+
+inspector = lineside.load("joint.lsb", trust="factory.pub")
+verdict = inspector.inspect(lineside.read_frame("part-0001.png"))
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lineside.errors import LinesideError
+    from lineside.frame import Frame, decode_frame, read_frame
+    from lineside.inspector import Inspector
+    from lineside.load import load
+    from lineside.verdict import Evaluation, Reason, Timings, Verdict
+
+__version__ = "0.1.0"
+
+# Resolved on first use: `lineside --help` must not wait for numpy and OpenCV.
+_HOMES = {
+    "Evaluation": "lineside.verdict",
+    "Frame": "lineside.frame",
+    "Inspector": "lineside.inspector",
+    "LinesideError": "lineside.errors",
+    "Reason": "lineside.verdict",
+    "Timings": "lineside.verdict",
+    "Verdict": "lineside.verdict",
+    "decode_frame": "lineside.frame",
+    "load": "lineside.load",
+    "read_frame": "lineside.frame",
+}
+
+__all__ = [
+    "Evaluation",
+    "Frame",
+    "Inspector",
+    "LinesideError",
+    "Reason",
+    "Timings",
+    "Verdict",
+    "decode_frame",
+    "load",
+    "read_frame",
+]
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'lineside' has no attribute {name!r}")
+    return getattr(importlib.import_module(home), name)

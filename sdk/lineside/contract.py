@@ -1,0 +1,136 @@
+"""What goes into a model and what comes out: the words trainer, exporter and device share.
+
+Every structure refuses unknown keys; ``decode_contract`` names the path of what is wrong.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from lineside.errors import ConfigurationError
+
+Pixel = Annotated[int, msgspec.Meta(gt=0, le=16384)]
+Channels = Literal[1, 3]
+
+
+class FrameSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Frames the model was made for; another frame is refused, not stretched in silence.
+
+    Attributes:
+        size_hw: height and width in pixels; ``None`` where training frames differed in size.
+        channels: 1 gray, 3 RGB. A gray picture stored as three equal channels counts as 3.
+        bit_depth: 8 or 16.
+        window: pixel values that become 0 and 255 in a 16-bit frame (camera's black and white).
+    """
+
+    size_hw: tuple[Pixel, Pixel] | None
+    channels: Channels
+    bit_depth: Literal[8, 16] = 8
+    window: tuple[int, int] = (0, 65535)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.window[0] < self.window[1] <= 65535:
+            raise ValueError(f"window {self.window}: black must lie below white, both in 0..65535")
+
+
+class InputSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The graph's input: (N, H, W, C) uint8, raw pixels; normalisation is inside the graph."""
+
+    name: str = "image"
+    size_hw: tuple[Pixel, Pixel]
+    channels: Channels
+
+
+class OutputSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One output of the graph: float32, (N, *shape)."""
+
+    name: str
+    shape: tuple[int, ...] = ()
+    unit: str = "1"
+
+
+class RegressionHead(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    tag_field="kind",
+    tag="regression",
+):
+    """The score is one output's value, already in the target's unit.
+
+    Attributes:
+        output: the name of the graph's output, shape () per image.
+        target: the column it was trained on, for people.
+    """
+
+    output: str = "value"
+    target: str
+
+
+# A new head is one line here, one file in lineside/heads, and one line in its registry.
+HeadSpec = RegressionHead
+
+
+class LimitRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Score to evaluation. Between the two limits nothing is decided: a human looks.
+
+    Attributes:
+        ok_limit: scores up to here (down to, when lower is worse) are ``OK``.
+        not_ok_limit: scores beyond this are ``NOT_OK``; equal to ``ok_limit`` leaves no gap.
+        worse: which end of the scale is the bad one.
+        unit: of both limits.
+    """
+
+    ok_limit: float
+    not_ok_limit: float
+    worse: Literal["higher", "lower"] = "higher"
+    unit: str = "1"
+
+    def __post_init__(self) -> None:
+        gap = self.not_ok_limit - self.ok_limit
+        if not (gap >= 0 if self.worse == "higher" else gap <= 0):
+            raise ValueError(
+                f"ok_limit {self.ok_limit} and not_ok_limit {self.not_ok_limit} cross: "
+                f"with {self.worse} scores being worse, the first must come before the second"
+            )
+
+
+class Contract(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole promise of a candidate, sealed unchanged into its bundle.
+
+    Attributes:
+        product: what kind of part it judges, e.g. ``led-joint``.
+        frame: which frames are accepted.
+        input: what the graph takes.
+        outputs: what the graph gives, in order.
+        head: how outputs become a score.
+        proposed_rule: the trainer's proposal, e.g. the limit of the paper; the exporter decides.
+    """
+
+    version: Literal[1] = 1
+    product: str
+    frame: FrameSpec
+    input: InputSpec
+    outputs: tuple[OutputSpec, ...]
+    head: HeadSpec
+    proposed_rule: LimitRule | None = None
+
+
+def encode_contract(contract: Contract) -> bytes:
+    """Readable JSON, two spaces of indentation, keys in the order of the definition."""
+    return msgspec.json.format(msgspec.json.encode(contract), indent=2) + b"\n"
+
+
+def decode_contract(data: bytes, *, source: str) -> Contract:
+    """Read ``contract.json``.
+
+    Raises:
+        ConfigurationError: not JSON, an unknown or missing key, a value of the wrong kind.
+    """
+    try:
+        return msgspec.json.decode(data, type=Contract)
+    except (msgspec.DecodeError, ValueError) as error:
+        raise ConfigurationError(f"{source}: {error}") from error

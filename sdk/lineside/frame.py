@@ -1,0 +1,87 @@
+"""Acquired pixels with their format and time, and how to read them from an encoded image."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from lineside.errors import FrameError
+
+Pixels = NDArray[np.uint8] | NDArray[np.uint16]
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frame:
+    """One acquisition.
+
+    Attributes:
+        pixels_hwc: (H, W, C) uint8 or uint16; C is 1 (gray) or 3 (RGB, in that order).
+        source: where it came from, for people: a file name, a camera's address.
+        part_id: the physical part on it, ``""`` where unknown.
+        captured_unix_ns: wall-clock time of acquisition, nanoseconds since 1970 UTC.
+    """
+
+    pixels_hwc: Pixels
+    source: str = ""
+    part_id: str = ""
+    captured_unix_ns: int = field(default_factory=time.time_ns)
+
+
+def decode_frame(data: bytes, *, source: str, part_id: str = "") -> Frame:
+    """Decode a PNG, JPEG, TIFF, BMP, WebP or PGM as it was stored: 8 or 16 bit, gray or RGB.
+
+    An alpha channel is dropped. Orientation tags are ignored: a station's camera writes none.
+
+    Raises:
+        FrameError: the bytes are no image that can be decoded whole.
+    """
+    if not data:
+        raise FrameError(f"{source}: the file is empty", reason="frame_decode")
+    try:
+        decoded = cv2.imdecode(
+            np.frombuffer(data, dtype=np.uint8),
+            cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION,
+        )
+    except cv2.error as error:
+        raise FrameError(f"{source}: cannot be decoded: {error}", reason="frame_decode") from error
+    if decoded is None:
+        raise FrameError(
+            f"{source}: is not an image that can be decoded (cut short, or another format?)",
+            reason="frame_decode",
+        )
+    return Frame(pixels_hwc=_as_hwc_rgb(decoded, source), source=source, part_id=part_id)
+
+
+def read_frame(path: str | Path, *, part_id: str = "") -> Frame:
+    """Read and decode one image file.
+
+    Raises:
+        FrameError: the file is missing, unreadable or no whole image.
+    """
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise FrameError(f"{path}: {error.strerror}", reason="frame_missing") from error
+    return decode_frame(data, source=str(path), part_id=part_id)
+
+
+def _as_hwc_rgb(decoded: NDArray[Any], source: str) -> Pixels:
+    if decoded.dtype not in (np.uint8, np.uint16):
+        raise FrameError(
+            f"{source}: {decoded.dtype} pixels; Lineside reads 8 and 16 bit", reason="frame_depth"
+        )
+    if decoded.ndim == 2:
+        return decoded[:, :, np.newaxis]
+    colour = {3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGB}.get(decoded.shape[2])
+    if colour is None:
+        raise FrameError(f"{source}: {decoded.shape[2]} channels", reason="frame_channels")
+    return cast(Pixels, cv2.cvtColor(decoded, colour))

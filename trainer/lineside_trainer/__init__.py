@@ -1,0 +1,1 @@
+"""Bring a trained model from images to a candidate."""

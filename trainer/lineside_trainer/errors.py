@@ -1,0 +1,23 @@
+"""Every error the trainer raises on purpose."""
+
+from lineside.errors import LinesideError
+
+
+class TrainerError(LinesideError):
+    """Root of the trainer's errors."""
+
+
+class DataError(TrainerError):
+    """The images or their table cannot be used for training."""
+
+    exit_code = 3
+
+
+class ExperimentError(TrainerError):
+    """A setting of the experiment is unknown, missing or impossible; the message names its path."""
+
+    exit_code = 4
+
+
+class OutOfMemoryError(TrainerError):
+    """The accelerator's memory does not hold this batch; the message says what to turn down."""
