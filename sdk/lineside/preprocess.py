@@ -69,7 +69,8 @@ def prepare(
 def _to_8_bit(pixels_hwc: Pixels, window: tuple[int, int]) -> NDArray[np.uint8]:
     low, high = window
     scaled = (pixels_hwc.astype(np.float32) - low) * (255.0 / (high - low))
-    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+    clipped: NDArray[np.float32] = np.clip(np.rint(scaled), 0, 255)
+    return clipped.astype(np.uint8)
 
 
 def _to_channels(pixels_hwc: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:

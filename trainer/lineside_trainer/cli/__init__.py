@@ -1,0 +1,1 @@
+"""The trainer's verbs: one file a verb."""
