@@ -1,0 +1,44 @@
+# Lineside: each target makes what it needs; on a fresh Debian 12 start with `make demo`.
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test check devices clean
+
+OUT ?= demo-out
+
+BIN := .venv/bin
+STAMP := .venv/.installed
+DECLARED := constraints.txt requirements-dev.txt scripts/make_venv \
+    $(foreach distribution,sdk trainer export firmware_bridge,$(distribution)/pyproject.toml)
+DEMO_FLAGS := --out '$(OUT)' $(if $(DATA),--data '$(DATA)') $(if $(TARGET),--target '$(TARGET)') \
+    $(if $(GROUP),--group '$(GROUP)') $(if $(LIMIT),--limit '$(LIMIT)')
+
+help:  ## Show this
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "Variables: DATA=folder TARGET=column GROUP=column LIMIT=number OUT=folder (demo);"
+	@echo "           PYTHON=interpreter, 3.11 or newer, for .venv"
+
+venv: $(STAMP)  ## Make .venv and install everything into it
+
+$(STAMP): $(DECLARED)
+	@PYTHON="$(PYTHON)" scripts/make_venv
+	@touch $@
+
+demo: $(STAMP)  ## The whole road once: images to verdicts on MQTT [DATA= TARGET= GROUP= LIMIT= OUT=]
+	@$(BIN)/python examples/demo.py $(DEMO_FLAGS)
+
+check: $(STAMP)  ## ruff, mypy strict, import-linter
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+test: check  ## check, then every test; a skip counts as a failure
+	@scripts/need_debian mosquitto strace
+	$(BIN)/pytest
+
+devices: $(STAMP)  ## Resolve the device's dependencies for Linux aarch64 and print the glibc they need
+	@$(BIN)/python scripts/resolve_device.py
+
+clean:  ## Remove what was made: environment, caches, demo output
+	rm -rf .venv demo-out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find sdk trainer export firmware_bridge tests examples benchmarks scripts -type d -name __pycache__ -prune -exec rm -rf {} +
