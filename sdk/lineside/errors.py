@@ -49,6 +49,15 @@ class BundleFormatError(BundleError):
     """The file is not a bundle, is cut short, or was changed."""
 
 
+class IncompatibleBundleError(BundleError):
+    """The bundle is sound but made for another runtime; ``expected`` is what it asks for."""
+
+    def __init__(self, message: str, *, expected: str, actual: str) -> None:
+        super().__init__(message)
+        self.expected = expected
+        self.actual = actual
+
+
 class UntrustedBundleError(BundleError):
     """The bundle's signing key is not among the trusted ones."""
 

@@ -1,0 +1,44 @@
+"""Files that are read at start are written aside, flushed, and renamed into place."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from lineside.errors import StorageError
+
+
+def write_durably(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
+    """Write a whole file such that a power cut leaves the old one or the new one, never a mix.
+
+    Whoever has the old file open or mapped keeps the old bytes.
+
+    Raises:
+        StorageError: full, read-only, not permitted; what was there before is untouched.
+    """
+    # The process id keeps two writers of one path from tearing each other's aside file.
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with aside.open("wb") as file:
+            for chunk in chunks:
+                file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be written: {error.strerror}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            aside.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    # Without this the rename itself may be lost in a power cut (fsync(2), notes).
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
