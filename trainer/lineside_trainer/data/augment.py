@@ -1,0 +1,117 @@
+"""Augmentation of whole batches: every image its own draw, no loop over images."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import msgspec
+import torch
+
+
+class Augmentation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What may happen to a training image. The defaults are the paper's best (tab. 3c).
+
+    Attributes:
+        flip_horizontal: mirror left and right, every second image.
+        flip_vertical: mirror top and bottom, every second image.
+        crop: ``fixed`` takes a window of the image's own size at a random place of the image that
+            was extended by ``crop_px`` on each side by reflection, so that scale never changes;
+            ``resized`` takes a window of random area and aspect and enlarges it to full size.
+        crop_px: how far a fixed crop may lie off centre, in pixels.
+        resized_area: least and most share of the area a resized crop takes.
+        resized_aspect: least and most width to height of a resized crop.
+    """
+
+    flip_horizontal: bool = True
+    flip_vertical: bool = True
+    crop: Literal["none", "fixed", "resized"] = "fixed"
+    crop_px: int = 4
+    resized_area: tuple[float, float] = (0.2, 1.0)
+    resized_aspect: tuple[float, float] = (3 / 4, 4 / 3)
+
+    def __post_init__(self) -> None:
+        if self.crop_px < 0:
+            raise ValueError(f"crop_px {self.crop_px}: pixels cannot be negative")
+        low, high = self.resized_area
+        if not 0 < low <= high <= 1:
+            raise ValueError(f"resized_area {self.resized_area}: 0 < least <= most <= 1 is needed")
+        low, high = self.resized_aspect
+        if not 0 < low <= high:
+            raise ValueError(f"resized_aspect {self.resized_aspect}: 0 < least <= most is needed")
+
+
+NO_AUGMENTATION: Final = Augmentation(flip_horizontal=False, flip_vertical=False, crop="none")
+
+
+def augment_batch(
+    images_nchw: torch.Tensor, settings: Augmentation, generator: torch.Generator
+) -> torch.Tensor:
+    """Flip and crop each image by its own draw.
+
+    Draws come from ``generator`` on its own device, so a CPU generator gives the same pictures on
+    CPU and GPU (resized crops up to rounding).
+
+    Args:
+        images_nchw: (N, C, H, W) uint8.
+        settings: what may happen.
+        generator: advances by the same number of draws whatever they are.
+
+    Returns:
+        (N, C, H, W) uint8 on the images' device; the very tensor where nothing was asked for.
+    """
+    if settings == NO_AUGMENTATION:
+        return images_nchw
+    count = len(images_nchw)
+    device = images_nchw.device
+    draws = torch.rand((6, count), generator=generator, device=generator.device).to(device)
+    flip_x = (draws[0] < 0.5) & settings.flip_horizontal
+    flip_y = (draws[1] < 0.5) & settings.flip_vertical
+    if settings.crop == "resized":
+        return _resized_crops(images_nchw, settings, draws[2:], flip_x, flip_y)
+    reach = settings.crop_px if settings.crop == "fixed" else 0
+    shift_y = (draws[2] * (2 * reach + 1)).long() - reach
+    shift_x = (draws[3] * (2 * reach + 1)).long() - reach
+    height, width = images_nchw.shape[2:]
+    rows = _source_index(height, shift_y, flip_y)
+    columns = _source_index(width, shift_x, flip_x)
+    image = torch.arange(count, device=device)[:, None, None]
+    # Channels last keeps both indices together: one gather does flips and crop.
+    picked = images_nchw.permute(0, 2, 3, 1)[image, rows[:, :, None], columns[:, None, :]]
+    return picked.permute(0, 3, 1, 2).contiguous()
+
+
+def _source_index(extent: int, shift: torch.Tensor, flip: torch.Tensor) -> torch.Tensor:
+    """(N, extent) which source pixel each output pixel shows, reflected at both ends."""
+    index = torch.arange(extent, device=shift.device)[None, :] + shift[:, None]
+    if extent == 1:
+        return torch.zeros_like(index)
+    # Reflection without repeating the border pixel: a triangle wave of period 2 * (extent - 1).
+    index = (extent - 1) - (index.remainder(2 * (extent - 1)) - (extent - 1)).abs()
+    return torch.where(flip[:, None], index.flip(1), index)
+
+
+def _resized_crops(
+    images_nchw: torch.Tensor,
+    settings: Augmentation,
+    draws: torch.Tensor,
+    flip_x: torch.Tensor,
+    flip_y: torch.Tensor,
+) -> torch.Tensor:
+    """Szegedy et al. 2015, sec. 6: area uniform, aspect log-uniform, window inside the image."""
+    least, most = settings.resized_area
+    area = least + (most - least) * draws[0]
+    low, high = torch.tensor(settings.resized_aspect).log().tolist()
+    aspect = torch.exp(low + (high - low) * draws[1])
+    width = (area * aspect).sqrt().clamp(max=1.0)
+    height = (area / aspect).sqrt().clamp(max=1.0)
+    theta = images_nchw.new_zeros((len(images_nchw), 2, 3), dtype=torch.float32)
+    theta[:, 0, 0] = torch.where(flip_x, -width, width)
+    theta[:, 1, 1] = torch.where(flip_y, -height, height)
+    theta[:, 0, 2] = (1.0 - width) * (2.0 * draws[2] - 1.0)
+    theta[:, 1, 2] = (1.0 - height) * (2.0 * draws[3] - 1.0)
+    shape = list(images_nchw.shape)
+    grid = torch.nn.functional.affine_grid(theta, shape, align_corners=False)
+    sampled = torch.nn.functional.grid_sample(
+        images_nchw.float(), grid, mode="bilinear", padding_mode="border", align_corners=False
+    )
+    return sampled.round().clamp(0, 255).to(torch.uint8)

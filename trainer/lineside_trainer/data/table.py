@@ -1,0 +1,321 @@
+"""The checked table of images: every file opened once, every fault named, nothing dropped silently.
+
+Order is by name, so that the order of rows or of the file system decides nothing.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Final, Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lineside.contract import FrameSpec
+from lineside.errors import FrameError
+from lineside.frame import Pixels, read_frame
+from lineside_trainer.data.layouts import Layout, Rejected, Row, read_layout
+from lineside_trainer.errors import DataError
+
+Progress = Callable[[int, int], None]
+
+KEPT_PIXELS_BYTES: Final = 256 * 2**20
+"""Frames decoded while checking stay in memory up to here, so that the store need not decode them
+again; larger sets are decoded a second time."""
+
+_NAMED_IN_ERRORS: Final = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """One usable image.
+
+    Attributes:
+        file: path that can be opened.
+        name: relative to the folder, forward slashes; what reports and ``split.json`` say.
+        target: the target column's number; ``None`` where it holds none.
+        label: the target column's text, or the class folder's name; ``None`` where empty.
+        part: the physical part; without a group column the image's own name.
+        split: the split column's text; ``None`` without one.
+    """
+
+    file: Path
+    name: str
+    target: float | None
+    label: str | None
+    part: str
+    split: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """What a folder holds, in name order.
+
+    Attributes:
+        folder: where it was read from.
+        records: images that can be opened and are of the one kind ``frame`` says.
+        rejected: files that are used for nothing.
+        unlabelled: files among ``records`` whose target holds no number: pre-training only.
+        frame: what the images are; ``size_hw`` is ``None`` where sizes differ.
+        target: name of the target column.
+        group: name of the group column.
+        split_column: name of the split column.
+        kept_pixels: frames still in memory from checking, by row; see ``KEPT_PIXELS_BYTES``.
+    """
+
+    folder: Path
+    records: tuple[Record, ...]
+    rejected: tuple[Rejected, ...]
+    unlabelled: tuple[Rejected, ...]
+    frame: FrameSpec
+    target: str | None
+    group: str | None
+    split_column: str | None
+    kept_pixels: tuple[Pixels | None, ...] = field(default=(), repr=False, compare=False)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    @cached_property
+    def targets(self) -> NDArray[np.float64]:
+        """(N,) float64, NaN where there is none."""
+        numbers = [math.nan if r.target is None else r.target for r in self.records]
+        return np.array(numbers, dtype=np.float64)
+
+    @cached_property
+    def parts(self) -> NDArray[np.str_]:
+        """(N,) part ids."""
+        return np.array([record.part for record in self.records], dtype=np.str_)
+
+    def pixels(self, row: int) -> Pixels:
+        """(H, W, C) of one row as acquired, from memory where it is still there.
+
+        Raises:
+            DataError: the file has gone or changed for the worse since the table was read.
+        """
+        kept = self.kept_pixels[row] if self.kept_pixels else None
+        if kept is not None:
+            return kept
+        try:
+            return read_frame(self.records[row].file).pixels_hwc
+        except FrameError as error:
+            raise DataError(f"{error} (it was readable when the table was made)") from error
+
+
+def read_table(
+    folder: Path,
+    *,
+    target: str | None,
+    group: str | None,
+    split_column: str | None = None,
+    strict: bool = False,
+    progress: Progress | None = None,
+) -> Table:
+    """Read a folder with ``labels.csv``, or class folders, and open every image once.
+
+    Files of another kind (depth, channels) than most are rejected by name: the device will refuse
+    such frames too. The white of 16-bit frames is the smallest 2**k - 1 that holds every pixel, so
+    that a 12-bit camera fills the range.
+
+    Args:
+        folder: what the table's names are relative to.
+        target: column to learn; ``None`` for pre-training.
+        group: column that says which physical part an image shows.
+        split_column: column that says ``train``, ``val`` or ``test``.
+        strict: any rejected or unlabelled file is an error.
+        progress: called with (done, total) while images are opened.
+
+    Raises:
+        DataError: an unknown column, no usable image, no number in the target column, or, when
+            ``strict``, any file that is not as it should be.
+    """
+    layout = read_layout(folder)
+    _check_columns(folder, layout, {"target": target, "group": group, "split": split_column})
+    rows, rejected = _rows_with_parts(layout, group)
+    frames, undecodable = _open_all(folder, rows, progress)
+    rejected += undecodable
+    rows = [row for row in rows if row.name in frames]
+    spec, others = _common_kind({row.name: frames[row.name] for row in rows})
+    rejected += others
+    refused = {other.file for other in others}
+    rows = [row for row in rows if row.name not in refused]
+    records = tuple(_record(folder, row, target, group, split_column, layout) for row in rows)
+    unlabelled = tuple(_unlabelled(records, target)) if target is not None else ()
+    rejected_in_order = (*layout.rejected, *sorted(rejected, key=lambda entry: entry.file))
+    _check_usable(folder, records, rejected_in_order)
+    if strict and (rejected_in_order or unlabelled):
+        raise DataError(f"{folder}: --strict: {_listing((*rejected_in_order, *unlabelled))}")
+    _check_some_target(folder, target, records, unlabelled)
+    return Table(
+        folder=folder,
+        records=records,
+        rejected=rejected_in_order,
+        unlabelled=unlabelled,
+        frame=spec,
+        target=target,
+        group=group,
+        split_column=split_column,
+        kept_pixels=tuple(frames[row.name].pixels_hwc for row in rows),
+    )
+
+
+@dataclass(frozen=True)
+class _Opened:
+    shape_hwc: tuple[int, int, int]
+    bit_depth: Literal[8, 16]
+    brightest: int
+    pixels_hwc: Pixels | None
+
+
+def _check_columns(folder: Path, layout: Layout, asked: dict[str, str | None]) -> None:
+    for use, column in asked.items():
+        if column is not None and column not in layout.columns:
+            raise DataError(
+                f"{folder}: no column {column!r} (asked for as {use}); {layout.kind}: the columns "
+                f"are {', '.join(layout.columns) or 'none besides file'}"
+            )
+
+
+def _rows_with_parts(layout: Layout, group: str | None) -> tuple[list[Row], list[Rejected]]:
+    rows = sorted(layout.rows, key=lambda row: row.name)
+    if group is None:
+        return rows, []
+    nameless = [
+        Rejected(file=row.name, reason=f"column {group!r} is empty: its part is unknown")
+        for row in rows
+        if not row.cells[group]
+    ]
+    return [row for row in rows if row.cells[group]], nameless
+
+
+def _open_all(
+    folder: Path, rows: Sequence[Row], progress: Progress | None
+) -> tuple[dict[str, _Opened], list[Rejected]]:
+    """Decode in threads (OpenCV lets go of the interpreter); results in row order."""
+    opened: dict[str, _Opened] = {}
+    rejected: list[Rejected] = []
+    room = KEPT_PIXELS_BYTES
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        results = pool.map(lambda row: _open(folder, row), rows)
+        for done, (row, result) in enumerate(zip(rows, results, strict=True), start=1):
+            if isinstance(result, Rejected):
+                rejected.append(result)
+            else:
+                pixels = result.pixels_hwc
+                room -= pixels.nbytes if pixels is not None else 0
+                opened[row.name] = result if room >= 0 else _without_pixels(result)
+            if progress is not None:
+                progress(done, len(rows))
+    return opened, rejected
+
+
+def _open(folder: Path, row: Row) -> _Opened | Rejected:
+    try:
+        pixels = read_frame(folder / row.name).pixels_hwc
+    except FrameError as error:
+        # The message starts with the path, which the listing already names.
+        reason = str(error).removeprefix(f"{folder / row.name}: ")
+        return Rejected(file=row.name, reason=reason)
+    return _Opened(
+        shape_hwc=cast(tuple[int, int, int], pixels.shape),
+        bit_depth=16 if pixels.dtype == np.uint16 else 8,
+        brightest=int(pixels.max()),
+        pixels_hwc=pixels,
+    )
+
+
+def _without_pixels(opened: _Opened) -> _Opened:
+    return _Opened(opened.shape_hwc, opened.bit_depth, opened.brightest, None)
+
+
+def _common_kind(frames: dict[str, _Opened]) -> tuple[FrameSpec, list[Rejected]]:
+    """What most images are, and the others by name; equal numbers go to the lesser kind."""
+    counts = Counter((o.bit_depth, o.shape_hwc[2]) for o in frames.values())
+    if not counts:
+        return FrameSpec(size_hw=None, channels=1), []
+    depth, channels = kind = max(counts, key=lambda key: (counts[key], -key[0], -key[1]))
+    others = [
+        Rejected(
+            file=name,
+            reason=f"{o.bit_depth} bit with {o.shape_hwc[2]} channel(s), where {counts[kind]} of "
+            f"{len(frames)} images have {depth} bit with {channels}; a model takes one kind, "
+            "convert it",
+        )
+        for name, o in frames.items()
+        if (o.bit_depth, o.shape_hwc[2]) != kind
+    ]
+    chosen = [o for o in frames.values() if (o.bit_depth, o.shape_hwc[2]) == kind]
+    sizes = {o.shape_hwc[:2] for o in chosen}
+    white = (1 << max(8, max(o.brightest for o in chosen).bit_length())) - 1
+    spec = FrameSpec(
+        size_hw=sizes.pop() if len(sizes) == 1 else None,
+        channels=cast(Literal[1, 3], channels),
+        bit_depth=depth,
+        window=(0, white) if depth == 16 else (0, 65535),
+    )
+    return spec, others
+
+
+def _record(
+    folder: Path,
+    row: Row,
+    target: str | None,
+    group: str | None,
+    split_column: str | None,
+    layout: Layout,
+) -> Record:
+    shown = target if target is not None else ("class" if layout.kind == "class folders" else None)
+    text = row.cells[shown] if shown is not None else ""
+    return Record(
+        file=folder / row.name,
+        name=row.name,
+        target=_number(text) if target is not None else None,
+        label=text or None,
+        part=row.cells[group] if group is not None else row.name,
+        split=row.cells[split_column] if split_column is not None else None,
+    )
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _unlabelled(records: Sequence[Record], target: str) -> list[Rejected]:
+    return [
+        Rejected(
+            file=record.name,
+            reason=f"unlabelled: column {target!r} "
+            + (f"holds {record.label!r}, no finite number" if record.label else "is empty"),
+        )
+        for record in records
+        if record.target is None
+    ]
+
+
+def _check_usable(folder: Path, records: Sequence[Record], rejected: Sequence[Rejected]) -> None:
+    if not records:
+        raise DataError(f"{folder}: not one image can be used: {_listing(rejected)}")
+
+
+def _check_some_target(
+    folder: Path, target: str | None, records: Sequence[Record], unlabelled: Sequence[Rejected]
+) -> None:
+    if target is not None and len(unlabelled) == len(records):
+        raise DataError(f"{folder}: not one number to learn from: {_listing(unlabelled)}")
+
+
+def _listing(entries: Sequence[Rejected]) -> str:
+    shown = "; ".join(f"{entry.file}: {entry.reason}" for entry in entries[:_NAMED_IN_ERRORS])
+    more = len(entries) - _NAMED_IN_ERRORS
+    return f"{len(entries)} file(s): {shown}" + (f"; and {more} more" if more > 0 else "")
