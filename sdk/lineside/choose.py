@@ -1,0 +1,297 @@
+"""Which engine with how many threads: whoever passes the golden self-test and is fastest here.
+
+Measured once, remembered in a small file, and proved again by the self-test at every start.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from time import perf_counter_ns
+from typing import Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from lineside import __version__
+from lineside.bundle import Bundle
+from lineside.bundle.manifest import ModelEntry
+from lineside.durable import write_durably
+from lineside.engines import (
+    Engine,
+    EngineSettings,
+    available_engines,
+    engine_version,
+    open_engine,
+)
+from lineside.engines.cache import private_folder
+from lineside.engines.machine import cpu_flags, cpu_name, usable_cores
+from lineside.errors import EngineError, ProviderError, SelfTestError, StorageError
+from lineside.selftest import prepare_golden, read_golden, run_selftest
+
+_LOG: Final = logging.getLogger("lineside")
+_WARM_UP_ROUNDS: Final = 5
+_ROUNDS: Final = 30
+# A slow model is not measured 30 times: the start would take minutes on a small device.
+_BUDGET_S: Final = 3.0
+
+
+class Candidate(msgspec.Struct, frozen=True, kw_only=True):
+    """One way to run the bundle's model."""
+
+    engine: str
+    precision: str
+    threads: int
+
+    def told(self) -> str:
+        """For people."""
+        return f"{self.engine}/{self.precision} with {self.threads} thread(s)"
+
+
+class Measured(msgspec.Struct, frozen=True, kw_only=True):
+    """A candidate that passed, with its median time for one image in microseconds."""
+
+    candidate: Candidate
+    median_us: float
+
+
+class Refused(msgspec.Struct, frozen=True, kw_only=True):
+    """A candidate that did not pass, and why."""
+
+    candidate: Candidate
+    detail: str
+
+
+class Choice(msgspec.Struct, frozen=True, kw_only=True):
+    """What was taken, and beside what.
+
+    Attributes:
+        taken: the fastest that passed.
+        measured: all that passed; empty where there was nothing to compare.
+        refused: all that did not.
+        remembered: taken from an earlier measurement, proved again by the self-test.
+    """
+
+    taken: Candidate
+    measured: tuple[Measured, ...] = ()
+    refused: tuple[Refused, ...] = ()
+    remembered: bool = False
+
+
+def list_candidates(
+    bundle: Bundle, *, engine: str, precision: str | None, threads: int | None
+) -> tuple[list[tuple[ModelEntry, Candidate]], list[Refused]]:
+    """All ways to run what is in the file, and those that cannot run here with the reason.
+
+    Args:
+        bundle: opened and verified.
+        engine: ``auto`` or one engine's name.
+        precision: ``None`` for any.
+        threads: ``None`` tries a few numbers.
+    """
+    counts = (threads,) if threads is not None else thread_counts(usable_cores())
+    installed = available_engines()
+    ways: list[tuple[ModelEntry, Candidate]] = []
+    refused: list[Refused] = []
+    for model in bundle.manifest.models:
+        if engine not in ("auto", model.engine) or precision not in (None, model.precision):
+            continue
+        named = [
+            Candidate(engine=model.engine, precision=model.precision, threads=count)
+            for count in counts
+        ]
+        absent = [part for part in model.parts if part not in bundle.present]
+        if absent:
+            refused.append(Refused(candidate=named[0], detail=f"thin copy without {absent[0]}"))
+        elif model.engine not in installed:
+            remedy = f"not installed: pip install 'lineside[{model.engine}]'"
+            refused.append(Refused(candidate=named[0], detail=remedy))
+        else:
+            ways += [(model, candidate) for candidate in named]
+    return ways, refused
+
+
+def thread_counts(cores: int) -> tuple[int, ...]:
+    """Numbers of threads worth trying: one, half of the cores, all of them."""
+    return tuple(sorted({1, (cores + 1) // 2, cores}))
+
+
+def open_proven(
+    bundle: Bundle, model: ModelEntry, candidate: Candidate, settings: EngineSettings
+) -> Engine:
+    """Open one candidate and prove it on the golden samples.
+
+    Raises:
+        EngineError: it does not open, fails, or does not pass (`SelfTestError`).
+    """
+    engine = open_engine(
+        model,
+        bundle.part,
+        bundle.manifest.contract,
+        replace(settings, threads=candidate.threads),
+    )
+    try:
+        run_selftest(bundle, engine)
+    except EngineError:
+        engine.close()
+        raise
+    return engine
+
+
+def choose_engine(
+    bundle: Bundle,
+    settings: EngineSettings,
+    *,
+    engine: str,
+    precision: str | None,
+    folder: Path,
+) -> tuple[Engine, Choice]:
+    """Take the fastest way that passes here.
+
+    Args:
+        bundle: opened and verified.
+        settings: what holds for every candidate; ``threads=None`` tries a few numbers.
+        engine: ``auto`` or one engine's name.
+        precision: ``None`` for any.
+        folder: where the choice is remembered. One that cannot be written costs a warning.
+
+    Raises:
+        ProviderError: a provider or device that was asked for did not come up.
+        SelfTestError: none passes; the message lists each with its reason.
+    """
+    ways, refused = list_candidates(
+        bundle, engine=engine, precision=precision, threads=settings.threads
+    )
+    memory = _memory_file(bundle, settings, [candidate for _, candidate in ways], folder)
+    remembered = _recall(memory, [candidate for _, candidate in ways]) if len(ways) > 1 else None
+    if remembered is not None:
+        model = next(model for model, candidate in ways if candidate == remembered.taken)
+        try:
+            opened = open_proven(bundle, model, remembered.taken, settings)
+        except ProviderError:
+            raise
+        except EngineError as error:
+            _LOG.warning("%s no longer passes: %s", remembered.taken.told(), error)
+        else:
+            return opened, remembered
+    return _measure(bundle, settings, ways, refused, memory)
+
+
+def _measure(
+    bundle: Bundle,
+    settings: EngineSettings,
+    ways: Sequence[tuple[ModelEntry, Candidate]],
+    refused: list[Refused],
+    memory: Path,
+) -> tuple[Engine, Choice]:
+    passed: list[tuple[Candidate, Engine]] = []
+    for model, candidate in ways:
+        try:
+            passed.append((candidate, open_proven(bundle, model, candidate, settings)))
+        except ProviderError:
+            # Asked for by name: another engine in its place would be a silent replacement.
+            _close_all(passed)
+            raise
+        except EngineError as error:
+            _LOG.warning("%s is refused: %s", candidate.told(), error)
+            refused.append(Refused(candidate=candidate, detail=str(error)))
+    if not passed:
+        raise _nothing_passes(bundle, refused)
+    if len(passed) == 1:
+        choice = Choice(taken=passed[0][0], refused=tuple(refused))
+        return passed[0][1], choice
+    inputs = prepare_golden(read_golden(bundle), bundle.manifest.contract)
+    medians = measure_medians([opened for _, opened in passed], inputs)
+    fastest = int(np.argmin(medians))
+    _close_all([*passed[:fastest], *passed[fastest + 1 :]])
+    choice = Choice(
+        taken=passed[fastest][0],
+        measured=tuple(
+            Measured(candidate=candidate, median_us=median_us)
+            for (candidate, _), median_us in zip(passed, medians, strict=True)
+        ),
+        refused=tuple(refused),
+    )
+    _remember(memory, choice)
+    return passed[fastest][1], choice
+
+
+def _close_all(engines: Sequence[tuple[Candidate, Engine]]) -> None:
+    for _, opened in engines:
+        opened.close()
+
+
+def measure_medians(engines: Sequence[Engine], inputs_nhwc: NDArray[np.uint8]) -> list[float]:
+    """Median time of each for one image, in microseconds.
+
+    Interleaved, so that whatever else the machine does hurts all alike.
+
+    Args:
+        engines: opened.
+        inputs_nhwc: (N, H, W, C) uint8; each round infers the next one.
+    """
+    times_ns: list[list[int]] = [[] for _ in engines]
+    ends_ns = perf_counter_ns() + int(_BUDGET_S * 1e9)
+    for round_index in range(_WARM_UP_ROUNDS + _ROUNDS):
+        position = round_index % len(inputs_nhwc)
+        one = inputs_nhwc[position : position + 1]
+        for engine, times in zip(engines, times_ns, strict=True):
+            started = perf_counter_ns()
+            engine.infer(one)
+            times.append(perf_counter_ns() - started)
+        if perf_counter_ns() > ends_ns:
+            break
+    return [median(_after_warm_up(times)) / 1e3 for times in times_ns]
+
+
+def _after_warm_up(times_ns: list[int]) -> list[int]:
+    return times_ns[_WARM_UP_ROUNDS:] or times_ns[-1:]
+
+
+def _nothing_passes(bundle: Bundle, refused: Sequence[Refused]) -> SelfTestError:
+    reasons = "; ".join(f"{found.candidate.told()}: {found.detail}" for found in refused)
+    offered = ", ".join(f"{model.engine}/{model.precision}" for model in bundle.manifest.models)
+    return SelfTestError(
+        f"{bundle.path}: no engine passes on this device. "
+        + (reasons or f"The bundle offers {offered}, which is not what was asked for")
+    )
+
+
+def _memory_file(
+    bundle: Bundle, settings: EngineSettings, candidates: Sequence[Candidate], folder: Path
+) -> Path:
+    """Whatever could change the outcome is in the name, so that nothing stale is ever read."""
+    circumstances = (
+        __version__,
+        bundle.hash,
+        [(name, engine_version(name)) for name in available_engines()],
+        (cpu_name(), cpu_flags(), usable_cores()),
+        [msgspec.to_builtins(candidate) for candidate in candidates],
+        (settings.providers, settings.device, sorted(settings.provider_options)),
+    )
+    digest = hashlib.sha256(msgspec.json.encode(circumstances)).hexdigest()
+    return folder / "choice" / f"{digest[:32]}.json"
+
+
+def _recall(memory: Path, candidates: Sequence[Candidate]) -> Choice | None:
+    try:
+        choice = msgspec.json.decode(memory.read_bytes(), type=Choice)
+    except (OSError, msgspec.DecodeError):
+        return None
+    if choice.taken not in candidates:
+        return None
+    return msgspec.structs.replace(choice, remembered=True)
+
+
+def _remember(memory: Path, choice: Choice) -> None:
+    try:
+        private_folder(memory.parent)
+        write_durably(memory, [msgspec.json.encode(choice)])
+    except StorageError as error:
+        # A full or read-only disk costs the measuring at the next start, never the inspection.
+        _LOG.warning("the choice of engine cannot be remembered: %s", error)

@@ -1,0 +1,153 @@
+"""What both engines share: the check against the contract, and cutting N images into batches.
+
+One shape everywhere: an int8 ViT gives other numbers in OpenVINO for a dynamic batch than for a
+static one (0.011 against an output deviation of 0.095), so whoever compares must compile alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lineside.contract import Contract, OutputSpec
+from lineside.errors import EngineError
+
+# A dimension that is open until the model runs.
+OPEN = None
+
+RunBatch = Callable[[NDArray[np.uint8]], Sequence[NDArray[np.float32]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Port:
+    """One input or output as the engine reports it; ``kind`` is a numpy name, e.g. ``uint8``."""
+
+    names: frozenset[str]
+    kind: str
+    shape: tuple[int | None, ...]
+
+
+def check_ports(
+    label: str, contract: Contract, batch: int, inputs: Sequence[Port], outputs: Sequence[Port]
+) -> None:
+    """Hold what the model says of itself against the contract.
+
+    Raises:
+        EngineError: another number of inputs, or a name, kind or shape that differs.
+    """
+    wanted = contract.input
+    if len(inputs) != 1:
+        raise EngineError(
+            f"{label}: the model takes {len(inputs)} inputs ({_listed(inputs)}), the contract "
+            f"names one, {wanted.name!r}: export the model again"
+        )
+    _check_port(label, "input", wanted.name, "uint8", inputs[0], input_shape(contract, batch))
+    for spec in contract.outputs:
+        found = next((port for port in outputs if spec.name in port.names), None)
+        if found is None:
+            raise EngineError(
+                f"{label}: the model has no output {spec.name!r}; it gives {_listed(outputs)}"
+            )
+        _check_port(label, "output", spec.name, "float32", found, (batch, *spec.shape))
+
+
+def input_shape(contract: Contract, batch: int) -> tuple[int, int, int, int]:
+    """(batch, H, W, C) of the graph's input."""
+    return (batch, *contract.input.size_hw, contract.input.channels)
+
+
+def _check_port(
+    label: str, role: str, name: str, kind: str, port: Port, shape: tuple[int, ...]
+) -> None:
+    if name not in port.names:
+        raise EngineError(
+            f"{label}: the model's {role} is called {_listed([port])}, the contract says {name!r}"
+        )
+    if port.kind != kind:
+        raise EngineError(
+            f"{label}: {role} {name!r} is {port.kind}, it must be {kind} (raw pixels in, float32 "
+            "values out; cast and normalisation belong into the graph)"
+        )
+    fits = len(port.shape) == len(shape) and all(
+        found is OPEN or found == expected
+        for found, expected in zip(port.shape, shape, strict=True)
+    )
+    if not fits:
+        raise EngineError(
+            f"{label}: {role} {name!r} has shape {_shown(port.shape)}, the contract says "
+            f"{_shown(shape)}"
+        )
+
+
+def _listed(ports: Sequence[Port]) -> str:
+    return ", ".join("/".join(sorted(port.names)) or "(no name)" for port in ports) or "nothing"
+
+
+def _shown(shape: tuple[int | None, ...]) -> str:
+    return "(" + ", ".join("?" if size is OPEN else str(size) for size in shape) + ")"
+
+
+class StaticBatches:
+    """Feeds N images to a function that takes exactly ``batch`` of them."""
+
+    def __init__(self, run: RunBatch, contract: Contract, batch: int, label: str) -> None:
+        self._run = run
+        self._shape = input_shape(contract, batch)
+        self._outputs = contract.outputs
+        self._names = tuple(spec.name for spec in contract.outputs)
+        self._output_shapes = tuple((batch, *spec.shape) for spec in contract.outputs)
+        self._label = label
+        self._filled: NDArray[np.uint8] | None = None
+
+    def infer(self, inputs_nhwc: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        """See `Engine.infer`."""
+        if inputs_nhwc.shape == self._shape and inputs_nhwc.dtype == np.uint8:
+            return dict(zip(self._names, self._run_checked(inputs_nhwc), strict=True))
+        self._check(inputs_nhwc)
+        return self._infer_many(inputs_nhwc)
+
+    def _infer_many(self, inputs_nhwc: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        count, batch = len(inputs_nhwc), self._shape[0]
+        results = {spec.name: _empty(count, spec) for spec in self._outputs}
+        for start in range(0, count, batch):
+            chunk = inputs_nhwc[start : start + batch]
+            size = len(chunk)
+            outputs = self._run_checked(chunk if size == batch else self._fill_up(chunk))
+            for name, values in zip(self._names, outputs, strict=True):
+                results[name][start : start + size] = values[:size]
+        return results
+
+    def _run_checked(self, chunk: NDArray[np.uint8]) -> Sequence[NDArray[np.float32]]:
+        outputs = self._run(chunk)
+        for values, shape, name in zip(outputs, self._output_shapes, self._names, strict=True):
+            if values.shape != shape:
+                raise EngineError(
+                    f"{self._label}: output {name!r} came out as {values.shape}, the contract "
+                    f"says {shape}"
+                )
+        return outputs
+
+    def _fill_up(self, chunk: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        if self._filled is None:
+            self._filled = np.zeros(self._shape, np.uint8)
+        self._filled[: len(chunk)] = chunk
+        return self._filled
+
+    def _check(self, inputs_nhwc: NDArray[np.uint8]) -> None:
+        if (
+            inputs_nhwc.dtype != np.uint8
+            or inputs_nhwc.ndim != 4
+            or inputs_nhwc.shape[1:] != self._shape[1:]
+        ):
+            expected = ", ".join(map(str, self._shape[1:]))
+            raise EngineError(
+                f"{self._label}: got {inputs_nhwc.dtype} {inputs_nhwc.shape}, the model takes "
+                f"uint8 (N, {expected})"
+            )
+
+
+def _empty(count: int, spec: OutputSpec) -> NDArray[np.float32]:
+    return np.empty((count, *spec.shape), np.float32)

@@ -1,0 +1,206 @@
+"""ONNX Runtime behind our protocol. Nothing of it leaves this file: no type, no exception."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lineside.contract import Contract
+from lineside.engines._faults import BUILTIN_FAULTS, told
+from lineside.engines._static_batch import OPEN, Port, StaticBatches, check_ports
+from lineside.engines.cache import private_folder
+from lineside.engines.machine import usable_cores
+from lineside.engines.protocol import EngineSettings, ModelFiles, ReadPart
+from lineside.errors import EngineError, ProviderError
+
+_CPU: Final = "CPUExecutionProvider"
+_TENSORRT: Final = "TensorrtExecutionProvider"
+_FATAL: Final = 4  # ORT_LOGGING_LEVEL_FATAL: everything below comes as an exception as well
+
+_KINDS: Final = {"tensor(uint8)": "uint8", "tensor(float)": "float32", "tensor(float16)": "float16"}
+
+
+def _import_onnxruntime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise EngineError(
+            f"onnxruntime cannot be imported ({error}): pip install 'lineside[onnxruntime]'"
+        ) from error
+    return onnxruntime
+
+
+def vendor_faults() -> tuple[type[Exception], ...]:
+    """Every exception class that ONNX Runtime can raise; its own derive from Exception itself."""
+    _import_onnxruntime()
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    own = (
+        found
+        for found in vars(state).values()
+        if isinstance(found, type) and issubclass(found, Exception)
+    )
+    return (*BUILTIN_FAULTS, *own)
+
+
+def providers() -> tuple[str, ...]:
+    """The execution providers in this build; whether one comes up shows only with a model.
+
+    Raises:
+        EngineError: ONNX Runtime is not installed.
+    """
+    return tuple(_import_onnxruntime().get_available_providers())
+
+
+class OnnxRuntimeEngine:
+    """One session; no provider is ever exchanged for another."""
+
+    name: Final = "onnxruntime"
+
+    def __init__(
+        self, model: ModelFiles, read_part: ReadPart, contract: Contract, settings: EngineSettings
+    ) -> None:
+        self.precision = model.precision
+        self.threads = settings.threads or usable_cores()
+        self._label = f"onnxruntime/{model.precision}"
+        self._input_name = contract.input.name
+        self._output_names = [spec.name for spec in contract.outputs]
+        self._faults = vendor_faults()
+        asked = resolve_providers(settings.providers, providers())
+        try:
+            self._session: Any = self._open_session(model, read_part, settings, asked)
+            inputs, outputs = (
+                _ports(self._session.get_inputs()),
+                _ports(self._session.get_outputs()),
+            )
+        except self._faults as error:
+            raise EngineError(f"{self._label}: the model is refused: {told(error)}") from error
+        check_ports(self._label, contract, model.batch, inputs, outputs)
+        version = _import_onnxruntime().__version__
+        short = "+".join(name.removesuffix("ExecutionProvider") for name in asked)
+        self.description = (
+            f"onnxruntime {version} {short}, {model.precision} weights, {self.threads} thread(s)"
+        )
+        self._batches = StaticBatches(self._run, contract, model.batch, self._label)
+
+    def infer(self, inputs_nhwc: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        """See `Engine.infer`."""
+        return self._batches.infer(inputs_nhwc)
+
+    def close(self) -> None:
+        """See `Engine.close`."""
+        self._session = None
+
+    def _open_session(
+        self,
+        model: ModelFiles,
+        read_part: ReadPart,
+        settings: EngineSettings,
+        asked: tuple[str, ...],
+    ) -> Any:
+        onnxruntime = _import_onnxruntime()
+        if len(model.parts) != 1:
+            raise EngineError(
+                f"{self._label}: needs one part, .onnx with its weights inside; the bundle names "
+                f"{', '.join(model.parts) or 'none'}"
+            )
+        session = onnxruntime.InferenceSession(
+            bytes(read_part(model.parts[0])),
+            _session_options(onnxruntime, self.threads),
+            providers=[(name, _provider_options(name, settings)) for name in asked],
+            # Its own fallback prints a line and goes on with another provider.
+            enable_fallback=0,
+        )
+        _check_providers(self._label, asked, tuple(session.get_providers()))
+        # Kept only for the fallback that is switched off: a second copy of the model.
+        session._model_bytes = None
+        return session
+
+    def _run(self, batch_nhwc: NDArray[np.uint8]) -> Sequence[NDArray[np.float32]]:
+        if self._session is None:
+            raise EngineError(f"{self._label}: the engine is closed")
+        try:
+            outputs: Sequence[NDArray[np.float32]] = self._session.run(
+                self._output_names, {self._input_name: batch_nhwc}
+            )
+        except self._faults as error:
+            raise EngineError(f"{self._label}: inference failed: {told(error)}") from error
+        return outputs
+
+
+def resolve_providers(asked: Sequence[str], available: Sequence[str]) -> tuple[str, ...]:
+    """Long names of the providers asked for.
+
+    Args:
+        asked: long or short names, any case; empty means CPU.
+        available: what this build has.
+
+    Raises:
+        ProviderError: one that this build does not have.
+    """
+    by_short_name = {name.removesuffix("ExecutionProvider").lower(): name for name in available}
+    resolved = []
+    for name in asked or (_CPU,):
+        found = by_short_name.get(name.removesuffix("ExecutionProvider").lower())
+        if found is None:
+            raise ProviderError(
+                f"onnxruntime: this build has no provider {name!r}; available: "
+                f"{', '.join(available)} (install the build for your device, docs/devices.md)",
+                asked=name,
+                available=tuple(available),
+            )
+        resolved.append(found)
+    return tuple(resolved)
+
+
+def _check_providers(label: str, asked: tuple[str, ...], came_up: tuple[str, ...]) -> None:
+    for name in asked:
+        if name not in came_up:
+            raise ProviderError(
+                f"{label}: provider {name} was asked for and did not come up (its libraries may "
+                f"be missing, see the lines above); running would be {', '.join(came_up)}",
+                asked=name,
+                available=came_up,
+            )
+
+
+def _session_options(onnxruntime: Any, threads: int) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _FATAL
+    # Spinning threads keep a core busy between two frames, and the station's own threads wait.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+def _provider_options(name: str, settings: EngineSettings) -> dict[str, str]:
+    options: dict[str, str] = {}
+    if name == _TENSORRT and settings.cache_folder is not None:
+        # Building an engine takes minutes on a Jetson, loading a cached one seconds.
+        folder = str(private_folder(settings.cache_folder / "tensorrt"))
+        options = {
+            "trt_engine_cache_enable": "True",
+            "trt_engine_cache_path": folder,
+            "trt_timing_cache_enable": "True",
+            "trt_timing_cache_path": folder,
+        }
+    short = name.removesuffix("ExecutionProvider").lower()
+    for provider, values in settings.provider_options.items():
+        if provider.removesuffix("ExecutionProvider").lower() == short:
+            options |= values
+    return options
+
+
+def _ports(arguments: Sequence[Any]) -> list[Port]:
+    return [
+        Port(
+            names=frozenset({argument.name}),
+            kind=_KINDS.get(argument.type, argument.type),
+            shape=tuple(size if isinstance(size, int) else OPEN for size in argument.shape),
+        )
+        for argument in arguments
+    ]

@@ -1,0 +1,195 @@
+"""OpenVINO behind our protocol. Nothing of it leaves this file: no type, no exception."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lineside.contract import Contract
+from lineside.engines._faults import BUILTIN_FAULTS, told
+from lineside.engines._static_batch import OPEN, Port, StaticBatches, check_ports, input_shape
+from lineside.engines.cache import private_folder
+from lineside.engines.machine import usable_cores
+from lineside.engines.protocol import EngineSettings, ModelFiles, ReadPart
+from lineside.engines.silence import silence_telemetry
+from lineside.errors import EngineError, ProviderError
+
+_KINDS: Final = {"u8": "uint8", "f32": "float32", "f16": "float16", "i64": "int64"}
+
+
+def _import_openvino() -> Any:
+    silence_telemetry()
+    try:
+        import openvino
+    except ImportError as error:
+        raise EngineError(
+            f"openvino cannot be imported ({error}): pip install 'lineside[openvino]'"
+        ) from error
+    return openvino
+
+
+def vendor_faults() -> tuple[type[Exception], ...]:
+    """Every exception class that OpenVINO can raise."""
+    openvino = _import_openvino()
+    own = (
+        found
+        for found in vars(openvino.frontend).values()
+        if isinstance(found, type) and issubclass(found, Exception)
+    )
+    return (*BUILTIN_FAULTS, *own)
+
+
+def devices() -> tuple[str, ...]:
+    """The devices that come up on this machine, e.g. ``("CPU", "GPU")``.
+
+    Raises:
+        EngineError: OpenVINO is not installed or does not start.
+    """
+    faults = vendor_faults()
+    try:
+        return tuple(_import_openvino().Core().available_devices)
+    except faults as error:
+        raise EngineError(f"openvino does not start: {told(error)}") from error
+
+
+class OpenVinoEngine:
+    """One compiled model with one request whose tensors are bound once."""
+
+    name: Final = "openvino"
+
+    def __init__(
+        self, model: ModelFiles, read_part: ReadPart, contract: Contract, settings: EngineSettings
+    ) -> None:
+        self.precision = model.precision
+        self.threads = settings.threads or usable_cores()
+        self._label = f"openvino/{model.precision}"
+        self._faults = vendor_faults()
+        self._request: Any = None
+        try:
+            compiled = self._compile(model, read_part, contract, settings)
+            self._bind(compiled, contract, model.batch)
+            version = _import_openvino().__version__.split("-")[0]
+        except self._faults as error:
+            raise EngineError(f"{self._label}: the model is refused: {told(error)}") from error
+        self.description = (
+            f"openvino {version} {settings.device}, {model.precision} weights, "
+            f"{model.inference_precision} arithmetic, {self.threads} thread(s)"
+        )
+        self._batches = StaticBatches(self._run, contract, model.batch, self._label)
+
+    def infer(self, inputs_nhwc: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        """See `Engine.infer`."""
+        return self._batches.infer(inputs_nhwc)
+
+    def close(self) -> None:
+        """See `Engine.close`."""
+        self._request = None
+
+    def _compile(
+        self, model: ModelFiles, read_part: ReadPart, contract: Contract, settings: EngineSettings
+    ) -> Any:
+        openvino = _import_openvino()
+        core = openvino.Core()
+        _check_device(core, settings.device)
+        network = _read_network(openvino, core, model, read_part)
+        check_ports(
+            self._label, contract, model.batch, _ports(network.inputs), _ports(network.outputs)
+        )
+        # Before compiling: int8 differs between a dynamic and a static batch.
+        network.reshape(list(input_shape(contract, model.batch)))
+        compiled = core.compile_model(
+            network, settings.device, _compile_settings(model, settings, self.threads)
+        )
+        running_on = tuple(compiled.get_property("EXECUTION_DEVICES"))
+        if any(not on.startswith(settings.device.split(".")[0]) for on in running_on):
+            raise ProviderError(
+                f"{self._label}: asked for {settings.device}, compiled for {running_on}",
+                asked=settings.device,
+                available=running_on,
+            )
+        return compiled
+
+    def _bind(self, compiled: Any, contract: Contract, batch: int) -> None:
+        openvino = _import_openvino()
+        self._request = compiled.create_infer_request()
+        tensor = openvino.Tensor(openvino.Type.u8, list(input_shape(contract, batch)))
+        self._request.set_input_tensor(tensor)
+        self._input_nhwc: NDArray[np.uint8] = tensor.data
+        self._outputs: list[NDArray[np.float32]] = []
+        for spec in contract.outputs:
+            port = compiled.output(spec.name)
+            tensor = openvino.Tensor(openvino.Type.f32, port.shape)
+            self._request.set_tensor(port, tensor)
+            self._outputs.append(tensor.data)
+
+    def _run(self, batch_nhwc: NDArray[np.uint8]) -> Sequence[NDArray[np.float32]]:
+        if self._request is None:
+            raise EngineError(f"{self._label}: the engine is closed")
+        try:
+            # The copy is made on purpose: binding the caller's own array costs more (41 against
+            # 2 us for 64x64) and would let the engine read memory that the caller reuses.
+            self._input_nhwc[...] = batch_nhwc
+            self._request.infer(share_outputs=True)
+        except self._faults as error:
+            raise EngineError(f"{self._label}: inference failed: {told(error)}") from error
+        return [output.copy() for output in self._outputs]
+
+
+def _check_device(core: Any, device: str) -> None:
+    available = tuple(core.available_devices)
+    families = {found.split(".")[0] for found in available}
+    # AUTO, MULTI and HETERO would choose for us, and choose again in silence.
+    if device not in available and device not in families:
+        raise ProviderError(
+            f"openvino: device {device!r} does not come up here; available: "
+            f"{', '.join(available) or 'none'} (name one of them, `lineside doctor` tells more)",
+            asked=device,
+            available=available,
+        )
+
+
+def _read_network(openvino: Any, core: Any, model: ModelFiles, read_part: ReadPart) -> Any:
+    if len(model.parts) != 2:
+        raise EngineError(
+            f"openvino/{model.precision}: needs two parts, .xml and .bin; the bundle names "
+            f"{', '.join(model.parts) or 'none'}"
+        )
+    topology, weights = (read_part(name) for name in model.parts)
+    # Mapped memory is read-only, which OpenVINO's shared tensors refuse: one copy, given back
+    # to the system after compiling.
+    tensor = openvino.Tensor(openvino.Type.u8, [len(weights)])
+    tensor.data[:] = np.frombuffer(weights, np.uint8)
+    return core.read_model(bytes(topology).decode("utf-8"), tensor)
+
+
+def _compile_settings(
+    model: ModelFiles, settings: EngineSettings, threads: int
+) -> dict[str, str | int]:
+    wanted: dict[str, str | int] = {
+        # Unless told, CPUs with bf16 (and aarch64 with f16) compute in less than was proven.
+        "INFERENCE_PRECISION_HINT": model.inference_precision,
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    if settings.device == "CPU":
+        wanted |= {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
+    if settings.cache_folder is not None:
+        folder: Path = private_folder(settings.cache_folder / "openvino")
+        wanted["CACHE_DIR"] = str(folder)
+    return wanted
+
+
+def _ports(ports: Sequence[Any]) -> list[Port]:
+    return [
+        Port(
+            names=frozenset(port.names),
+            kind=_KINDS.get(port.element_type.get_type_name(), port.element_type.get_type_name()),
+            shape=tuple(
+                OPEN if size.is_dynamic else size.get_length() for size in port.partial_shape
+            ),
+        )
+        for port in ports
+    ]

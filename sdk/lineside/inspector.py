@@ -1,0 +1,171 @@
+"""Bundle, engine, head and rule together: a frame goes in, a verdict comes out."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from time import perf_counter_ns
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lineside.bundle import Bundle
+from lineside.choose import Choice
+from lineside.contract import Contract
+from lineside.decide import decide
+from lineside.engines import Engine
+from lineside.errors import EngineError, FrameError
+from lineside.frame import Frame, Pixels, read_frame
+from lineside.heads import score_outputs
+from lineside.preprocess import prepare
+from lineside.verdict import Evaluation, Reason, Timings, Verdict
+
+
+class Inspector:
+    """Judges frames, one at a time and from one thread at a time.
+
+    Attributes:
+        bundle: what it judges by.
+        engine: what computes.
+        choice: how `load` came to this engine; ``None`` for one put together by hand.
+    """
+
+    def __init__(self, bundle: Bundle, engine: Engine, *, choice: Choice | None = None) -> None:
+        self.bundle = bundle
+        self.engine = engine
+        self.choice = choice
+        manifest = bundle.manifest
+        self._contract = manifest.contract
+        self._rule = manifest.rule
+        self._product = manifest.identity.product
+        self._model = bundle.model_id
+        self._engine_name = f"{engine.name}/{engine.precision}"
+
+    @property
+    def contract(self) -> Contract:
+        """Which frames are accepted, and what the model gives."""
+        return self._contract
+
+    def inspect(self, frame: Frame | NDArray[Any], *, part_id: str = "") -> Verdict:
+        """Judge one frame.
+
+        A frame that cannot be used or an engine that fails gives ``NOT_DECIDABLE`` with its
+        reason; neither raises.
+
+        Args:
+            frame: a `Frame`, or its pixels: (H, W) or (H, W, C), uint8 or uint16, colour as RGB.
+            part_id: the physical part; the frame's own where left out.
+        """
+        started = perf_counter_ns()
+        prepared = 0
+        try:
+            pixels_hwc, source, part_id = _unpack(frame, part_id)
+            input_hwc = prepare(
+                pixels_hwc, self._contract.frame, self._contract.input, source=source
+            )
+            prepared = perf_counter_ns()
+            outputs = self.engine.infer(input_hwc[np.newaxis])
+            inferred = perf_counter_ns()
+        except FrameError as error:
+            return self._undecided(Reason(error.reason), str(error), part_id, started, prepared)
+        except EngineError as error:
+            return self._undecided(Reason.ENGINE, str(error), part_id, started, prepared)
+        score = float(score_outputs(outputs, self._contract.head)[0])
+        decision = decide(score, self._rule)
+        timings = Timings(
+            preprocess_us=(prepared - started) / 1e3,
+            infer_us=(inferred - prepared) / 1e3,
+            decide_us=(perf_counter_ns() - inferred) / 1e3,
+        )
+        return self._decided(score, decision, part_id, timings)
+
+    def inspect_file(self, path: str | Path, *, part_id: str = "") -> Verdict:
+        """Read an image file and judge it; one that cannot be read gives ``NOT_DECIDABLE``.
+
+        Decoding is not part of the verdict's timings.
+        """
+        started = perf_counter_ns()
+        try:
+            frame = read_frame(path, part_id=part_id)
+        except FrameError as error:
+            return self._undecided(Reason(error.reason), str(error), part_id, started, 0)
+        return self.inspect(frame)
+
+    def close(self) -> None:
+        """Free the engine, then the bundle's mapping."""
+        self.engine.close()
+        self.bundle.close()
+
+    def __enter__(self) -> Inspector:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _decided(
+        self,
+        score: float,
+        decision: tuple[Evaluation, Reason, float],
+        part_id: str,
+        timings: Timings,
+    ) -> Verdict:
+        evaluation, reason, limit = decision
+        finite = reason is not Reason.SCORE_NOT_FINITE
+        return Verdict(
+            evaluation=evaluation,
+            reason=reason,
+            detail="" if finite else f"the model gave {score}",
+            score=score if finite else None,
+            limit=limit,
+            unit=self._rule.unit,
+            product=self._product,
+            model=self._model,
+            engine=self._engine_name,
+            part_id=part_id,
+            job_id=_new_job_id(),
+            timings=timings,
+        )
+
+    def _undecided(
+        self, reason: Reason, detail: str, part_id: str, started: int, prepared: int
+    ) -> Verdict:
+        now = perf_counter_ns()
+        return Verdict(
+            evaluation=Evaluation.NOT_DECIDABLE,
+            reason=reason,
+            detail=detail,
+            limit=self._rule.not_ok_limit,
+            unit=self._rule.unit,
+            product=self._product,
+            model=self._model,
+            engine=self._engine_name,
+            part_id=part_id,
+            job_id=_new_job_id(),
+            timings=Timings(
+                preprocess_us=((prepared or now) - started) / 1e3,
+                infer_us=(now - prepared) / 1e3 if prepared else 0.0,
+            ),
+        )
+
+
+def _unpack(frame: Frame | NDArray[Any], part_id: str) -> tuple[Pixels, str, str]:
+    if isinstance(frame, Frame):
+        return frame.pixels_hwc, frame.source or "frame", part_id or frame.part_id
+    if not isinstance(frame, np.ndarray):
+        # OpenCV gives None for a picture it could not read, and people pass it on.
+        raise FrameError(
+            f"frame: got {type(frame).__name__}, not pixels", reason=Reason.FRAME_MISSING.value
+        )
+    return (frame[:, :, np.newaxis] if frame.ndim == 2 else frame), "frame", part_id
+
+
+def _new_job_id() -> str:
+    # 128 random bits, as UUID 4 has, at half its cost.
+    return os.urandom(16).hex()
