@@ -15,12 +15,13 @@ if TYPE_CHECKING:
     from lineside.errors import LinesideError
     from lineside.frame import Frame, decode_frame, read_frame
     from lineside.inspector import Inspector
-    from lineside.load import load
+    from lineside.loading import load
     from lineside.verdict import Evaluation, Reason, Timings, Verdict
 
 __version__ = "0.1.0"
 
-# Resolved on first use: `lineside --help` must not wait for numpy and OpenCV.
+# Resolved on first use: `lineside --help` must not wait for numpy and OpenCV. No module may have
+# a public name of this package: importing it would put the module in the name's place.
 _HOMES = {
     "Evaluation": "lineside.verdict",
     "Frame": "lineside.frame",
@@ -30,7 +31,7 @@ _HOMES = {
     "Timings": "lineside.verdict",
     "Verdict": "lineside.verdict",
     "decode_frame": "lineside.frame",
-    "load": "lineside.load",
+    "load": "lineside.loading",
     "read_frame": "lineside.frame",
 }
 

@@ -1,0 +1,22 @@
+"""Fixtures for every area: a real bundle, and a cache folder of the test's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tiny_bundle import TinyBundle, build_tiny_bundle
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> TinyBundle:
+    """A sealed bundle with both engines, golden samples and images; leave its files as they are."""
+    return build_tiny_bundle(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(autouse=True)
+def private_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What `lineside.load` remembers goes here, never into the home of whoever runs the tests."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("LINESIDE_CACHE", str(folder))
+    return folder
