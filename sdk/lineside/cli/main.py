@@ -50,7 +50,8 @@ def lineside() -> None:
 def main() -> None:
     """Run a verb; our own errors become one line and an exit code, never a trace."""
     try:
-        lineside.main(standalone_mode=False)
+        # A verb that ends by `context.exit(code)` comes back with that code.
+        exit_code = lineside.main(standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -64,3 +65,4 @@ def main() -> None:
         # The reader went away (`lineside … | head`): not a fault, and nothing more can be said.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+    sys.exit(exit_code if isinstance(exit_code, int) else 0)

@@ -1,0 +1,196 @@
+"""How long one inspection takes here: every engine and thread count, stage by stage.
+
+Rounds are interleaved (each round, every candidate once, the same frame), so that whatever else
+the machine does hurts all alike; the first rounds are not counted.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from lineside import __version__
+from lineside.bundle import Bundle
+from lineside.choose import Candidate, Refused, list_candidates, open_proven
+from lineside.engines import EngineSettings, available_engines, engine_version
+from lineside.engines.machine import cpu_flags, cpu_name, usable_cores
+from lineside.errors import EngineError, InputDataError, SelfTestError
+from lineside.frame import Frame
+from lineside.inspector import Inspector
+from lineside.selftest import read_golden
+from lineside.verdict import Evaluation, Timings, Verdict
+
+WARM_UP_ROUNDS = 20
+
+
+class Machine(msgspec.Struct, frozen=True, kw_only=True):
+    """Where figures were taken; without it they mean nothing."""
+
+    cpu: str
+    cpu_flags: tuple[str, ...]
+    usable_cores: int
+    system: str
+    python: str
+    lineside: str
+    engines: dict[str, str]
+
+
+class StageLatency(msgspec.Struct, frozen=True, kw_only=True):
+    """Microseconds for one image."""
+
+    stage: str
+    p50_us: float
+    p90_us: float
+    p99_us: float
+
+
+class CandidateLatency(msgspec.Struct, frozen=True, kw_only=True):
+    """One engine, precision and thread count: preprocess, infer, decide, total."""
+
+    candidate: Candidate
+    description: str
+    stages: tuple[StageLatency, ...]
+
+
+class BenchReport(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything measured in one go.
+
+    Attributes:
+        bundle: its hash.
+        frames: how many different frames were used in turn.
+        rounds: counted inspections for each candidate.
+        candidates: in the order they were listed.
+        refused: what could not run here, and why.
+    """
+
+    machine: Machine
+    bundle: str
+    product: str
+    frames: int
+    rounds: int
+    candidates: tuple[CandidateLatency, ...]
+    refused: tuple[Refused, ...]
+
+
+def describe_machine() -> Machine:
+    """This machine and what is installed on it."""
+    return Machine(
+        cpu=cpu_name(),
+        cpu_flags=cpu_flags(),
+        usable_cores=usable_cores(),
+        system=f"{platform.system()} {platform.release()} {platform.machine()}",
+        python=platform.python_version(),
+        lineside=__version__,
+        engines={name: engine_version(name) for name in available_engines()},
+    )
+
+
+def golden_frames(bundle: Bundle) -> list[Frame]:
+    """The sealed frames, for want of the user's own."""
+    samples = read_golden(bundle)
+    return [
+        Frame(pixels_hwc=golden.pixels_hwc, source=f"golden frame {index}")
+        for index, golden in enumerate(samples.frames)
+    ]
+
+
+def run_bench(
+    bundle: Bundle,
+    frames: Sequence[Frame],
+    *,
+    engine: str = "auto",
+    threads: Sequence[int] = (),
+    rounds: int = 300,
+) -> BenchReport:
+    """Measure every candidate that passes the golden self-test.
+
+    Args:
+        bundle: opened and verified.
+        frames: inspected in turn; each must be one that the model takes.
+        engine: ``auto`` for all, or one engine's name.
+        threads: numbers of threads; empty takes those that ``auto`` tries.
+        rounds: counted inspections for each candidate.
+
+    Raises:
+        SelfTestError: no candidate passes.
+        InputDataError: a frame that cannot be judged, whose timings would flatter.
+    """
+    inspectors, refused = _open_all(bundle, engine, threads or (None,))
+    try:
+        timings = _run_rounds([inspector for _, inspector in inspectors], frames, rounds)
+    finally:
+        for _, inspector in inspectors:
+            inspector.engine.close()
+    return BenchReport(
+        machine=describe_machine(),
+        bundle=bundle.hash,
+        product=bundle.manifest.identity.product,
+        frames=len(frames),
+        rounds=rounds,
+        candidates=tuple(
+            CandidateLatency(
+                candidate=candidate,
+                description=inspector.engine.description,
+                stages=summarise(taken),
+            )
+            for (candidate, inspector), taken in zip(inspectors, timings, strict=True)
+        ),
+        refused=tuple(refused),
+    )
+
+
+def summarise(timings: Sequence[Timings]) -> tuple[StageLatency, ...]:
+    """Percentiles by stage; the last is the total, which is not the sum of the others'."""
+    stages: dict[str, NDArray[np.float64]] = {
+        name: np.array([getattr(taken, f"{name}_us") for taken in timings])
+        for name in ("preprocess", "infer", "decide", "total")
+    }
+    return tuple(
+        StageLatency(stage=name, p50_us=p50, p90_us=p90, p99_us=p99)
+        for name, values in stages.items()
+        for p50, p90, p99 in [np.percentile(values, (50, 90, 99)).tolist()]
+    )
+
+
+def _open_all(
+    bundle: Bundle, engine: str, threads: Sequence[int | None]
+) -> tuple[list[tuple[Candidate, Inspector]], list[Refused]]:
+    inspectors: list[tuple[Candidate, Inspector]] = []
+    refused: list[Refused] = []
+    for count in threads:
+        ways, left_out = list_candidates(bundle, engine=engine, precision=None, threads=count)
+        refused += left_out
+        for model, candidate in ways:
+            try:
+                opened = open_proven(bundle, model, candidate, EngineSettings())
+            except EngineError as error:
+                refused.append(Refused(candidate=candidate, detail=str(error)))
+            else:
+                inspectors.append((candidate, Inspector(bundle, opened)))
+    if not inspectors:
+        reasons = "; ".join(f"{found.candidate.told()}: {found.detail}" for found in refused)
+        raise SelfTestError(f"{bundle.path}: nothing to measure here. {reasons}")
+    return inspectors, refused
+
+
+def _run_rounds(
+    inspectors: Sequence[Inspector], frames: Sequence[Frame], rounds: int
+) -> list[list[Timings]]:
+    timings: list[list[Timings]] = [[] for _ in inspectors]
+    for round_index in range(WARM_UP_ROUNDS + rounds):
+        frame = frames[round_index % len(frames)]
+        for inspector, taken in zip(inspectors, timings, strict=True):
+            verdict = inspector.inspect(frame)
+            _refuse_fault(verdict)
+            if round_index >= WARM_UP_ROUNDS:
+                taken.append(verdict.timings)
+    return timings
+
+
+def _refuse_fault(verdict: Verdict) -> None:
+    if verdict.evaluation is Evaluation.NOT_DECIDABLE and verdict.detail:
+        raise InputDataError(f"{verdict.engine}: cannot be measured: {verdict.detail}")

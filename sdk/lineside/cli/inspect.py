@@ -1,0 +1,111 @@
+"""`lineside inspect`: judge image files, one row each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from lineside.cli.options import engine_option, json_option, trust_option
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lineside.verdict import Verdict
+
+_HEAD = ("file", "evaluation", "score", "limit", "unit", "reason", "ms")
+
+
+@click.command("inspect")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@trust_option
+@engine_option
+@click.option("--threads", type=click.IntRange(1, 1024), help="Computing threads; else measured.")
+@json_option
+@click.pass_context
+def inspect_images(
+    context: click.Context,
+    bundle: Path,
+    images: tuple[Path, ...],
+    trust: tuple[Path, ...],
+    engine: str,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Judge images with a bundle; a folder stands for the images in it.
+
+    An image that cannot be used is a row with NOT_DECIDABLE and its reason, and the others go on.
+    Exit codes: 0 every image was decided, 1 at least one is NOT_DECIDABLE.
+
+    Example: lineside inspect joint.lsb frames/ part-0001.png --trust factory.pub
+    """
+    from lineside.loading import load
+    from lineside.verdict import Evaluation
+
+    files = _expand(images)
+    with load(bundle, trust=trust, engine=engine, threads=threads) as inspector:
+        verdicts = [inspector.inspect_file(file, part_id=file.stem) for file in files]
+    click.echo(_as_json(files, verdicts) if as_json else _as_table(files, verdicts))
+    undecided = [v for v in verdicts if v.evaluation not in (Evaluation.OK, Evaluation.NOT_OK)]
+    for verdict in undecided:
+        if verdict.detail:
+            click.echo(verdict.detail, err=True)
+    if undecided:
+        context.exit(1)
+
+
+def _expand(images: Sequence[Path]) -> list[Path]:
+    """Folders become their images in name order; a missing file stays, for its row to say so."""
+    from lineside.errors import InputDataError
+    from lineside.frame import SUFFIXES
+
+    files: list[Path] = []
+    for image in images:
+        if not image.is_dir():
+            files.append(image)
+            continue
+        found = sorted(file for file in image.iterdir() if file.suffix.lower() in SUFFIXES)
+        if not found:
+            raise InputDataError(f"{image}: no image in it; Lineside reads {', '.join(SUFFIXES)}")
+        files += found
+    return files
+
+
+def _as_table(files: Sequence[Path], verdicts: Sequence[Verdict]) -> str:
+    from lineside.cli.table import format_table
+
+    rows = [
+        (
+            str(file),
+            verdict.evaluation.name,
+            _figure(verdict.score),
+            _figure(verdict.limit),
+            verdict.unit,
+            verdict.reason.value,
+            f"{verdict.timings.total_us / 1e3:.2f}",
+        )
+        for file, verdict in zip(files, verdicts, strict=True)
+    ]
+    return format_table(_HEAD, rows, right=(2, 3, 6))
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.6g}"
+
+
+def _as_json(files: Sequence[Path], verdicts: Sequence[Verdict]) -> str:
+    import msgspec
+
+    rows = [
+        {
+            "file": str(file),
+            **msgspec.structs.asdict(verdict),
+            "evaluation": verdict.evaluation.name,
+            "evaluation_code": int(verdict.evaluation),
+            "reason_code": verdict.reason.code,
+        }
+        for file, verdict in zip(files, verdicts, strict=True)
+    ]
+    return msgspec.json.format(msgspec.json.encode(rows), indent=2).decode()
