@@ -4,6 +4,7 @@ from lineside.engines.protocol import Engine, EngineSettings, ModelFiles, ReadPa
 from lineside.engines.registry import (
     ENGINE_NAMES,
     available_engines,
+    engine_devices,
     engine_version,
     open_engine,
 )
@@ -16,6 +17,7 @@ __all__ = [
     "ModelFiles",
     "ReadPart",
     "available_engines",
+    "engine_devices",
     "engine_version",
     "open_engine",
     "silence_telemetry",

@@ -18,6 +18,7 @@ from lineside.errors import EngineError, ProviderError
 
 _CPU: Final = "CPUExecutionProvider"
 _TENSORRT: Final = "TensorrtExecutionProvider"
+_REMOTE: Final = "AzureExecutionProvider"  # sends inputs to a service: a device is silent
 _FATAL: Final = 4  # ORT_LOGGING_LEVEL_FATAL: everything below comes as an exception as well
 
 _KINDS: Final = {"tensor(uint8)": "uint8", "tensor(float)": "float32", "tensor(float16)": "float16"}
@@ -46,13 +47,14 @@ def vendor_faults() -> tuple[type[Exception], ...]:
     return (*BUILTIN_FAULTS, *own)
 
 
-def providers() -> tuple[str, ...]:
+def list_devices() -> tuple[str, ...]:
     """The execution providers in this build; whether one comes up shows only with a model.
 
     Raises:
         EngineError: ONNX Runtime is not installed.
     """
-    return tuple(_import_onnxruntime().get_available_providers())
+    found = _import_onnxruntime().get_available_providers()
+    return tuple(name for name in found if name != _REMOTE)
 
 
 class OnnxRuntimeEngine:
@@ -69,7 +71,7 @@ class OnnxRuntimeEngine:
         self._input_name = contract.input.name
         self._output_names = [spec.name for spec in contract.outputs]
         self._faults = vendor_faults()
-        asked = resolve_providers(settings.providers, providers())
+        asked = resolve_providers(settings.providers, list_devices())
         try:
             self._session: Any = self._open_session(model, read_part, settings, asked)
             inputs, outputs = (

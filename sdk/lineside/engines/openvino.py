@@ -43,7 +43,7 @@ def vendor_faults() -> tuple[type[Exception], ...]:
     return (*BUILTIN_FAULTS, *own)
 
 
-def devices() -> tuple[str, ...]:
+def list_devices() -> tuple[str, ...]:
     """The devices that come up on this machine, e.g. ``("CPU", "GPU")``.
 
     Raises:

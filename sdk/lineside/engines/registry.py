@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -42,6 +43,16 @@ def engine_version(name: str) -> str:
         except PackageNotFoundError:
             continue
     return ""
+
+
+def engine_devices(name: str) -> tuple[str, ...]:
+    """OpenVINO's devices or ONNX Runtime's providers, as this machine has them.
+
+    Raises:
+        EngineError: the engine is not installed or does not start.
+    """
+    module = import_module(_ENGINES[name][0])
+    return cast(Callable[[], tuple[str, ...]], module.list_devices)()
 
 
 def open_engine(

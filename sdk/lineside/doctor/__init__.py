@@ -1,0 +1,7 @@
+"""What works on this machine, what is missing, and the remedy."""
+
+from lineside.doctor.check import Check, State
+from lineside.doctor.machine import examine_machine
+from lineside.doctor.station import examine_station
+
+__all__ = ["Check", "State", "examine_machine", "examine_station"]

@@ -1,0 +1,96 @@
+"""What one station needs: its file, bundle, frames, outbox and broker."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from lineside.bundle import open_bundle
+from lineside.doctor.check import Check, State
+from lineside.doctor.disk import check_disk
+from lineside.errors import BundleError, ConfigurationError, KeyFileError, StorageError
+from lineside.mqtt.settings import MqttSettings
+from lineside.station import StationConfiguration, read_configuration
+
+_CONNECT_TIMEOUT_S: Final = 3.0
+
+
+def examine_station(file: Path, *, machine_trust: Sequence[Path] = ()) -> list[Check]:
+    """Look at what the station's file names; nothing of it is changed.
+
+    Args:
+        file: ``station.toml``.
+        machine_trust: folders of keys that count where the file names none.
+    """
+    try:
+        configuration = read_configuration(file)
+    except ConfigurationError as error:
+        return [
+            Check(
+                topic="station",
+                state=State.MISSING,
+                found=str(error),
+                remedy="docs/station.md lists every key",
+            )
+        ]
+    return [
+        Check(topic="station", state=State.OK, found=f"{file}: {configuration.topics.state}"),
+        _check_bundle(configuration, machine_trust),
+        _check_source(configuration.source.path),
+        check_disk("outbox", configuration.outbox.path.parent, needed=True),
+        check_broker(configuration.mqtt),
+    ]
+
+
+def _check_bundle(configuration: StationConfiguration, machine_trust: Sequence[Path]) -> Check:
+    settings = configuration.bundle
+    trust = settings.trust or tuple(
+        folder for place in machine_trust if any((folder := place.expanduser()).glob("*.pub"))
+    )
+    remedy = "check it with lineside verify, and that [bundle] trust names the maker's key"
+    try:
+        with open_bundle(settings.path, trust=trust) as bundle:
+            identity = bundle.manifest.identity
+            found = f"{settings.path}: {identity.product} {identity.version}, the seal holds"
+    except (BundleError, ConfigurationError, KeyFileError, StorageError) as error:
+        return Check(topic="bundle", state=State.MISSING, found=str(error), remedy=remedy)
+    return Check(topic="bundle", state=State.OK, found=found)
+
+
+def _check_source(folder: Path) -> Check:
+    if not folder.is_dir():
+        return Check(
+            topic="source",
+            state=State.MISSING,
+            found=f"{folder}: no such folder",
+            remedy=f"mkdir -p {folder}, or correct [source] path",
+        )
+    if not os.access(folder, os.R_OK | os.X_OK):
+        return Check(
+            topic="source",
+            state=State.MISSING,
+            found=f"{folder}: this user may not read it",
+            remedy=f"chmod u+rx {folder}, or let its owner's group read it",
+        )
+    return Check(topic="source", state=State.OK, found=str(folder))
+
+
+def check_broker(settings: MqttSettings) -> Check:
+    """Does somebody listen where the broker should be?
+
+    A warning only: verdicts wait in the outbox while the broker is away.
+    """
+    address = settings.address
+    try:
+        socket.create_connection((address.host, address.port), _CONNECT_TIMEOUT_S).close()
+    except OSError as error:
+        return Check(
+            topic="broker",
+            state=State.WARNING,
+            found=f"{address}: {error.strerror or error}",
+            remedy="start it, or correct [mqtt] url; verdicts wait in the outbox meanwhile",
+        )
+    return Check(topic="broker", state=State.OK, found=f"{address}: listens")
