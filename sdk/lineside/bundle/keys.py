@@ -176,8 +176,10 @@ def load_private_key(path: str | Path, password: str | None = None) -> PrivateKe
     try:
         key = load_pem_private_key(data, secret)
     except TypeError as error:
-        remedy = "name its password" if password is None else "leave the password out"
-        raise KeyFileError(f"{path}: {error}: {remedy}") from error
+        why = (
+            "is encrypted: give its password" if password is None else "has no password: give none"
+        )
+        raise KeyFileError(f"{path}: {why}") from error
     except _LOAD_ERRORS as error:
         what = "not a private key in PEM form" if secret is None else "wrong password, or damaged"
         raise KeyFileError(f"{path}: {what} ({error})") from error

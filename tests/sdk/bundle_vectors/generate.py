@@ -1,0 +1,261 @@
+"""Make the test vectors of the bundle format: `python generate.py [FOLDER]`.
+
+The keys are those of RFC 8032, section 7.1, tests 1 and 2, published to be known by everybody.
+Every byte here follows from this file; a test makes the vectors again and compares. They are named
+.bin, because the repository keeps no .lsb: nobody shall take one of these for a product.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import sys
+import tempfile
+import zlib
+from pathlib import Path
+
+import msgspec
+
+from lineside.bundle import (
+    Agreement,
+    Evidence,
+    Identity,
+    Manifest,
+    ModelEntry,
+    PartData,
+    PrivateKey,
+    TrustedKeys,
+    make_thin_copy,
+    open_bundle,
+    seal_bundle,
+)
+from lineside.bundle.keys import encode_public_key
+from lineside.contract import (
+    Contract,
+    FrameSpec,
+    InputSpec,
+    LimitRule,
+    OutputSpec,
+    RegressionHead,
+)
+
+FACTORY_SEED = "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60"
+STRANGER_SEED = "4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb"
+FACTORY = PrivateKey(bytes.fromhex(FACTORY_SEED), name="factory")
+STRANGER = PrivateKey(bytes.fromhex(STRANGER_SEED), name="stranger")
+TRUSTED = TrustedKeys(keys=(FACTORY.public,))
+
+ONNX = ModelEntry(engine="onnxruntime", precision="int8", parts=("onnxruntime/model.onnx",))
+OPENVINO = ModelEntry(
+    engine="openvino", precision="int8", parts=("openvino/model.xml", "openvino/model.bin")
+)
+
+
+def describe(*models: ModelEntry) -> Manifest:
+    """A manifest without parts; its models are no real ones, since a reader runs none."""
+    return Manifest(
+        identity=Identity(product="led-joint", version="1.0.0", security_counter=3),
+        contract=Contract(
+            product="led-joint",
+            frame=FrameSpec(size_hw=(64, 64), channels=1),
+            input=InputSpec(size_hw=(64, 64), channels=1),
+            outputs=(OutputSpec(name="value"),),
+            head=RegressionHead(target="delta_b_max"),
+        ),
+        rule=LimitRule(ok_limit=0.2, not_ok_limit=0.25),
+        models=models,
+        evidence=Evidence(
+            agreements=tuple(
+                Agreement(
+                    engine=model.engine,
+                    precision=model.precision,
+                    output="value",
+                    samples=100,
+                    max_abs_drift=0.0078125,
+                    mean_abs_drift=0.001,
+                    verdict_flips=1,
+                )
+                for model in models
+            ),
+            metrics={"validation_mse": 0.0009765625},
+            sample_counts={"golden": 16, "validation": 100},
+            samples_sha256="00" * 32,
+        ),
+        provenance={"seed": "7", "note": 'Größe, "quoted"'},
+        licence="Apache-2.0",
+    )
+
+
+def full_parts() -> list[PartData]:
+    """Sizes at the edges: short, exactly one page, one byte more, none at all."""
+    return [
+        PartData(name="golden.msgpack", data=b"golden"),
+        PartData(name="onnxruntime/model.onnx", data=bytes(range(256)) * 16, engine="onnxruntime"),
+        PartData(name="openvino/model.xml", data=b"x" * 4097, engine="openvino"),
+        PartData(name="openvino/model.bin", data=b"", engine="openvino"),
+    ]
+
+
+def minimal_parts() -> list[PartData]:
+    """One common part and one of an engine."""
+    return [
+        PartData(name="golden.msgpack", data=b"golden"),
+        PartData(name="onnxruntime/model.onnx", data=b"\x08\x09model", engine="onnxruntime"),
+    ]
+
+
+def write_vectors(folder: Path) -> None:
+    """Write all files of this folder but this one."""
+    for key in (FACTORY, STRANGER):
+        (folder / f"{key.public.name}.pub").write_bytes(encode_public_key(key.public))
+    seal_bundle(folder / "minimal.bin", manifest=describe(ONNX), parts=minimal_parts(), key=FACTORY)
+    full = folder / "full.bin"
+    seal_bundle(full, manifest=describe(ONNX, OPENVINO), parts=full_parts(), key=FACTORY)
+    with open_bundle(full, trust=TRUSTED) as bundle:
+        for engine in ("onnxruntime", "openvino"):
+            make_thin_copy(bundle, folder / f"thin-{engine}.bin", engine=engine)
+    _write_signed_but_wrong(folder)
+    index = {"good": _good(folder), "bad": _bad(folder)}
+    (folder / "index.json").write_text(json.dumps(index, indent=1) + "\n")
+
+
+def mend_crc(data: bytearray) -> None:
+    """Make the header's CRC right again, as whoever forges a bundle would."""
+    if len(data) >= 128:
+        struct.pack_into("<I", data, 124, zlib.crc32(data[:124]))
+
+
+def _good(folder: Path) -> list[dict[str, object]]:
+    rows: list[dict[str, object]] = []
+    for name in ("minimal", "full", "thin-onnxruntime", "thin-openvino"):
+        with open_bundle(folder / f"{name}.bin", trust=TRUSTED) as bundle:
+            parts = {part: bundle.checked.spans[part] for part in bundle.present}
+            rows.append(
+                {
+                    "file": f"{name}.bin",
+                    "hash": bundle.hash,
+                    "present": {p: [span.start, span.stop] for p, span in parts.items()},
+                }
+            )
+    return rows
+
+
+def _bad(folder: Path) -> list[dict[str, object]]:
+    """Each is a file as it lies here, or one changed in the way that is said."""
+    manifest_bytes = struct.unpack_from("<I", (folder / "full.bin").read_bytes(), 24)[0]
+    size_bytes = (folder / "full.bin").stat().st_size
+    edits: list[tuple[str, str, str, list[tuple[int, str]], bool]] = [
+        ("magic", "full.bin", "format", [(0, "4c534232")], True),
+        ("crc", "full.bin", "format", [(124, "00000000")], False),
+        ("later format", "full.bin", "incompatible", [(4, "0200")], True),
+        ("header size", "full.bin", "format", [(6, "c000")], True),
+        ("unknown key", "full.bin", "untrusted", [(8, "00" * 16)], True),
+        ("no manifest", "full.bin", "format", [(24, "00000000")], True),
+        ("giant manifest", "full.bin", "format", [(24, "ffffffff")], True),
+        ("manifest beyond the file", "full.bin", "format", [(24, "00004000")], True),
+        ("manifest a byte short", "full.bin", "signature", [(24, _u32(manifest_bytes - 1))], True),
+        ("reserved 28", "full.bin", "format", [(28, "01")], True),
+        ("signature first byte", "full.bin", "signature", [(32, "00")], True),
+        ("signature last byte", "full.bin", "signature", [(95, "ff")], True),
+        ("no part present", "full.bin", "format", [(96, "00" * 8)], True),
+        ("common part absent", "full.bin", "format", [(96, "0e")], True),
+        ("half an engine", "full.bin", "format", [(96, "07")], True),
+        ("no engine", "full.bin", "format", [(96, "01")], True),
+        ("part that is not in the table", "full.bin", "format", [(96, "1f")], True),
+        ("bit 63", "full.bin", "format", [(103, "80")], True),
+        ("reserved 104", "full.bin", "format", [(104, "01")], True),
+        ("reserved 123", "full.bin", "format", [(123, "01")], True),
+        ("manifest first byte", "full.bin", "signature", [(128, "5b")], False),
+        ("padding", "full.bin", "format", [(4095, "01")], False),
+        ("first byte of a part", "full.bin", "part", [(4096, "00")], False),
+        ("last byte of a part", "full.bin", "part", [(16384, "00")], False),
+    ]
+    rows: list[dict[str, object]] = [
+        {
+            "name": name,
+            "file": file,
+            "expect": expect,
+            "edits": [{"at": at, "bytes": data} for at, data in changes],
+            "mend_crc": mend,
+            "length": size_bytes,
+        }
+        for name, file, expect, changes, mend in edits
+    ]
+    for name, length in (("cut in the header", 127), ("cut in the manifest", 200)):
+        rows.append(_resized(name, length))
+    rows += [_resized("cut by a byte", size_bytes - 1), _resized("a byte more", size_bytes + 1)]
+    for file, expect in (
+        ("signed-by-stranger.bin", "untrusted"),
+        ("signed-doubled-part.bin", "format"),
+        ("signed-missing-part.bin", "format"),
+        ("signed-path-up.bin", "format"),
+        ("signed-unknown-field.bin", "format"),
+        ("signed-not-json.bin", "format"),
+        ("signed-newer-runtime.bin", "incompatible"),
+    ):
+        length = (folder / file).stat().st_size
+        rows.append(
+            {
+                "name": file.removesuffix(".bin").replace("-", " "),
+                "file": file,
+                "expect": expect,
+                "edits": [],
+                "mend_crc": False,
+                "length": length,
+            }
+        )
+    return rows
+
+
+def _resized(name: str, length: int) -> dict[str, object]:
+    return {
+        "name": name,
+        "file": "full.bin",
+        "expect": "format",
+        "edits": [],
+        "mend_crc": False,
+        "length": length,
+    }
+
+
+def _u32(value: int) -> str:
+    return struct.pack("<I", value).hex()
+
+
+def _write_signed_but_wrong(folder: Path) -> None:
+    """A good seal over what no writer of ours makes: the reader must refuse it all the same."""
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "stranger.bin"
+        seal_bundle(path, manifest=describe(ONNX), parts=minimal_parts(), key=STRANGER)
+        (folder / "signed-by-stranger.bin").write_bytes(path.read_bytes())
+    data = (folder / "minimal.bin").read_bytes()
+    size_bytes = struct.unpack_from("<I", data, 24)[0]
+    good = json.loads(data[128 : 128 + size_bytes])
+    first, second = good["parts"]
+    changes: dict[str, dict[str, object]] = {
+        "doubled-part": {"parts": [first, second, second]},
+        "missing-part": {"parts": [first]},
+        "path-up": {"parts": [{**first, "name": "../golden.msgpack"}, second]},
+        "unknown-field": {"surprise": 1},
+        "newer-runtime": {
+            "identity": {**good["identity"], "minimum_runtime": "9999.0.0"},
+            "surprise": 1,
+        },
+    }
+    for name, change in changes.items():
+        manifest = msgspec.json.encode({**good, **change}, order="sorted")
+        (folder / f"signed-{name}.bin").write_bytes(seal_raw(manifest))
+    (folder / "signed-not-json.bin").write_bytes(seal_raw(b"\xff{not json"))
+
+
+def seal_raw(manifest_bytes: bytes, *, key: PrivateKey = FACTORY) -> bytes:
+    """Header and manifest around any bytes, by hand, no part following."""
+    signed = struct.pack("<4sHH16sII", b"LSB1", 1, 128, key.public.key_id, len(manifest_bytes), 0)
+    signature = key.sign(signed + manifest_bytes)
+    data = bytearray(signed + signature + struct.pack("<Q", 0b11) + bytes(24) + manifest_bytes)
+    mend_crc(data)
+    return bytes(data)
+
+
+if __name__ == "__main__":
+    write_vectors(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent)
