@@ -21,3 +21,9 @@ class ExperimentError(TrainerError):
 
 class OutOfMemoryError(TrainerError):
     """The accelerator's memory does not hold this batch; the message says what to turn down."""
+
+
+class MaskError(TrainerError):
+    """A mask hides nothing, or everything."""
+
+    exit_code = 4

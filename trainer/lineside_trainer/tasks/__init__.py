@@ -1,1 +1,6 @@
+"""What a model is tuned to say, one file a task."""
 
+from lineside_trainer.tasks._registry import TASKS, build_task
+from lineside_trainer.tasks.task import Task
+
+__all__ = ["TASKS", "Task", "build_task"]

@@ -1,0 +1,56 @@
+"""Which device, which precision, and what to say when its memory is too small."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import torch
+
+from lineside_trainer.errors import ExperimentError, OutOfMemoryError
+from lineside_trainer.experiment import RunSettings
+
+
+def choose_device(settings: RunSettings) -> Literal["cpu", "cuda"]:
+    """The device asked for, or a GPU where there is one.
+
+    Raises:
+        ExperimentError: a GPU is asked for and torch finds none.
+    """
+    found = torch.cuda.is_available()
+    if settings.device == "cuda" and not found:
+        raise ExperimentError(
+            "run.device: 'cuda' was asked for and torch finds no GPU; "
+            "check the driver (nvidia-smi) or use --device cpu"
+        )
+    return "cuda" if found and settings.device != "cpu" else "cpu"
+
+
+def choose_precision(settings: RunSettings, device: str) -> Literal["fp32", "bf16"]:
+    """bf16 autocast on a GPU; fp32 on a CPU, where few have fast bf16."""
+    if settings.precision != "auto":
+        return settings.precision
+    return "bf16" if device == "cuda" else "fp32"
+
+
+@contextmanager
+def memory_advice(
+    *, batch_size: int, image_size_hw: tuple[int, int], precision: str
+) -> Iterator[None]:
+    """Turn torch's out-of-memory error into advice.
+
+    Raises:
+        OutOfMemoryError: the accelerator's memory did not hold a step.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        height, width = image_size_hw
+        half = "" if precision == "bf16" else ", use --precision bf16"
+        raise OutOfMemoryError(
+            f"the GPU's memory does not hold a step of {batch_size} images of {height}x{width} "
+            f"(height x width) in {precision}: halve --batch-size to {max(1, batch_size // 2)}"
+            f"{half}, take a smaller --arch or --image-size, or --device cpu; "
+            "then go on with the same --out after removing it"
+        ) from error

@@ -1,0 +1,266 @@
+"""What the trainer is told: `experiment.toml`, every setting in one place, unknown keys refused."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from lineside_trainer.data.augment import Augmentation
+from lineside_trainer.errors import ExperimentError
+
+Count = Annotated[int, msgspec.Meta(ge=1)]
+Share = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
+Positive = Annotated[float, msgspec.Meta(gt=0.0)]
+NotNegative = Annotated[float, msgspec.Meta(ge=0.0)]
+Setting = str | int | float | bool | list[int] | list[float]
+# A table of settings as TOML gives it, before it is checked against the structures below.
+Table = Mapping[str, "Setting | Table"]
+
+
+class DataSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which images.
+
+    Attributes:
+        folder: with `labels.csv`, or with a folder for each class.
+        group: column that names the physical part; "" makes each image a part of its own.
+        split_column: column that names the fold; "" splits 60/20/20 by part.
+        split_seed: of the split alone, so that runs with other seeds share their folds.
+        image_size_hw: what the model sees, pixels, height then width.
+        channels: 1 gray, 3 RGB, 0 as the images are.
+        strict: an unusable file is an error instead of a line in the report.
+    """
+
+    folder: str = ""
+    group: str = ""
+    split_column: str = ""
+    split_seed: int = 0
+    image_size_hw: tuple[Count, Count] = (64, 64)
+    channels: Literal[0, 1, 3] = 0
+    strict: bool = False
+
+
+class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which network: `arch` of table 2, `patch_px` the side of its square patches."""
+
+    arch: str = "vit_tiny"
+    patch_px: Count = 8
+
+
+class FitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How to descend: AdamW, linear warm-up, cosine to zero.
+
+    Attributes:
+        epochs: passes over the training images.
+        batch_size: images a step.
+        lr: highest learning rate, as it is used; no scaling by batch size.
+        weight_decay: on matrices only.
+        beta2: AdamW's second moment; 0.95 suits masked autoencoders (He et al. 2022, table 8).
+        warmup_share: share of all steps over which the rate rises.
+        grad_clip: largest norm of the gradient; 0 is off.
+        layer_decay: factor on the rate from each layer to the one below; 1 is off.
+        ema: weight of the past in the averaged weights that are judged and kept; 0 is off.
+    """
+
+    epochs: Count
+    batch_size: Count = 64
+    lr: Positive
+    weight_decay: NotNegative = 0.05
+    beta2: Annotated[float, msgspec.Meta(gt=0.0, lt=1.0)] = 0.999
+    warmup_share: Annotated[float, msgspec.Meta(ge=0.0, lt=1.0)] = 0.1
+    grad_clip: NotNegative = 1.0
+    layer_decay: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)] = 1.0
+    ema: Annotated[float, msgspec.Meta(ge=0.0, lt=1.0)] = 0.0
+
+
+class MaeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Masked autoencoder: table 3's best are the defaults.
+
+    Attributes:
+        mask_ratio: S, the share of patches that is hidden.
+        decoder_depth: blocks.
+        decoder_width: of a token; a multiple of 4 and of `decoder_heads`.
+        decoder_heads: of attention.
+        normalise_patches: predict each patch less its mean, over its std (He et al., sec. 4.1).
+    """
+
+    mask_ratio: Annotated[float, msgspec.Meta(gt=0.0, lt=1.0)] = 0.75
+    decoder_depth: Count = 2
+    decoder_width: Count = 96
+    decoder_heads: Count = 3
+    normalise_patches: bool = False
+
+
+class PretrainSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`lineside pretrain`. `transductive` shows it every image, and marks every report."""
+
+    method: str = "mae"
+    transductive: bool = False
+    fit: FitSettings = FitSettings(epochs=200, lr=1.5e-3, beta2=0.95)
+    augment: Augmentation = Augmentation()
+    mae: MaeSettings = MaeSettings()
+
+
+class TrainSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`lineside train`.
+
+    Attributes:
+        task: what is learnt.
+        target: column of `labels.csv`.
+        init: folder of a finished `lineside pretrain`; "" starts from noise.
+        pool: what the head reads: the class token, or the mean over patches.
+        head_width: of the hidden layer (sec. 4.1: 2048).
+        drop_path: share of residual branches that a step leaves out, rising with depth.
+        patch_drop: share of patches that a training step leaves out; all are seen when judging.
+        limit: scores beyond it are `NOT_OK`; unset proposes no rule.
+        worse: which end of the scale is the bad one.
+        unit: of the target, e.g. "1" or "mm".
+        product: what kind of part it judges; "" takes the data folder's name.
+    """
+
+    task: str = "regression"
+    target: str = ""
+    init: str = ""
+    pool: Literal["cls", "mean"] = "mean"
+    head_width: Count = 2048
+    drop_path: Annotated[float, msgspec.Meta(ge=0.0, lt=1.0)] = 0.0
+    patch_drop: Annotated[float, msgspec.Meta(ge=0.0, lt=1.0)] = 0.0
+    limit: float | None = None
+    worse: Literal["higher", "lower"] = "higher"
+    unit: str = "1"
+    product: str = ""
+    fit: FitSettings = FitSettings(epochs=100, lr=1e-3, layer_decay=0.75, ema=0.99)
+    augment: Augmentation = Augmentation()
+
+
+class RunSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where and how it runs.
+
+    Attributes:
+        seed: of every draw but the split.
+        device: "auto" takes a GPU where there is one.
+        precision: "auto" is bf16 autocast on a GPU and fp32 on a CPU.
+        checkpoint_every_steps: besides the end of each epoch; 0 is off.
+    """
+
+    seed: Annotated[int, msgspec.Meta(ge=0, lt=2**31)] = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    checkpoint_every_steps: Annotated[int, msgspec.Meta(ge=0)] = 0
+
+
+class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole file. One file may serve both verbs: they share `data`, `model` and `run`."""
+
+    data: DataSettings = DataSettings()
+    model: ModelSettings = ModelSettings()
+    pretrain: PretrainSettings = PretrainSettings()
+    train: TrainSettings = TrainSettings()
+    run: RunSettings = RunSettings()
+
+
+def read_experiment(path: Path | None, overrides: Table) -> Experiment:
+    """Read a file, lay the command line's settings over it, check all of it.
+
+    Args:
+        path: TOML, or None for the defaults.
+        overrides: nested as the file is; a value here wins.
+
+    Raises:
+        ExperimentError: unreadable, not TOML, an unknown key, a value that cannot be.
+    """
+    source = str(path) if path else "command line"
+    return convert_experiment(_merged(_read_toml(path) if path else {}, overrides), source=source)
+
+
+def convert_experiment(table: Table, *, source: str) -> Experiment:
+    """Check a table of settings; defaults of a section hold where it names only some keys.
+
+    Raises:
+        ExperimentError: with the path of what is wrong.
+    """
+    try:
+        return msgspec.convert(_merged(_as_table(Experiment()), table), Experiment)
+    except msgspec.ValidationError as error:
+        raise ExperimentError(f"{source}: {_with_path(str(error))}") from error
+
+
+def encode_experiment(experiment: Experiment) -> str:
+    """The experiment as TOML that `read_experiment` reads back unchanged."""
+    return "".join(_lines(_as_table(experiment), ""))
+
+
+def first_difference(saved: Experiment, asked: Experiment) -> str:
+    """Path of the first setting that differs, "" where none does."""
+    ours, theirs = _flat(_as_table(saved), ""), _flat(_as_table(asked), "")
+    for path in [*ours, *theirs]:
+        if ours.get(path) != theirs.get(path):
+            return path
+    return ""
+
+
+def _read_toml(path: Path) -> Table:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ExperimentError(f"{path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ExperimentError(f"{path}: not TOML: {error}") from error
+
+
+def _merged(below: Table, above: Table) -> Table:
+    result = dict(below)
+    for key, value in above.items():
+        old = result.get(key)
+        both = isinstance(value, Mapping) and isinstance(old, Mapping)
+        result[key] = _merged(old, value) if both else value  # type: ignore[arg-type]
+    return result
+
+
+def _as_table(experiment: Experiment) -> Table:
+    table: Table = msgspec.to_builtins(experiment)
+    return _without_none(table)
+
+
+def _without_none(table: Table) -> Table:
+    return {
+        key: _without_none(value) if isinstance(value, Mapping) else value
+        for key, value in table.items()
+        if value is not None
+    }
+
+
+def _flat(table: Table, prefix: str) -> dict[str, Setting]:
+    found: dict[str, Setting] = {}
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            found |= _flat(value, f"{prefix}{key}.")
+        else:
+            found[prefix + key] = list(value) if isinstance(value, tuple) else value
+    return found
+
+
+def _lines(table: Table, path: str) -> list[str]:
+    plain = {key: value for key, value in table.items() if not isinstance(value, Mapping)}
+    lines = [f"[{path}]\n"] if path and plain else []
+    # JSON's strings, numbers, booleans and arrays are TOML's too.
+    lines += [f"{key} = {msgspec.json.encode(value).decode()}\n" for key, value in plain.items()]
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            lines += _lines(value, f"{path}.{key}" if path else key)
+    return lines
+
+
+def _with_path(message: str) -> str:
+    """msgspec says what, then where (`$.train.fit`); people look for where first."""
+    text, _, place = message.partition(" - at ")
+    where = place.strip("`").removeprefix("$").strip(".")
+    unknown = re.fullmatch(r"Object contains unknown field `(.+)`", text)
+    if unknown:
+        where = f"{where}.{unknown[1]}".strip(".")
+        text = "unknown setting"
+    return f"{where}: {text}" if where else text

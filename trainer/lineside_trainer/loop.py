@@ -1,0 +1,213 @@
+"""The wiring to lightning. Networks and losses know nothing of it.
+
+Resume is bit-identical on a CPU because nothing is drawn from a state that grows: the order of
+images comes from (seed, epoch), every draw of a step from (seed, step), and both are counted in
+the checkpoint.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
+
+from lineside_trainer.data import Augmentation, Batch, Batches, augment_batch
+from lineside_trainer.descent import make_optimizer, rate_factor
+from lineside_trainer.durable import write_tensors
+from lineside_trainer.errors import TrainerError
+from lineside_trainer.experiment import FitSettings
+from lineside_trainer.learner import Learner
+from lineside_trainer.logbook import Logbook, Row
+from lineside_trainer.progress import Progress
+
+LAST: Final = "last.ckpt"
+BEST: Final = "best.pt"
+METRICS: Final = "metrics.csv"
+_STEPS_A_SEED: Final = 1_000_003  # a prime, so that (seed, step) and (seed + 1, step') rarely meet
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitData:
+    """What a fit reads.
+
+    Attributes:
+        training: shuffled; an epoch a pass.
+        judging: in order; its mean `Learner.judge` chooses the epoch that is kept.
+        image_size_hw: height and width in pixels.
+        digest: of the images; a checkpoint goes on only with the same.
+    """
+
+    training: Batches
+    judging: Batches
+    image_size_hw: tuple[int, int]
+    digest: str
+
+
+class FitModule(LightningModule):
+    """A learner, its averaged twin, its batches and its logbook: all that a checkpoint holds."""
+
+    loss_sum: Tensor
+
+    def __init__(
+        self,
+        learner: Learner,
+        data: FitData,
+        *,
+        settings: FitSettings,
+        augment: Augmentation,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.learner = learner
+        self.averaged = copy.deepcopy(learner).requires_grad_(False) if settings.ema else None
+        self.register_buffer("loss_sum", torch.zeros((), dtype=torch.float64), persistent=True)
+        self.logbook = Logbook()
+        self._data = data
+        self._settings = settings
+        self._augment = augment
+        self._seed = seed
+
+    @property
+    def judged(self) -> Learner:
+        """Whose weights are judged and kept."""
+        return self.learner if self.averaged is None else self.averaged
+
+    @property
+    def steps_an_epoch(self) -> int:
+        """Optimiser steps."""
+        return len(self._data.training)
+
+    @property
+    def steps(self) -> int:
+        """Of the whole fit."""
+        return self.steps_an_epoch * self._settings.epochs
+
+    def train_dataloader(self) -> Batches:
+        return self._data.training
+
+    def configure_optimizers(self) -> Any:
+        optimizer = make_optimizer(self.learner.layers(), self._settings)
+        steps, warmup_share = self.steps, self._settings.warmup_share
+        schedule = LambdaLR(optimizer, lambda step: rate_factor(step, steps, warmup_share))
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        step_seed = self._seed * _STEPS_A_SEED + self.global_step
+        torch.manual_seed(step_seed)  # for layers that draw for themselves
+        generator = torch.Generator().manual_seed(step_seed)
+        images_nchw = batch.images_nhwc.permute(0, 3, 1, 2)
+        augmented = augment_batch(images_nchw, self._augment, generator).permute(0, 2, 3, 1)
+        loss = self.learner.loss(augmented, batch.targets, generator)
+        self.loss_sum += loss.detach()
+        return loss
+
+    def average(self) -> None:
+        """Move the twin towards the learner; slower with every step, as far as `ema` says."""
+        if self.averaged is None:
+            return
+        done = self.global_step
+        past = min(self._settings.ema, (1 + done) / (10 + done))
+        pairs = zip(self.averaged.parameters(), self.learner.parameters(), strict=True)
+        for twin, own in pairs:
+            twin.lerp_(own.detach(), 1.0 - past)
+
+    @torch.no_grad()
+    def judge(self) -> float:
+        """Mean judgement over the judging images, in fp32, with the same draws every time."""
+        judged = self.judged.eval()
+        generator = torch.Generator().manual_seed(self._seed)
+        with torch.autocast(self.device.type, enabled=False):
+            figures = [
+                judged.judge(
+                    batch.images_nhwc.to(self.device), batch.targets.to(self.device), generator
+                ).double()
+                for batch in self._data.judging
+            ]
+        judged.train()
+        return float(torch.cat(figures).mean())
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["lineside"] = {"digest": self._data.digest, "logbook": self.logbook.state_dict()}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        ours = checkpoint["lineside"]
+        if ours["digest"] != self._data.digest:
+            raise TrainerError(
+                "the images have changed since the checkpoint was made "
+                f"(SHA-256 {ours['digest'][:16]}…, now {self._data.digest[:16]}…); "
+                "bring the old ones back, or begin a new run"
+            )
+        self.logbook.load_state_dict(ours["logbook"])
+
+
+class Keeper:
+    """At each epoch's end: judge, write down, keep the best, save where to go on.
+
+    All of it happens when the epoch's last step ends, because lightning goes on exactly from
+    there; its own validation loop and end-of-epoch hooks run twice or never after a resume.
+    """
+
+    def __init__(self, folder: Path, every_steps: int, progress: Progress) -> None:
+        self._folder = folder
+        self._every_steps = every_steps
+        self._progress = progress
+        self._epoch_started_s = time.monotonic()
+        self._images = 0
+
+    def begin(self, module: FitModule) -> None:
+        """Training starts, perhaps in the middle."""
+        self._progress.start(module.steps, module.global_step)
+        self._epoch_started_s = time.monotonic()
+
+    def after_step(self, module: FitModule, images: int) -> bool:
+        """True when `last.ckpt` is due.
+
+        Raises:
+            TrainerError: the loss is no number any more.
+            StorageError: the disk is full, read-only or gone.
+        """
+        module.average()
+        self._progress.step()
+        self._images += images
+        step = module.global_step
+        ended = step % module.steps_an_epoch == 0
+        if ended:
+            self._end_epoch(module, step)
+        return ended or (self._every_steps > 0 and step % self._every_steps == 0)
+
+    def _end_epoch(self, module: FitModule, step: int) -> None:
+        steps = module.steps_an_epoch
+        loss = float(module.loss_sum) / steps
+        if not math.isfinite(loss):
+            raise TrainerError(
+                f"the loss is {loss} after {step} steps: lower --lr, or raise fit.warmup_share"
+            )
+        trained_s = time.monotonic() - self._epoch_started_s
+        row = Row(
+            epoch=step // steps - 1,
+            step=step,
+            training_loss=loss,
+            validation=module.judge(),
+            lr=module.trainer.optimizers[0].param_groups[-1]["lr"],
+            seconds=time.monotonic() - self._epoch_started_s,
+            images_per_s=self._images / max(trained_s, 1e-9),
+        )
+        if module.logbook.add(row):
+            weights = {name: t.cpu() for name, t in module.judged.state_dict().items()}
+            write_tensors(self._folder / BEST, {"weights": weights, "epoch": row.epoch})
+        module.logbook.write_csv(self._folder / METRICS)
+        self._progress.epoch(row)
+        module.loss_sum.zero_()
+        self._images = 0
+        self._epoch_started_s = time.monotonic()

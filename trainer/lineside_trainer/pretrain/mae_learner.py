@@ -1,0 +1,111 @@
+"""Masked autoencoding as the loop sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from lineside_trainer.experiment import Experiment
+from lineside_trainer.models.vit import (
+    Normalise,
+    PatchGrid,
+    build_encoder,
+    encoder_layers,
+    unpatchify,
+)
+from lineside_trainer.pretrain.mae import (
+    Decoder,
+    MaskedAutoencoder,
+    draw_mask,
+    masked_mse,
+    normalise_patches,
+    removed_count,
+)
+from lineside_trainer.pretrain.method import Method
+
+
+class MaeLearner(Method):
+    """The paper's method. Its settings are `pretrain.mae`.
+
+    Raises:
+        ExperimentError: a mask that hides nothing or everything, a decoder that cannot be.
+    """
+
+    def __init__(self, experiment: Experiment, grid: PatchGrid, normalise: Normalise) -> None:
+        super().__init__()
+        settings = experiment.pretrain.mae
+        removed_count(grid.count, settings.mask_ratio)
+        decoder = Decoder(
+            depth=settings.decoder_depth,
+            width=settings.decoder_width,
+            heads=settings.decoder_heads,
+        )
+        self.normalise = normalise
+        encoder = build_encoder(experiment.model.arch, grid)
+        self.net = MaskedAutoencoder(encoder, grid, decoder)
+        self.mask_ratio = settings.mask_ratio
+        self.normalise_patches = settings.normalise_patches
+
+    @property
+    def encoder(self) -> nn.Module:
+        """What tuning starts from."""
+        return self.net.encoder
+
+    def loss(
+        self,
+        images_nhwc: Tensor,
+        targets: Tensor,  # noqa: ARG002
+        generator: torch.Generator,
+    ) -> Tensor:
+        images_nchw = self.normalise(images_nhwc)
+        removed = self._mask(images_nchw, generator)
+        return masked_mse(self._target(images_nchw), self.net(images_nchw, removed), removed)
+
+    def judge(
+        self,
+        images_nhwc: Tensor,
+        targets: Tensor,  # noqa: ARG002
+        generator: torch.Generator,
+    ) -> Tensor:
+        """(N,) reconstruction error of each image's hidden patches."""
+        images_nchw = self.normalise(images_nhwc)
+        removed = self._mask(images_nchw, generator)
+        prediction: Tensor = self.net(images_nchw, removed)
+        errors = (prediction - self._target(images_nchw)).square().mean(dim=2)
+        return (errors * removed).sum(dim=1) / removed.sum(dim=1)
+
+    def layers(self) -> Sequence[Sequence[nn.Parameter]]:
+        inside = encoder_layers(self.net.encoder)
+        known = {id(parameter) for layer in inside for parameter in layer}
+        return [*inside, [p for p in self.net.parameters() if id(p) not in known]]
+
+    def examples(self, images_nhwc: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """Original, masked (hidden patches gray) and completed images."""
+        grid = self.net.grid
+        images_nchw = self.normalise(images_nhwc)
+        removed = self._mask(images_nchw, generator)
+        patches = self.net.patches(images_nchw)
+        prediction = self.net(images_nchw, removed)
+        if self.normalise_patches:
+            # Mean and std of the hidden patch were never told: the true ones make it comparable.
+            std = (patches.var(dim=-1, keepdim=True) + 1e-6).sqrt()
+            prediction = prediction * std + patches.mean(dim=-1, keepdim=True)
+        hidden = removed[:, :, None]
+        shown = (patches, patches * ~hidden, torch.where(hidden, prediction, patches))
+        captions = ("original", "masked", "reconstructed")
+        pictures = (self._pixels(unpatchify(patches, grid)) for patches in shown)
+        return dict(zip(captions, pictures, strict=True))
+
+    def _pixels(self, images_nchw: Tensor) -> Tensor:
+        values = images_nchw.permute(0, 2, 3, 1) * self.normalise.std + self.normalise.mean
+        return values.clamp(0.0, 255.0)
+
+    def _mask(self, images_nchw: Tensor, generator: torch.Generator) -> Tensor:
+        count = self.net.grid.count
+        return draw_mask(len(images_nchw), count, self.mask_ratio, generator).to(images_nchw.device)
+
+    def _target(self, images_nchw: Tensor) -> Tensor:
+        patches = self.net.patches(images_nchw)
+        return normalise_patches(patches) if self.normalise_patches else patches

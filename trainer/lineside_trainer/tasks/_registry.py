@@ -1,0 +1,46 @@
+"""Which task is called what: a new one is its file and one line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lineside_trainer.errors import ExperimentError
+from lineside_trainer.experiment import Experiment
+from lineside_trainer.models.vit import Normalise, PatchGrid
+from lineside_trainer.tasks.regression import RegressionTask
+from lineside_trainer.tasks.task import Task
+
+Build = Callable[[Experiment, PatchGrid, Normalise, NDArray[np.float64]], Task]
+
+TASKS: Final[dict[str, Build]] = {
+    "regression": RegressionTask,
+}
+
+
+def build_task(
+    experiment: Experiment,
+    grid: PatchGrid,
+    normalise: Normalise,
+    targets: NDArray[np.float64],
+) -> Task:
+    """Make the learner that `train.task` names.
+
+    Args:
+        experiment: all settings.
+        grid: how images are cut.
+        normalise: of the training fold.
+        targets: (N,) float64 of the training fold.
+
+    Raises:
+        ExperimentError: there is no such task.
+    """
+    build = TASKS.get(experiment.train.task)
+    if build is None:
+        raise ExperimentError(
+            f"train.task: {experiment.train.task!r} is unknown; there are {', '.join(TASKS)}"
+        )
+    return build(experiment, grid, normalise, targets)

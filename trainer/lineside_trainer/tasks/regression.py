@@ -1,0 +1,97 @@
+"""Regression (Röhrich et al., sec. 5.3): one value an image, squared error."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from lineside.contract import HeadSpec, OutputSpec, RegressionHead
+from lineside_trainer.errors import DataError
+from lineside_trainer.experiment import Experiment
+from lineside_trainer.models.regressor import Regressor
+from lineside_trainer.models.vit import Normalise, PatchGrid, build_encoder, encoder_layers
+from lineside_trainer.tasks.task import Task
+
+OUTPUT = "value"
+
+
+class RegressionTask(Task):
+    """Learns `train.target`, standardised by the training fold.
+
+    Args:
+        experiment: `model` and `train` count here.
+        grid: how images are cut.
+        normalise: of the training fold.
+        targets: (N,) float64 of the training fold, in the target's unit.
+
+    Raises:
+        DataError: the target never changes: there is nothing to learn.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        grid: PatchGrid,
+        normalise: Normalise,
+        targets: NDArray[np.float64],
+    ) -> None:
+        super().__init__()
+        settings = experiment.train
+        std = float(targets.std())
+        if std == 0.0:
+            raise DataError(
+                f"train.target: {settings.target!r} is {targets[0]:g} in all {len(targets)} "
+                "training images; there is nothing to learn"
+            )
+        encoder = build_encoder(experiment.model.arch, grid, drop_path=settings.drop_path)
+        self.net = Regressor(
+            normalise,
+            encoder,
+            pool=settings.pool,
+            head_width=settings.head_width,
+            target_mean=float(targets.mean()),
+            target_std=std,
+            patch_drop=settings.patch_drop,
+        )
+        self._settings = settings
+
+    @property
+    def network(self) -> nn.Module:
+        return self.net
+
+    @property
+    def encoder(self) -> nn.Module:
+        return self.net.encoder
+
+    def loss(
+        self,
+        images_nhwc: Tensor,
+        targets: Tensor,
+        generator: torch.Generator,  # noqa: ARG002
+    ) -> Tensor:
+        """Squared error of the standardised target: 1 is what the mean predictor gets."""
+        wanted = (targets - self.net.target_mean) / self.net.target_std
+        return (self.net.standardised(images_nhwc) - wanted).square().mean()
+
+    def judge(
+        self,
+        images_nhwc: Tensor,
+        targets: Tensor,
+        generator: torch.Generator,  # noqa: ARG002
+    ) -> Tensor:
+        """(N,) squared errors in the target's unit squared."""
+        values: Tensor = self.net(images_nhwc)
+        return (values - targets).square()
+
+    def layers(self) -> Sequence[Sequence[nn.Parameter]]:
+        return [*encoder_layers(self.net.encoder), list(self.net.head.parameters())]
+
+    def outputs(self) -> tuple[OutputSpec, ...]:
+        return (OutputSpec(name=OUTPUT, unit=self._settings.unit),)
+
+    def head(self) -> HeadSpec:
+        return RegressionHead(output=OUTPUT, target=self._settings.target)
