@@ -256,3 +256,34 @@ def test_a_stranger_cannot_borrow_a_trusted_key_id() -> None:
     data = bytearray((VECTORS / "signed-by-stranger.bin").read_bytes())
     data[8:24] = KEY.public.key_id
     assert isinstance(refusal(mended(data)), SignatureError)
+
+
+def field_paths(value: object, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
+    found = []
+    items: list[tuple[str | int, object]] = []
+    if isinstance(value, dict):
+        items = list(value.items())
+        found = [(*path, key) for key in value if path not in FREE]
+    elif isinstance(value, list):
+        items = list(enumerate(value))
+    return found + [p for key, inner in items for p in field_paths(inner, (*path, key))]
+
+
+# Objects whose keys are the writer's own.
+FREE: Final = {("provenance",), ("evidence", "metrics"), ("evidence", "sample_counts")}
+
+
+def test_every_field_must_be_there() -> None:
+    data = minimal()
+    text = data[128 : 128 + struct.unpack_from("<I", data, 24)[0]]
+    paths = field_paths(json.loads(text))
+    assert len(paths) > 50
+    for path in paths:
+        manifest = json.loads(text)
+        holder = manifest
+        for key in path[:-1]:
+            holder = holder[key]
+        del holder[path[-1]]
+        error = refusal(VECTOR.seal_raw(json.dumps(manifest).encode()))
+        assert isinstance(error, BundleFormatError), path
+        assert str(path[-1]) in str(error)

@@ -185,8 +185,11 @@ def decode_manifest(data: bytes, *, source: str) -> Manifest:
     try:
         _check_runtime(msgspec.json.decode(data, type=_Probe), source)
         manifest = msgspec.json.decode(data, type=Manifest)
+        missing = _find_missing(msgspec.json.decode(data), msgspec.to_builtins(manifest), "$")
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise BundleFormatError(f"{source}: manifest: {error}") from error
+    if missing:
+        raise BundleFormatError(f"{source}: manifest: {missing} is missing; sealing writes it")
     check_manifest(manifest, source=source)
     return manifest
 
@@ -217,6 +220,22 @@ def check_manifest(manifest: Manifest, *, source: str) -> None:
                     f"{source}: manifest: models: {model.engine} {model.precision} needs part "
                     f"{name!r}, which is not in the table of parts for that engine"
                 )
+
+
+def _find_missing(found: object, whole: object, path: str) -> str:
+    """The first field that was left to its default: another reader may have another default."""
+    if isinstance(whole, dict) and isinstance(found, dict):
+        for key, value in whole.items():
+            below = f"{path}.{key}"
+            deeper = _find_missing(found[key], value, below) if key in found else below
+            if deeper:
+                return deeper
+    elif isinstance(whole, (list, tuple)) and isinstance(found, list):
+        for index, (item, value) in enumerate(zip(found, whole, strict=True)):
+            deeper = _find_missing(item, value, f"{path}[{index}]")
+            if deeper:
+                return deeper
+    return ""
 
 
 def _refuse_doubles(field: str, names: Iterable[str], source: str) -> None:

@@ -190,6 +190,7 @@ def _bad(folder: Path) -> list[dict[str, object]]:
         ("signed-missing-part.bin", "format"),
         ("signed-path-up.bin", "format"),
         ("signed-unknown-field.bin", "format"),
+        ("signed-missing-field.bin", "format"),
         ("signed-not-json.bin", "format"),
         ("signed-newer-runtime.bin", "incompatible"),
     ):
@@ -232,11 +233,13 @@ def _write_signed_but_wrong(folder: Path) -> None:
     size_bytes = struct.unpack_from("<I", data, 24)[0]
     good = json.loads(data[128 : 128 + size_bytes])
     first, second = good["parts"]
+    (model,) = good["models"]
     changes: dict[str, dict[str, object]] = {
         "doubled-part": {"parts": [first, second, second]},
         "missing-part": {"parts": [first]},
         "path-up": {"parts": [{**first, "name": "../golden.msgpack"}, second]},
         "unknown-field": {"surprise": 1},
+        "missing-field": {"models": [{k: v for k, v in model.items() if k != "batch"}]},
         "newer-runtime": {
             "identity": {**good["identity"], "minimum_runtime": "9999.0.0"},
             "surprise": 1,
