@@ -1,0 +1,105 @@
+"""The contract file: what is written is read, and what is wrong is named."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lineside.contract import (
+    Contract,
+    FrameSpec,
+    InputSpec,
+    LimitRule,
+    OutputSpec,
+    RegressionHead,
+    decode_contract,
+    encode_contract,
+)
+from lineside.errors import ConfigurationError
+
+pixels = st.integers(1, 16384)
+sizes = st.tuples(pixels, pixels)
+words = st.text(min_size=1, max_size=20)
+
+contracts = st.builds(
+    Contract,
+    product=words,
+    frame=st.builds(
+        FrameSpec,
+        size_hw=st.none() | sizes,
+        channels=st.sampled_from([1, 3]),
+        bit_depth=st.sampled_from([8, 16]),
+        window=st.tuples(st.integers(0, 100), st.integers(101, 65535)),
+    ),
+    input=st.builds(InputSpec, name=words, size_hw=sizes, channels=st.sampled_from([1, 3])),
+    outputs=st.lists(
+        st.builds(OutputSpec, name=words, shape=st.lists(pixels, max_size=3).map(tuple)), min_size=1
+    ).map(tuple),
+    head=st.builds(RegressionHead, output=words, target=words),
+    proposed_rule=st.none()
+    | st.builds(LimitRule, ok_limit=st.floats(0, 1), not_ok_limit=st.floats(1, 2), unit=words),
+)
+
+
+def as_document(contract: Contract) -> dict[str, object]:
+    document: dict[str, object] = json.loads(encode_contract(contract))
+    return document
+
+
+EXAMPLE = Contract(
+    product="led-joint",
+    frame=FrameSpec(size_hw=(64, 64), channels=1),
+    input=InputSpec(size_hw=(64, 64), channels=1),
+    outputs=(OutputSpec(name="value", unit="K/W"),),
+    head=RegressionHead(target="delta_b_max"),
+)
+
+
+@given(contracts)
+def test_what_is_written_is_read(contract: Contract) -> None:
+    data = encode_contract(contract)
+    assert decode_contract(data, source="contract.json") == contract
+    assert encode_contract(decode_contract(data, source="x")) == data
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "told"),
+    [
+        (None, "colour", 1, "colour"),
+        ("frame", "gain", 2, "gain"),
+        ("frame", "channels", 4, r"\$\.frame\.channels"),
+        ("frame", "bit_depth", 12, r"\$\.frame\.bit_depth"),
+        ("frame", "window", [5, 5], "black must lie below white"),
+        ("frame", "size_hw", [0, 64], r"\$\.frame\.size_hw"),
+        ("input", "size_hw", [64, 20000], r"\$\.input\.size_hw"),
+        ("head", "kind", "horoscope", r"\$\.head"),
+        (None, "version", 2, r"\$\.version"),
+    ],
+)
+def test_a_wrong_value_is_named_with_file_and_path(
+    section: str | None, key: str, value: object, told: str
+) -> None:
+    document = as_document(EXAMPLE)
+    place = document if section is None else document[section]
+    assert isinstance(place, dict)
+    place[key] = value
+    with pytest.raises(ConfigurationError, match=told) as caught:
+        decode_contract(json.dumps(document).encode(), source="candidate/contract.json")
+    assert "candidate/contract.json" in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["product", "frame", "input", "outputs", "head"])
+def test_a_missing_key_is_named(key: str) -> None:
+    document = as_document(EXAMPLE)
+    del document[key]
+    with pytest.raises(ConfigurationError, match=key):
+        decode_contract(json.dumps(document).encode(), source="contract.json")
+
+
+@given(st.binary(max_size=60))
+def test_noise_is_a_configuration_error(data: bytes) -> None:
+    with pytest.raises(ConfigurationError, match=r"contract\.json"):
+        decode_contract(data, source="contract.json")
