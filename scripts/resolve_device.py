@@ -186,27 +186,42 @@ def main() -> int:
     parser.add_argument("--engine", action="append", choices=ENGINES)
     parser.add_argument("--python", action="append", choices=PYTHONS)
     parser.add_argument("--all", action="store_true", help="list every wheel, not only the engine")
+    parser.add_argument("--markdown", action="store_true", help="rows for docs/devices.md")
     options = parser.parse_args()
     failed = False
     for engine in options.engine or ENGINES:
         for python in options.python or PYTHONS:
             try:
-                _print(engine, python, resolve(engine, options.machine, python), options.all)
+                wheels = resolve(engine, options.machine, python)
             except ResolutionError as error:
                 failed = True
-                print(f"{engine:<12} Python {python:<5} FAILED: {error}", file=sys.stderr)
+                print(f"{engine}, Python {python}: FAILED: {error}", file=sys.stderr)
+                continue
+            line = table_row if options.markdown else summary
+            print(line(engine, options.machine, python, wheels))
+            for wheel in wheels if options.all else ():
+                print(f"    {glibc_text(wheel.glibc_minor):<5} {wheel.file}")
     return int(failed)
 
 
-def _print(engine: str, python: str, wheels: list[Wheel], show_all: bool) -> None:
-    own = next(wheel for wheel in wheels if canonicalize_name(wheel.name) == engine)
-    highest = max(wheel.glibc_minor for wheel in wheels)
-    print(
-        f"{engine:<12} Python {python:<5} {own.version:<10} glibc >= {glibc_text(highest):<5}"
-        f" {len(wheels):>2} wheels  {own.file}"
+def summary(engine: str, machine: str, python: str, wheels: list[Wheel]) -> str:
+    """One line: the engine's version and wheel, and the glibc that the whole set needs."""
+    own, highest = _engine_wheel(engine, wheels), max(wheel.glibc_minor for wheel in wheels)
+    return (
+        f"{engine:<12} {machine:<8} Python {python:<5} {own.version:<10}"
+        f" glibc >= {glibc_text(highest):<5} {len(wheels):>2} wheels  {own.file}"
     )
-    for wheel in wheels if show_all else ():
-        print(f"    {glibc_text(wheel.glibc_minor):<5} {wheel.name} {wheel.version}  {wheel.file}")
+
+
+def table_row(engine: str, machine: str, python: str, wheels: list[Wheel]) -> str:
+    """The same as a row of docs/devices.md."""
+    own, highest = _engine_wheel(engine, wheels), max(wheel.glibc_minor for wheel in wheels)
+    cells = (engine, machine, python, own.version, glibc_text(highest), str(len(wheels)))
+    return f"| {' | '.join(cells)} |"
+
+
+def _engine_wheel(engine: str, wheels: list[Wheel]) -> Wheel:
+    return next(wheel for wheel in wheels if canonicalize_name(wheel.name) == engine)
 
 
 if __name__ == "__main__":
