@@ -13,5 +13,16 @@ class CandidateError(ExportError):
     exit_code = 3
 
 
+class GraphError(ExportError):
+    """A vendor's tool refuses to translate or quantise the candidate's program."""
+
+
 class GateError(ExportError):
-    """The model in the exported formats does not do what the candidate did."""
+    """The model in the exported formats does not do what the candidate did.
+
+    ``failures`` are the gates that were missed, one sentence each.
+    """
+
+    def __init__(self, message: str, *, failures: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.failures = failures

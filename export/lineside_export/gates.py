@@ -1,0 +1,108 @@
+"""What a format must hold before it may be sealed. Pure."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from lineside.contract import LimitRule
+from lineside_export.formats import FLOAT
+from lineside_export.parity import METRIC, Comparison, Measurement, Parity
+
+# Of the reference's largest value. Measured for ViT-Ti: float engines differ by 3e-7, OpenVINO in
+# bfloat16 by 2e-3; this lies between, so rounding passes and another arithmetic does not.
+FLOAT_TOLERANCE_SHARE: Final = 2e-5
+# Root mean square of int8's drift over the spread of the scores. A weak model's error hides its
+# own collapse (a constant raises its MSE little); this does not let it.
+MAX_NOISE_SHARE: Final = 0.2
+DEFAULT_MAX_DROP: Final = 0.05
+DEFAULT_FLIP_SHARE: Final = 0.02
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gates:
+    """Bounds for quantised formats; float formats have none to choose.
+
+    Attributes:
+        max_flips: verdicts that may differ; ``None``: 2 % of the samples, at least one.
+        max_drop: relative loss of the task's metric.
+    """
+
+    max_flips: int | None = None
+    max_drop: float = DEFAULT_MAX_DROP
+
+    def flips_allowed(self, samples: int) -> int:
+        """Verdicts that may differ among so many samples."""
+        if self.max_flips is not None:
+            return self.max_flips
+        return max(1, math.floor(DEFAULT_FLIP_SHARE * samples))
+
+
+def float_tolerance(values: np.typing.NDArray[np.generic]) -> float:
+    """How far a float format may be from these reference values, in their unit."""
+    return FLOAT_TOLERANCE_SHARE * float(np.abs(values.astype(np.float64)).max())
+
+
+def missed_gates(parity: Parity, rule: LimitRule, gates: Gates) -> tuple[str, ...]:
+    """One sentence for each gate that is missed; nothing when all hold."""
+    missed: list[str] = []
+    for found in parity.comparisons:
+        if found.measured.precision == FLOAT:
+            missed += _missed_by_float(parity.reference, found, rule)
+        else:
+            missed += _missed_by_int8(parity.reference, found, gates)
+    return tuple(missed)
+
+
+def _missed_by_float(reference: Measurement, found: Comparison, rule: LimitRule) -> list[str]:
+    missed = []
+    label = found.measured.label
+    for name, drift in found.max_abs_drift.items():
+        tolerance = float_tolerance(reference.outputs[name])
+        if not drift <= tolerance:
+            missed.append(
+                f"{label}: {name} drifts by {drift:.3g} from {reference.label}, at most "
+                f"{tolerance:.3g} is rounding: the translated graph computes something else"
+            )
+    # Closer to a limit than rounding, a score has no verdict of its own.
+    tolerance = float_tolerance(reference.scores)
+    clear = [index for index in found.flipped if distance(reference, index, rule) > tolerance]
+    if clear:
+        missed.append(
+            f"{label}: {len(clear)} verdict(s) differ from {reference.label} away from the limit, "
+            f"first sample {clear[0]}"
+        )
+    return missed
+
+
+def distance(reference: Measurement, index: int, rule: LimitRule) -> float:
+    """How far a sample's score is from the nearest limit, in the rule's unit."""
+    score = float(reference.scores[index])
+    return min(abs(score - rule.ok_limit), abs(score - rule.not_ok_limit))
+
+
+def _missed_by_int8(reference: Measurement, found: Comparison, gates: Gates) -> list[str]:
+    missed = []
+    label, samples = found.measured.label, len(found.score_drift)
+    allowed = gates.flips_allowed(samples)
+    if len(found.flipped) > allowed:
+        missed.append(
+            f"{label}: {len(found.flipped)} of {samples} verdicts flip, at most {allowed} may "
+            "(--max-flips)"
+        )
+    noise, spread = float(np.sqrt((found.score_drift**2).mean())), float(reference.scores.std())
+    if not noise <= MAX_NOISE_SHARE * spread:
+        missed.append(
+            f"{label}: the scores' noise is {noise:.3g} (root mean square), their spread only "
+            f"{spread:.3g}: int8 drowns this model; use --precision fp32"
+        )
+    before, now = reference.metric, found.measured.metric
+    if before is not None and now is not None and now > before * (1.0 + gates.max_drop):
+        missed.append(
+            f"{label}: {METRIC} rises from {before:.4g} to {now:.4g}, at most "
+            f"{100 * gates.max_drop:.3g} % may be lost (--max-drop)"
+        )
+    return missed

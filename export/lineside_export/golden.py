@@ -1,0 +1,188 @@
+"""Golden samples: which frames prove a device, and how far a correct one may be off.
+
+Tolerances come from measurements at export. Measured on ViT-Ti 64x64 (docs/export.md):
+
+- Float: engines differ from torch by some 3e-7 of the largest value; another CPU's order of
+  summation is of that kind. `_FLOAT_SPREADS` times the measured spread, and never less than
+  `_FLOAT_ULPS` steps of float32, lets it pass; bfloat16 (2e-3) does not.
+- int8: the same int8 file computed by other correct means (QDQ simulated in float, another engine,
+  another shape) is off by 0.3 to 0.4 of int8's largest drift from float. That drift itself is the
+  tolerance: three times what a correct device shows, and a wrong model is off by the outputs'
+  spread, which must be larger, or the golden samples prove nothing and the export fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lineside.candidate import SampleSet
+from lineside.contract import LimitRule
+from lineside.frame import Pixels
+from lineside.golden import GoldenExpectation, GoldenFrame, GoldenSamples
+from lineside_export.errors import GateError
+from lineside_export.formats import FLOAT
+from lineside_export.parity import Comparison, Measurement, Parity
+
+MAX_FRAMES: Final = 16
+# Frames of 16 megapixels would make the proof larger than the model.
+MAX_PIXEL_BYTES: Final = 32 * 2**20
+_MIN_FRAMES: Final = 4
+_NEAR_SHARE: Final = 0.25
+
+_FLOAT_SPREADS: Final = 16.0
+_FLOAT_ULPS: Final = 64.0
+_ULP: Final = float(np.finfo(np.float32).eps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GoldenTolerance:
+    """How far another device may be off with one format.
+
+    Attributes:
+        by_output: in the output's unit.
+        score: in the rule's unit.
+    """
+
+    by_output: dict[str, float]
+    score: float
+
+
+def golden_tolerance(parities: Sequence[Parity], *, engine: str, precision: str) -> GoldenTolerance:
+    """Derive the tolerance of one format from all samples measured.
+
+    Args:
+        parities: of the validation and golden samples.
+        engine: of the format.
+        precision: of the format.
+    """
+    names = list(parities[0].reference.outputs)
+    return GoldenTolerance(
+        by_output={
+            name: max(
+                _tolerance(
+                    parity.reference.outputs[name],
+                    [c.measured.outputs[name] for c in _peers(parity, engine, precision)],
+                    precision,
+                )
+                for parity in parities
+            )
+            for name in names
+        },
+        score=max(
+            _tolerance(
+                parity.reference.scores,
+                [c.measured.scores for c in _peers(parity, engine, precision)],
+                precision,
+            )
+            for parity in parities
+        ),
+    )
+
+
+def choose_golden(
+    parity: Parity,
+    tolerances: Sequence[GoldenTolerance],
+    rule: LimitRule,
+    frames_hwc: Sequence[Pixels],
+) -> tuple[int, ...]:
+    """Indices of the golden frames: some near the limit, the others spread over the scores.
+
+    A frame closer to a limit than a correct device may be off would fail good devices, so it is
+    never chosen, for any of the bundle's formats.
+
+    Raises:
+        GateError: no frame is clear of the limits.
+    """
+    margin = max(tolerance.score for tolerance in tolerances)
+    all_scores = np.stack(
+        [parity.reference.scores, *(c.measured.scores for c in parity.comparisons)]
+    )
+    distances = np.minimum(
+        np.abs(all_scores - rule.ok_limit), np.abs(all_scores - rule.not_ok_limit)
+    ).min(axis=0)
+    eligible = np.flatnonzero(distances > margin)
+    if not len(eligible):
+        raise GateError(
+            f"all {len(distances)} golden samples lie within {margin:.3g} of the limit, where a "
+            "correct device may decide either way: give the golden set more parts"
+        )
+    count = min(len(eligible), _affordable(frames_hwc))
+    near = eligible[np.argsort(distances[eligible], kind="stable")][: int(_NEAR_SHARE * count)]
+    rest = np.setdiff1d(eligible, near)
+    ranked = rest[np.argsort(parity.reference.scores[rest], kind="stable")]
+    spread = ranked[np.linspace(0, len(ranked) - 1, count - len(near)).round().astype(np.int64)]
+    return tuple(int(index) for index in np.sort(np.concatenate([near, spread])))
+
+
+def make_golden(
+    samples: SampleSet,
+    chosen: Sequence[int],
+    measured: Sequence[Measurement],
+    tolerances: Sequence[GoldenTolerance],
+) -> GoldenSamples:
+    """The frames as acquired, with what each format must give.
+
+    Args:
+        samples: the golden set.
+        chosen: indices into it.
+        measured: each sealed format's outputs for the whole set.
+        tolerances: one for each of `measured`.
+
+    Raises:
+        GateError: a constant would pass, so nothing would be proved.
+    """
+    index = np.asarray(chosen)
+    expectations = []
+    for found, tolerance in zip(measured, tolerances, strict=True):
+        _check_power(found, tolerance, index)
+        for name, values in found.outputs.items():
+            expectations.append(
+                GoldenExpectation.from_values(
+                    values[index],
+                    engine=found.engine,
+                    precision=found.precision,
+                    output=name,
+                    tolerance_abs=tolerance.by_output[name],
+                )
+            )
+    return GoldenSamples(
+        frames=tuple(GoldenFrame.from_pixels(samples.frames_hwc[i]) for i in chosen),
+        expectations=tuple(expectations),
+    )
+
+
+def _peers(parity: Parity, engine: str, precision: str) -> list[Comparison]:
+    """Whose drift tells about this format: float formats about each other, int8 about itself."""
+    if precision == FLOAT:
+        return list(parity.floats)
+    return [parity.of(engine, precision)]
+
+
+def _tolerance(
+    reference: NDArray[np.generic], others: Sequence[NDArray[np.generic]], precision: str
+) -> float:
+    exact = reference.astype(np.float64)
+    drift = max(float(np.abs(other.astype(np.float64) - exact).max()) for other in others)
+    least = _FLOAT_ULPS * _ULP * float(np.abs(exact).max())
+    return max(least, drift * (_FLOAT_SPREADS if precision == FLOAT else 1.0))
+
+
+def _affordable(frames_hwc: Sequence[Pixels]) -> int:
+    largest = max(frame.nbytes for frame in frames_hwc)
+    return max(_MIN_FRAMES, min(MAX_FRAMES, MAX_PIXEL_BYTES // largest))
+
+
+def _check_power(found: Measurement, tolerance: GoldenTolerance, chosen: NDArray[np.int64]) -> None:
+    scores = found.scores[chosen]
+    half_range = float(scores.max() - scores.min()) / 2.0
+    if not half_range > tolerance.score:
+        raise GateError(
+            f"{found.label}: the golden samples' scores span ±{half_range:.3g}, the tolerance is "
+            f"{tolerance.score:.3g}: a constant would pass the self-test. Give the golden set "
+            "samples of good and bad parts, or train a model that tells them apart"
+        )

@@ -1,0 +1,180 @@
+"""The candidate's program as ONNX, cleaned of everything that is not the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import onnx
+import torch
+from onnx import ModelProto, TensorProto
+
+from lineside.contract import Contract
+from lineside_export.candidate import Candidate
+from lineside_export.errors import CandidateError, GraphError
+from lineside_export.program import Program
+from lineside_export.vendors import quiet_vendors, told
+
+# LayerNormalization (17) and Gelu (20) stay one operator each; every engine we name knows 20.
+_OPSET: Final = 20
+# Per-channel weights need DequantizeLinear with an axis (ONNX operator changelog, version 13).
+_OLDEST_OPSET: Final = 13
+_BATCH: Final = "batch"
+_PRODUCER: Final = "lineside-export"
+
+
+def program_to_onnx(program: Program, contract: Contract) -> ModelProto:
+    """Translate by torch's exporter: dynamic batch, uint8 NHWC in, the contract's names.
+
+    Raises:
+        CandidateError: the program uses something that ONNX lacks.
+    """
+    with quiet_vendors():
+        try:
+            translated = torch.onnx.export(
+                program.exported,
+                dynamo=True,
+                input_names=[contract.input.name],
+                output_names=list(program.output_names),
+                opset_version=_OPSET,
+                optimize=True,
+                verbose=False,
+            )
+        except torch.onnx.OnnxExporterError as error:
+            raise CandidateError(
+                f"{program.file}: cannot be translated to ONNX: {told(error)}: docs/export.md "
+                "lists operators to avoid"
+            ) from error
+    assert translated is not None
+    return clean_model(translated.model_proto)
+
+
+def read_onnx(candidate: Candidate) -> ModelProto:
+    """Load ``model.onnx`` from elsewhere, with weights that lie beside it, and check it.
+
+    Raises:
+        CandidateError: damaged, too old, or not what the contract says.
+    """
+    file = candidate.program_file
+    try:
+        model = onnx.load(file)
+        onnx.checker.check_model(model)
+    except (OSError, ValueError, TypeError, RuntimeError, onnx.checker.ValidationError) as error:
+        raise CandidateError(f"{file}: not a valid ONNX model: {told(error)}") from error
+    except Exception as error:
+        # protobuf's DecodeError has another home in each of its builds.
+        if type(error).__name__ != "DecodeError":
+            raise
+        raise CandidateError(f"{file}: not an ONNX model: {told(error)}") from error
+    version = next((entry.version for entry in model.opset_import if not entry.domain), 0)
+    if version < _OLDEST_OPSET:
+        raise CandidateError(
+            f"{file}: operator set {version}; at least {_OLDEST_OPSET} is needed, {_OPSET} is best"
+        )
+    _check_ports(file, model, candidate.contract)
+    return clean_model(model)
+
+
+def clean_model(model: ModelProto) -> ModelProto:
+    """Drop stack traces, paths, documentation and inferred shapes; name the batch.
+
+    They name this machine and its versions, change from run to run, and make the file larger.
+    """
+    cleaned = ModelProto()
+    cleaned.CopyFrom(model)
+    cleaned.producer_name, cleaned.producer_version = _PRODUCER, ""
+    for message in _messages(cleaned):
+        for field in ("doc_string", "metadata_props"):
+            if field in message.DESCRIPTOR.fields_by_name:
+                message.ClearField(field)
+    del cleaned.graph.value_info[:]
+    for port in (*_inputs(cleaned), *cleaned.graph.output):
+        port.type.tensor_type.shape.dim[0].dim_param = _BATCH
+    return cleaned
+
+
+def to_bytes(model: ModelProto) -> bytes:
+    """The file's bytes, weights inside.
+
+    Raises:
+        GraphError: above 2 GiB, which protobuf cannot hold.
+    """
+    try:
+        data: bytes = model.SerializeToString(deterministic=True)
+    except (ValueError, OSError) as error:
+        raise GraphError(f"the ONNX model cannot be written in one file: {told(error)}") from error
+    return data
+
+
+def count_operators(model: ModelProto, kind: str) -> int:
+    """How many operators of a kind the main graph holds."""
+    return sum(node.op_type == kind for node in model.graph.node)
+
+
+def _messages(model: ModelProto) -> Iterator[Any]:
+    yield model
+    for function in model.functions:
+        yield function
+        yield from _node_messages(function.node)
+    yield from _graph_messages(model.graph)
+
+
+def _graph_messages(graph: Any) -> Iterator[Any]:
+    yield graph
+    yield from graph.input
+    yield from graph.output
+    yield from graph.initializer
+    yield from _node_messages(graph.node)
+
+
+def _node_messages(nodes: Iterable[Any]) -> Iterator[Any]:
+    for node in nodes:
+        yield node
+        for attribute in node.attribute:
+            yield attribute
+            for graph in (attribute.g, *attribute.graphs):
+                if graph.node:
+                    yield from _graph_messages(graph)
+
+
+def _inputs(model: ModelProto) -> list[Any]:
+    # Before IR version 4 weights were listed as inputs too.
+    weights = {tensor.name for tensor in model.graph.initializer}
+    return [port for port in model.graph.input if port.name not in weights]
+
+
+def _check_ports(file: Path, model: ModelProto, contract: Contract) -> None:
+    wanted = contract.input
+    ports = _inputs(model)
+    if [port.name for port in ports] != [wanted.name]:
+        raise CandidateError(
+            f"{file}: takes the inputs ({', '.join(port.name for port in ports)}), the contract "
+            f"names one, {wanted.name!r}"
+        )
+    _check_port(file, ports[0], TensorProto.UINT8, (*wanted.size_hw, wanted.channels))
+    by_name = {port.name: port for port in model.graph.output}
+    if set(by_name) != {output.name for output in contract.outputs}:
+        raise CandidateError(
+            f"{file}: gives the outputs ({', '.join(by_name)}), the contract names "
+            f"({', '.join(output.name for output in contract.outputs)})"
+        )
+    for output in contract.outputs:
+        _check_port(file, by_name[output.name], TensorProto.FLOAT, output.shape)
+
+
+def _check_port(file: Path, port: Any, kind: int, shape: tuple[int, ...]) -> None:
+    tensor = port.type.tensor_type
+    sizes = [size.dim_value if size.HasField("dim_value") else None for size in tensor.shape.dim]
+    open_batch = bool(sizes) and sizes[0] is None
+    fits = len(sizes) == 1 + len(shape) and all(
+        found in (None, expected) for found, expected in zip(sizes[1:], shape, strict=True)
+    )
+    if tensor.elem_type != kind or not open_batch or not fits:
+        shown = ", ".join("?" if size is None else str(size) for size in sizes)
+        raise CandidateError(
+            f"{file}: {port.name!r} is {TensorProto.DataType.Name(tensor.elem_type)} ({shown}), "
+            f"the contract says {TensorProto.DataType.Name(kind)} "
+            f"({', '.join(map(str, ('batch', *shape)))}) with a dynamic batch: cast and "
+            "normalisation belong into the graph (docs/export.md)"
+        )

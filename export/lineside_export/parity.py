@@ -1,0 +1,168 @@
+"""How far each format is from the float program: numbers, verdicts, and the task's own metric."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lineside.bundle import Agreement
+from lineside.contract import Contract, LimitRule
+from lineside.decide import decide
+from lineside.heads import score_outputs
+from lineside.metrics import squared_errors
+from lineside.verdict import Evaluation
+from lineside_export.errors import GateError
+from lineside_export.formats import FLOAT
+
+Outputs = Mapping[str, NDArray[np.float32]]
+
+# The task's primary metric by head; smaller is better. A new head brings its own.
+METRIC = "mse"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """What one way of computing the model gave.
+
+    Attributes:
+        engine: ``torch``, ``onnxruntime`` or ``openvino``.
+        precision: of its weights.
+        outputs: by name, (N, *shape) float32, finite.
+        scores: (N,) float64, in the rule's unit.
+        evaluations: N, by the rule.
+        metric: the task's metric against the known targets; ``None`` where none is known.
+    """
+
+    engine: str
+    precision: str
+    outputs: Outputs
+    scores: NDArray[np.float64]
+    evaluations: tuple[Evaluation, ...]
+    metric: float | None
+
+    @property
+    def label(self) -> str:
+        """For people, e.g. ``openvino int8``."""
+        return f"{self.engine} {self.precision}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """One measurement beside the reference.
+
+    Attributes:
+        measured: it.
+        max_abs_drift, mean_abs_drift: by output, |it - reference|, in the output's unit.
+        score_drift: (N,) signed, in the rule's unit.
+        flipped: indices of samples whose evaluation differs.
+    """
+
+    measured: Measurement
+    max_abs_drift: Mapping[str, float]
+    mean_abs_drift: Mapping[str, float]
+    score_drift: NDArray[np.float64]
+    flipped: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parity:
+    """All formats beside the float program, on one set of samples."""
+
+    reference: Measurement
+    comparisons: tuple[Comparison, ...]
+
+    def of(self, engine: str, precision: str) -> Comparison:
+        """The comparison of one format.
+
+        Raises:
+            KeyError: it was not measured.
+        """
+        for found in self.comparisons:
+            if (found.measured.engine, found.measured.precision) == (engine, precision):
+                return found
+        raise KeyError(f"{engine} {precision}")
+
+    @property
+    def floats(self) -> tuple[Comparison, ...]:
+        """Those of float precision."""
+        return tuple(c for c in self.comparisons if c.measured.precision == FLOAT)
+
+
+def measure(
+    engine: str,
+    precision: str,
+    outputs: Outputs,
+    *,
+    targets: NDArray[np.float64],
+    contract: Contract,
+    rule: LimitRule,
+) -> Measurement:
+    """Score and decide what an engine gave.
+
+    Raises:
+        GateError: an output is not a finite number.
+    """
+    for name, values in outputs.items():
+        bad = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1)
+        if bad.any():
+            raise GateError(
+                f"{engine} {precision}: output {name!r} is not finite for sample "
+                f"{int(bad.argmax())} ({int(bad.sum())} of {len(values)} samples): the program "
+                "divides by zero or overflows there"
+            )
+    scores = score_outputs(outputs, contract.head)
+    known = np.isfinite(targets)
+    return Measurement(
+        engine=engine,
+        precision=precision,
+        outputs=outputs,
+        scores=scores,
+        evaluations=tuple(decide(float(score), rule)[0] for score in scores),
+        metric=float(squared_errors(targets[known], scores[known]).mean()) if known.any() else None,
+    )
+
+
+def compare(reference: Measurement, measured: Measurement) -> Comparison:
+    """Put a measurement beside the reference; both are of the same samples in the same order."""
+    drift = {
+        name: np.abs(measured.outputs[name].astype(np.float64) - values)
+        for name, values in reference.outputs.items()
+    }
+    pairs = zip(reference.evaluations, measured.evaluations, strict=True)
+    return Comparison(
+        measured=measured,
+        max_abs_drift={name: float(values.max()) for name, values in drift.items()},
+        mean_abs_drift={name: float(values.mean()) for name, values in drift.items()},
+        score_drift=measured.scores - reference.scores,
+        flipped=tuple(index for index, (before, now) in enumerate(pairs) if before is not now),
+    )
+
+
+def agreements(parity: Parity) -> tuple[Agreement, ...]:
+    """For the manifest: one entry for each format and output."""
+    return tuple(
+        Agreement(
+            engine=found.measured.engine,
+            precision=found.measured.precision,
+            output=name,
+            samples=len(found.score_drift),
+            max_abs_drift=drift,
+            mean_abs_drift=found.mean_abs_drift[name],
+            verdict_flips=len(found.flipped),
+        )
+        for found in parity.comparisons
+        for name, drift in found.max_abs_drift.items()
+    )
+
+
+def metrics(parity: Parity) -> dict[str, float]:
+    """For the manifest: the task's metric by way of computing, where targets are known."""
+    measured: Sequence[Measurement] = (parity.reference, *(c.measured for c in parity.comparisons))
+    return {
+        f"validation_{METRIC}_{found.engine}_{found.precision}": found.metric
+        for found in measured
+        if found.metric is not None
+    }

@@ -1,0 +1,205 @@
+"""The whole export: candidate in, sealed bundle out, or an error and nothing written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from lineside.bundle import Identity, PrivateKey
+from lineside.contract import Contract, LimitRule
+from lineside_export.candidate import Candidate
+from lineside_export.errors import CandidateError, ExportError, GateError
+from lineside_export.formats import Built, Format, build_formats
+from lineside_export.gates import Gates, missed_gates
+from lineside_export.golden import GoldenTolerance, choose_golden, golden_tolerance, make_golden
+from lineside_export.parity import Measurement, Outputs, Parity, compare, measure
+from lineside_export.report import parity_table, write_report
+from lineside_export.seal import Sealed, make_manifest, seal
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What to export.
+
+    Attributes:
+        out: the bundle to write.
+        key: whose seal.
+        precision: ``int8`` or ``fp32``.
+        engines: whose files go in.
+        rule: score to evaluation.
+        gates: bounds for int8.
+        product_version: the maker's own.
+        security_counter: never lowered on a device.
+        report: folder for the figures.
+        report_on_failure: also when a gate is missed.
+    """
+
+    out: Path
+    key: PrivateKey
+    precision: str
+    engines: Sequence[str]
+    rule: LimitRule
+    gates: Gates = field(default_factory=Gates)
+    product_version: str
+    security_counter: int
+    report: Path
+    report_on_failure: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """What was done.
+
+    Attributes:
+        sealed: the bundle.
+        parity: on the validation samples, with every format.
+        formats: all that were built.
+        golden_frames: how many went in.
+        tolerances: by label of the sealed formats.
+    """
+
+    sealed: Sealed
+    parity: Parity
+    formats: tuple[Format, ...]
+    golden_frames: int
+    tolerances: dict[str, GoldenTolerance]
+
+
+def choose_rule(contract: Contract, *, limit: float | None, worse: str | None) -> LimitRule:
+    """The rule to seal: the limit given, else the contract's proposal.
+
+    Raises:
+        ExportError: neither is there.
+    """
+    proposed = contract.proposed_rule
+    unit = next(o.unit for o in contract.outputs if o.name == contract.head.output)
+    if limit is not None:
+        direction = worse or (proposed.worse if proposed is not None else "higher")
+        return LimitRule(
+            ok_limit=limit,
+            not_ok_limit=limit,
+            worse="lower" if direction == "lower" else "higher",
+            unit=unit,
+        )
+    if proposed is None:
+        raise ExportError(
+            "no limit: neither the contract proposes one nor was one given; say which score "
+            "parts OK from NOT_OK, e.g. --limit 0.2"
+        )
+    return proposed
+
+
+def export_candidate(
+    candidate: Candidate, order: Order, *, progress: Progress, show: Progress
+) -> Export:
+    """Build, prove, seal.
+
+    Args:
+        candidate: read and checked.
+        order: what to make of it.
+        progress: told what is being done.
+        show: given the table of parity, before any gate is judged.
+
+    Raises:
+        CandidateError: the program does not keep its contract.
+        GraphError: a vendor's tool refuses it.
+        GateError: a format is too far from the float program.
+        SelfTestError, BundleError, StorageError: while sealing.
+    """
+    built = build_formats(
+        candidate, engines=order.engines, precision=order.precision, progress=progress
+    )
+    progress(f"agreement on {len(candidate.samples['validation'])} validation samples")
+    parity = measure_parity(candidate, built, "validation", order.rule)
+    show(parity_table(parity, built.formats))
+    missed = missed_gates(parity, order.rule, order.gates)
+    if not missed or order.report_on_failure:
+        write_report(order.report, candidate, parity, order.rule, missed)
+    if missed:
+        raise GateError("; ".join(missed) + ". Nothing was written", failures=missed)
+    progress("golden samples, seal, self-test")
+    return _seal(candidate, order, built, parity)
+
+
+def measure_parity(candidate: Candidate, built: Built, set_name: str, rule: LimitRule) -> Parity:
+    """Run the float program and every format on one sample set.
+
+    Raises:
+        CandidateError: the float program fails or gives NaN.
+        GateError: a format gives NaN.
+        EngineError: an engine refuses a format.
+    """
+    contract, samples = candidate.contract, candidate.samples[set_name]
+    images = candidate.images_nhwc(set_name)
+
+    def scored(engine: str, precision: str, outputs: Outputs) -> Measurement:
+        return measure(
+            engine, precision, outputs, targets=samples.targets, contract=contract, rule=rule
+        )
+
+    measured = [
+        scored(format_.entry.engine, format_.entry.precision, format_.infer(images, contract))
+        for format_ in built.formats
+    ]
+    if built.program is None:
+        reference = measured[0]  # ONNX from elsewhere is its own float program
+    else:
+        outputs = built.program.infer(images)
+        _refuse_nan(candidate, set_name, outputs)
+        reference = scored("torch", "fp32", outputs)
+    return Parity(
+        reference=reference, comparisons=tuple(compare(reference, one) for one in measured)
+    )
+
+
+def _refuse_nan(candidate: Candidate, set_name: str, outputs: Outputs) -> None:
+    for name, values in outputs.items():
+        bad = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1)
+        if bad.any():
+            raise CandidateError(
+                f"{candidate.program_file}: output {name!r} is not a finite number for {set_name} "
+                f"sample {int(bad.argmax())} ({int(bad.sum())} of {len(values)} samples): train "
+                "again with a lower learning rate, or look for a division by zero"
+            )
+
+
+def _seal(candidate: Candidate, order: Order, built: Built, parity: Parity) -> Export:
+    sealed_formats = [
+        format_
+        for format_ in built.formats
+        if format_.entry.precision == order.precision and format_.entry.engine in order.engines
+    ]
+    on_golden = measure_parity(candidate, built, "golden", order.rule)
+    keys = [(format_.entry.engine, format_.entry.precision) for format_ in sealed_formats]
+    tolerances = [
+        golden_tolerance([parity, on_golden], engine=engine, precision=precision)
+        for engine, precision in keys
+    ]
+    golden_set = candidate.samples["golden"]
+    chosen = choose_golden(on_golden, tolerances, order.rule, golden_set.frames_hwc)
+    measured = [on_golden.of(engine, precision).measured for engine, precision in keys]
+    golden = make_golden(golden_set, chosen, measured, tolerances)
+    manifest = make_manifest(
+        candidate,
+        identity=Identity(
+            product=candidate.contract.product,
+            version=order.product_version,
+            security_counter=order.security_counter,
+        ),
+        rule=order.rule,
+        formats=sealed_formats,
+        parity=parity,
+    )
+    sealed = seal(order.out, manifest, formats=sealed_formats, golden=golden, key=order.key)
+    return Export(
+        sealed=sealed,
+        parity=parity,
+        formats=built.formats,
+        golden_frames=len(golden.frames),
+        tolerances={f"{e} {p}": t for (e, p), t in zip(keys, tolerances, strict=True)},
+    )

@@ -1,0 +1,129 @@
+"""Write the bundle aside, open it as a device would, and only then put it in its place.
+
+No time stamp and no path goes in, so the same candidate and key give the same bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lineside.bundle import (
+    Evidence,
+    Identity,
+    Manifest,
+    PartData,
+    PrivateKey,
+    TrustedKeys,
+    open_bundle,
+    seal_bundle,
+)
+from lineside.contract import LimitRule
+from lineside.engines import EngineSettings, open_engine
+from lineside.engines.machine import cpu_name
+from lineside.errors import StorageError
+from lineside.golden import GOLDEN_PART, GoldenSamples, encode_golden
+from lineside.selftest import SelfTestResult, run_selftest
+from lineside_export.candidate import Candidate
+from lineside_export.formats import Format
+from lineside_export.parity import Parity, agreements, metrics
+from lineside_export.vendors import tool_versions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sealed:
+    """A bundle that was sealed, opened again and proved.
+
+    Attributes:
+        hash: 64 hex digits.
+        size_bytes: of the file.
+        selftests: one for each format inside.
+    """
+
+    hash: str
+    size_bytes: int
+    selftests: tuple[SelfTestResult, ...]
+
+
+def make_manifest(
+    candidate: Candidate,
+    *,
+    identity: Identity,
+    rule: LimitRule,
+    formats: Sequence[Format],
+    parity: Parity,
+) -> Manifest:
+    """All that the bundle says of itself; its table of parts is made when sealing."""
+    return Manifest(
+        identity=identity,
+        contract=candidate.contract,
+        rule=rule,
+        models=tuple(format_.entry for format_ in formats),
+        evidence=Evidence(
+            agreements=agreements(parity),
+            metrics=metrics(parity),
+            sample_counts={name: len(samples) for name, samples in candidate.samples.items()},
+            samples_sha256=candidate.samples_sha256,
+        ),
+        provenance={
+            **candidate.provenance,
+            "export.program": candidate.program_file.name,
+            "export.program_sha256": candidate.program_sha256,
+            "export.reference": parity.reference.label,
+            "export.cpu": cpu_name(),
+            **{f"export.{name}": version for name, version in tool_versions().items()},
+        },
+    )
+
+
+def seal(
+    out: Path,
+    manifest: Manifest,
+    *,
+    formats: Sequence[Format],
+    golden: GoldenSamples,
+    key: PrivateKey,
+) -> Sealed:
+    """Seal, prove on this machine, rename.
+
+    Raises:
+        SelfTestError: the sealed file does not reproduce its own golden samples.
+        BundleError: it does not open.
+        StorageError: it cannot be written.
+    """
+    parts = [PartData(name=GOLDEN_PART, data=encode_golden(golden))]
+    parts += [part for format_ in formats for part in format_.parts]
+    # Beside the target, so that the rename stays within one file system.
+    aside = out.with_name(f".{out.name}.{os.getpid()}.sealed")
+    try:
+        bundle_hash = seal_bundle(aside, manifest=manifest, parts=parts, key=key)
+        selftests = prove(aside, TrustedKeys(keys=(key.public,)))
+        size_bytes = aside.stat().st_size
+        aside.replace(out)
+    except OSError as error:
+        raise StorageError(f"{out}: cannot be written: {error.strerror}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            aside.unlink(missing_ok=True)
+    return Sealed(hash=bundle_hash, size_bytes=size_bytes, selftests=selftests)
+
+
+def prove(path: Path, trust: TrustedKeys) -> tuple[SelfTestResult, ...]:
+    """Open a bundle as a device does, and run the golden self-test of every format in it.
+
+    Raises:
+        BundleError: it is refused.
+        SelfTestError: a format does not give what was sealed.
+    """
+    with open_bundle(path, trust=trust) as bundle:
+        results = []
+        for model in bundle.manifest.models:
+            engine = open_engine(model, bundle.part, bundle.manifest.contract, EngineSettings())
+            try:
+                results.append(run_selftest(bundle, engine))
+            finally:
+                engine.close()
+    return tuple(results)

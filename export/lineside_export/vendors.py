@@ -1,0 +1,60 @@
+"""Keep the vendors' tools silent, and their faults in our words.
+
+Progress bars and log lines of nncf and torch would drown the one table that matters.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from typing import Final
+
+from lineside.engines import silence_telemetry
+
+_NOISY_LOGGERS: Final = (
+    "nncf",
+    "onnx_ir",
+    "onnxscript",
+    "torch.export",
+    "torch.export.pt2_archive._package",
+    "torch.onnx",
+    "torch.utils.cpp_extension",
+)
+TOOLS: Final = (
+    *("lineside", "lineside-export"),
+    *("torch", "onnx", "onnxscript", "nncf", "onnxruntime", "openvino", "numpy"),
+)
+
+
+@contextlib.contextmanager
+def quiet_vendors() -> Iterator[None]:
+    """Nothing on stdout and no warnings in the log while vendors' tools work; errors still come."""
+    silence_telemetry()
+    loggers = [logging.getLogger(name) for name in _NOISY_LOGGERS]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def tool_versions() -> dict[str, str]:
+    """Installed versions of all that has a hand in the bundle's bytes."""
+    found = {}
+    for name in TOOLS:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+def told(error: BaseException) -> str:
+    """A vendor's exception on one line, cut where it becomes a report of its own."""
+    words = " ".join(str(error).split())
+    return f"{type(error).__name__}: {words[:300] or 'no message'}"
