@@ -1,0 +1,157 @@
+"""``lineside run``: the station."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import click
+
+from lineside.cli.options import TRUST_VARIABLE, find_trust, json_option
+
+if TYPE_CHECKING:
+    from lineside.station import RunReport, Station, StationConfiguration
+
+_PROGRESS_S = 0.2
+
+
+@click.command()
+@click.argument("configuration", type=click.Path(path_type=Path), metavar="STATION.TOML")
+@click.option(
+    "--trust",
+    metavar="FILE|FOLDER",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    envvar=TRUST_VARIABLE,
+    help="Public key that may sign, or a folder of *.pub; may be given again. Comes before "
+    f"bundle.trust of the file. Without both: {TRUST_VARIABLE}, else the machine's trust folders.",
+)
+@click.option(
+    "--drain-timeout-s",
+    type=click.FloatRange(min=0),
+    default=30.0,
+    show_default=True,
+    help="After the last frame, wait so long for the broker to acknowledge everything.",
+)
+@json_option
+def run(
+    configuration: Path, trust: tuple[Path, ...], drain_timeout_s: float, as_json: bool
+) -> None:
+    """Inspect frames and publish verdicts, as STATION.TOML says.
+
+    Ends when all frames are inspected and all verdicts acknowledged (source.watch = false), or on
+    SIGTERM and Ctrl-C: the current frame is finished, and what the broker does not yet have goes
+    out at the next start.
+
+    Example: lineside run station.toml --trust factory.pub
+    """
+    from lineside.station import open_station, read_configuration
+
+    settings = _with_trust(read_configuration(configuration), trust)
+    say = _Progress(enabled=sys.stderr.isatty())
+    with open_station(settings, progress=say) as station:
+        _stop_on_signals(station.stop)
+        report = station.run(drain_timeout_s=drain_timeout_s)
+    say.end()
+    _print_report(report, as_json)
+    _check_drained(report, settings, drain_timeout_s)
+
+
+def _with_trust(settings: StationConfiguration, trust: tuple[Path, ...]) -> StationConfiguration:
+    import msgspec
+
+    found = trust or settings.bundle.trust or find_trust()
+    bundle = msgspec.structs.replace(settings.bundle, trust=tuple(found))
+    return msgspec.structs.replace(settings, bundle=bundle)
+
+
+def _stop_on_signals(stop: Callable[[], None]) -> None:
+    if threading.current_thread() is not threading.main_thread():
+        return  # signals come to the main thread only; whoever runs us elsewhere calls `stop`
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        # A second one ends the process the hard way; the outbox is made for it.
+        signal.signal(number, signal.SIG_DFL)
+        stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, handle)
+
+
+class _Progress:
+    """One line on stderr that is written over; only on a terminal."""
+
+    def __init__(self, *, enabled: bool) -> None:
+        self._enabled = enabled
+        self._next_s = 0.0
+        self._width = 0
+
+    def __call__(self, station: Station) -> None:
+        if not self._enabled or time.monotonic() < self._next_s:
+            return
+        self._next_s = time.monotonic() + _PROGRESS_S
+        counts = {name: count for name, count in station.tally.evaluations.items() if count}
+        fault = station.outbox.fault
+        connection = station.publisher.connection
+        line = (
+            f"{station.tally.frames} inspected  "
+            + "  ".join(f"{name} {count}" for name, count in counts.items())
+            + f"  queue {station.outbox.waiting}  broker {connection.word}"
+            + (f"  DISK: {fault}" if fault else "")
+        )
+        click.echo("\r" + line.ljust(self._width), nl=False, err=True)
+        self._width = len(line)
+
+    def end(self) -> None:
+        """Leave the line."""
+        if self._width:
+            click.echo(err=True)
+
+
+def _print_report(report: RunReport, as_json: bool) -> None:
+    if as_json:
+        import msgspec
+
+        click.echo(msgspec.json.encode(report).decode("utf-8"))
+        return
+    from lineside.cli.table import format_table
+
+    rate = report.frames / report.duration_s if report.duration_s > 0 else 0.0
+    click.echo(f"{report.frames} frames in {report.duration_s:.1f} s ({rate:.1f}/s)")
+    if report.passed_over:
+        click.echo(f"{report.passed_over} more were inspected in an earlier run and left alone")
+    counts = [(name, str(count)) for name, count in report.evaluations.items() if count]
+    if counts:
+        click.echo("\n" + format_table(("evaluation", "verdicts"), counts, right=(1,)))
+    stages = [
+        (name, *(f"{us / 1000:.3f}" for us in (times.p50_us, times.p99_us, times.max_us)))
+        for name, times in report.latency_us.items()
+        if times.count
+    ]
+    if stages:
+        head = ("stage", "p50 ms", "p99 ms", "max ms")
+        click.echo("\n" + format_table(head, stages, right=(1, 2, 3)))
+    click.echo(
+        f"\nacknowledged {report.acknowledged} of {report.given} ever given, "
+        f"waiting {report.waiting}, reconnects {report.reconnects}"
+    )
+
+
+def _check_drained(
+    report: RunReport, settings: StationConfiguration, drain_timeout_s: float
+) -> None:
+    if report.waiting == 0 or report.stopped:
+        return
+    from lineside.errors import BrokerError
+
+    raise BrokerError(
+        f"{report.waiting} verdicts were not acknowledged within {drain_timeout_s:g} s "
+        f"({report.connection}); they are safe in {settings.outbox.path} and go out at the next "
+        "start"
+    )

@@ -1,0 +1,136 @@
+"""Section ``[mqtt]`` of a station's configuration: where the broker is and how to be let in."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+import msgspec
+
+from lineside.errors import ConfigurationError
+
+_PORTS = {"mqtt": 1883, "mqtts": 8883}
+
+
+@dataclass(frozen=True, kw_only=True)
+class BrokerAddress:
+    """What a URL says."""
+
+    host: str
+    port: int
+    tls: bool
+
+    def __str__(self) -> str:
+        return f"{'mqtts' if self.tls else 'mqtt'}://{self.host}:{self.port}"
+
+
+class MqttSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How to reach the broker. A password never stands here, only where to find it.
+
+    Attributes:
+        url: ``mqtt://host:1883``, or ``mqtts://host:8883`` for TLS.
+        client_id: empty: made of site, line and station, so that it stays the same for ever (a new
+            one at each start would let the old connection's last will come after the new birth).
+        username: empty: none.
+        password_file: its first line is the password.
+        password_env: the environment variable that holds the password.
+        ca_file: PEM of the authorities to trust; empty: the system's.
+        protocol: ``"5"`` also hears when the broker may not take a message (an access list).
+        keepalive_s: a dead connection is noticed within twice this.
+        ack_timeout_s: a verdict not acknowledged for so long is sent again over a new connection.
+        reconnect_min_s, reconnect_max_s: first and longest pause between attempts; it doubles.
+        state_interval_s: the state topic is written at least this often.
+    """
+
+    url: str = "mqtt://127.0.0.1:1883"
+    client_id: str = ""
+    username: str = ""
+    password_file: Path | None = None
+    password_env: str = ""
+    ca_file: Path | None = None
+    protocol: Literal["3.1.1", "5"] = "3.1.1"
+    keepalive_s: Annotated[int, msgspec.Meta(ge=2, le=3600)] = 20
+    ack_timeout_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 20.0
+    reconnect_min_s: Annotated[float, msgspec.Meta(gt=0, le=60)] = 0.5
+    reconnect_max_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 30.0
+    state_interval_s: Annotated[int, msgspec.Meta(ge=1, le=3600)] = 10
+
+    def __post_init__(self) -> None:
+        if self.reconnect_max_s < self.reconnect_min_s:
+            raise ValueError("reconnect_max_s is shorter than reconnect_min_s")
+        if self.password_file is not None and self.password_env:
+            raise ValueError("password_file and password_env are both given; keep one")
+        if (self.password_file is not None or self.password_env) and not self.username:
+            raise ValueError("a password is given without username")
+
+    @property
+    def address(self) -> BrokerAddress:
+        """The URL taken apart.
+
+        Raises:
+            ConfigurationError: it is none of ours.
+        """
+        return parse_url(self.url)
+
+    def read_password(self) -> str | None:
+        """The password of this moment: a changed file counts at the next connection.
+
+        Raises:
+            ConfigurationError: the file or the variable is not there.
+        """
+        if self.password_file is not None:
+            return _read_password_file(self.password_file)
+        if self.password_env:
+            if self.password_env not in os.environ:
+                raise ConfigurationError(
+                    f"mqtt.password_env: the environment has no {self.password_env}",
+                    path="mqtt.password_env",
+                )
+            return os.environ[self.password_env]
+        return None
+
+
+def parse_url(url: str, *, path: str = "mqtt.url") -> BrokerAddress:
+    """Take a broker's URL apart.
+
+    Raises:
+        ConfigurationError: no host, another scheme, a port out of range, a password inside.
+    """
+    hint = "write mqtt://HOST:PORT, or mqtts://HOST:PORT for TLS"
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise ConfigurationError(f"{path}: {error}; {hint}", path=path) from error
+    if parts.username is not None or parts.password is not None:
+        # Not repeated in the message: it may be on its way to a log.
+        raise ConfigurationError(
+            f"{path}: user and password do not belong into the URL, which is logged; "
+            "use username with password_file or password_env",
+            path=path,
+        )
+    if parts.scheme not in _PORTS or not parts.hostname or parts.path.strip("/") or parts.query:
+        raise ConfigurationError(f"{path} = {url!r}: {hint}", path=path)
+    if port == 0:
+        raise ConfigurationError(f"{path} = {url!r}: port 0; {hint}", path=path)
+    return BrokerAddress(
+        host=parts.hostname, port=port or _PORTS[parts.scheme], tls=parts.scheme == "mqtts"
+    )
+
+
+def _read_password_file(file: Path) -> str:
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "is not UTF-8"
+        raise ConfigurationError(
+            f"mqtt.password_file: {file}: {why}", path="mqtt.password_file"
+        ) from error
+    if not lines or not lines[0]:
+        raise ConfigurationError(
+            f"mqtt.password_file: {file}: the first line is empty", path="mqtt.password_file"
+        )
+    return lines[0]

@@ -1,0 +1,94 @@
+"""The station's state on the wire: retained, and the broker's to say when the station cannot."""
+
+from __future__ import annotations
+
+import time
+from enum import Enum
+
+import msgspec
+
+from lineside.errors import InputDataError
+from lineside.mqtt.payload import wire_part_id
+
+STATE_VERSION = 1
+STATE_LIMIT_BYTES = 512
+
+
+class StateWord(str, Enum):
+    """What a PLC may rely on."""
+
+    OFFLINE = "offline"
+    ONLINE = "online"
+    FAULT = "fault"
+
+    @property
+    def number(self) -> int:
+        """0 offline, 1 online, 2 fault."""
+        return list(StateWord).index(self)
+
+
+class StateMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """The keys of the state topic, in the wire's order. Counters run since the outbox was made.
+
+    Attributes:
+        v: version of this layout.
+        st: 0 offline, 1 online, 2 fault: no verdicts come, or not all, until it is cured.
+        state: the same in a word.
+        reason: ``""`` when online; ``disk``, ``source``; ``stopped``, ``connection_lost``.
+        t: when this was written, milliseconds since 1970 UTC; of a last will: when connected.
+        beat_s: the station writes its state at least this often, seconds; 0 in a last will.
+        product: what kind of part the bundle judges.
+        bundle: the bundle's hash, 64 hex digits.
+        version: the bundle's version.
+        engine: engine and precision, e.g. ``openvino/int8``.
+        runtime: Lineside's version on the station.
+        given: verdicts made durable; the last ``seq``.
+        acked: verdicts that a broker has acknowledged.
+        queue: verdicts that wait for the broker.
+        reconnects: connections made since the station started, less one.
+    """
+
+    v: int = STATE_VERSION
+    st: int
+    state: StateWord
+    reason: str = ""
+    t: int
+    beat_s: int = 0
+    product: str = ""
+    bundle: str = ""
+    version: str = ""
+    engine: str = ""
+    runtime: str = ""
+    given: int = 0
+    acked: int = 0
+    queue: int = 0
+    reconnects: int = 0
+
+
+def make_state(word: StateWord, *, reason: str = "") -> StateMessage:
+    """A state of this moment; the rest is filled in with ``msgspec.structs.replace``."""
+    return StateMessage(st=word.number, state=word, reason=reason, t=time.time_ns() // 1_000_000)
+
+
+def encode_state(message: StateMessage) -> bytes:
+    """At most 512 bytes: people's words are shortened like a part id."""
+    short = msgspec.structs.replace(
+        message,
+        product=wire_part_id(message.product),
+        version=wire_part_id(message.version),
+        engine=wire_part_id(message.engine),
+        runtime=wire_part_id(message.runtime),
+    )
+    return msgspec.json.encode(short)
+
+
+def decode_state(data: bytes, *, source: str) -> StateMessage:
+    """Read a payload of a state topic.
+
+    Raises:
+        InputDataError: not JSON, a key missing, a value of the wrong kind.
+    """
+    try:
+        return msgspec.json.decode(data, type=StateMessage)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InputDataError(f"{source}: no state of Lineside: {error}") from error

@@ -1,0 +1,55 @@
+"""What every source gives: a frame, or why there is none, and how to know it again."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from lineside.errors import FrameError
+from lineside.frame import Frame
+from lineside.framekey import FrameKey
+
+
+@dataclass(frozen=True, kw_only=True)
+class Capture:
+    """One part's turn: exactly one of ``frame`` and ``fault`` is there.
+
+    Attributes:
+        part_id: the physical part, ``""`` where unknown.
+        taken_unix_ns: when the station took it, wall clock.
+        taken_ns: the same moment on the monotonic clock.
+        read_us: reading and decoding, microseconds.
+        key: for the memory; ``None`` where a frame cannot come again.
+    """
+
+    part_id: str
+    taken_unix_ns: int
+    taken_ns: int
+    read_us: float
+    frame: Frame | None = None
+    fault: FrameError | None = None
+    key: FrameKey | None = None
+
+
+class Memory(Protocol):
+    """What was inspected in earlier lives of the station; may raise ``StorageError``."""
+
+    def recall(self, source: str, name: bytes) -> FrameKey | None: ...
+
+
+class Source(Protocol):
+    """Gives captures until it has no more, or until told to stop.
+
+    Attributes:
+        fault: why nothing comes just now (a camera unplugged, a share gone), ``""`` when all is
+            well. Read from another thread.
+        passed_over: frames that were left out because they had been inspected before.
+    """
+
+    @property
+    def fault(self) -> str: ...
+    @property
+    def passed_over(self) -> int: ...
+    def captures(self, stopping: threading.Event) -> Iterator[Capture]: ...

@@ -1,0 +1,223 @@
+"""Frames from a folder, in name order: those that lie there, or those that arrive.
+
+A file is read when it is complete, and that can be known in two ways only: it was renamed into
+place (then ``settle_ms = 0`` and it is taken at the next look), or it has not changed for
+``settle_ms``. Looks are taken every ``poll_ms``; inotify would say nothing on network shares.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from lineside.errors import FrameError, InputDataError
+from lineside.frame import SUFFIXES, decode_frame
+from lineside.framekey import FrameKey
+from lineside.sources.capture import Capture, Memory
+
+
+class FolderSettings(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    tag_field="kind",
+    tag="folder",
+):
+    """Section ``[source]`` with ``kind = "folder"``.
+
+    Attributes:
+        path: the folder; its sub-folders are not looked into.
+        watch: wait for new files; else the source ends with the last one.
+        part_id: ``stem`` (the name without suffix) or a regular expression with one group, searched
+            in the file's name; where it does not match, the part is unknown (``""``).
+        settle_ms: a file is complete when unchanged for so long; 0 when files are renamed in.
+        poll_ms: between two looks.
+    """
+
+    path: Path
+    watch: bool = False
+    part_id: str = "stem"
+    settle_ms: Annotated[int, msgspec.Meta(ge=0, le=60_000)] = 500
+    poll_ms: Annotated[int, msgspec.Meta(ge=10, le=60_000)] = 200
+
+    def __post_init__(self) -> None:
+        if self.part_id == "stem":
+            return
+        try:
+            groups = re.compile(self.part_id).groups
+        except re.error as error:
+            raise ValueError(f"part_id {self.part_id!r}: {error}") from error
+        if groups != 1:
+            raise ValueError(f"part_id {self.part_id!r} has {groups} groups, it needs exactly one")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Look:
+    size_bytes: int
+    mtime_ns: int
+
+
+class FolderSource:
+    """See the module. Memory grows with the number of files that lie in the folder, no further.
+
+    Raises:
+        InputDataError: at opening: the folder is not there.
+    """
+
+    def __init__(self, settings: FolderSettings, *, memory: Memory) -> None:
+        if not settings.path.is_dir():
+            raise InputDataError(f"source.path = {settings.path}: there is no such folder")
+        self.fault = ""
+        self.passed_over = 0
+        self.identity = f"folder:{settings.path.resolve()}"
+        self._settings = settings
+        self._memory = memory
+        self._done: dict[str, _Look] = {}
+        self._unsettled: dict[str, tuple[_Look, float]] = {}
+
+    def captures(self, stopping: threading.Event) -> Iterator[Capture]:
+        """Complete files that were not inspected before, in name order within each look.
+
+        A file that is still being written does not hold back the ones behind it.
+
+        Raises:
+            InputDataError: the folder cannot be read (with ``watch`` it is tried again instead).
+            StorageError: the memory cannot be read.
+        """
+        while not stopping.is_set():
+            looks = self._look()
+            for name in self._complete(looks):
+                if stopping.is_set():
+                    return
+                capture = self._take(name, looks[name])
+                if capture is not None:
+                    yield capture
+            if not self._settings.watch and not self._unsettled:
+                return
+            wait_ms = self._settings.poll_ms
+            if not self._settings.watch:
+                wait_ms = min(wait_ms, max(self._settings.settle_ms, 1))
+            stopping.wait(wait_ms / 1000)
+
+    def is_gone(self, name: bytes) -> bool:
+        """Whether the folder no longer has that file; an unreachable folder has them all."""
+        return (
+            self._settings.path.is_dir() and not (self._settings.path / os.fsdecode(name)).exists()
+        )
+
+    def _look(self) -> dict[str, _Look]:
+        looks: dict[str, _Look] = {}
+        try:
+            with os.scandir(self._settings.path) as entries:
+                for entry in entries:
+                    look = _look_at(entry)
+                    if look is not None:
+                        looks[entry.name] = look
+        except OSError as error:
+            self.fault = f"{self._settings.path}: {error.strerror}"
+            if not self._settings.watch:
+                raise InputDataError(self.fault) from error
+            return {}
+        self.fault = ""
+        self._forget_absent(looks)
+        return looks
+
+    def _forget_absent(self, looks: dict[str, _Look]) -> None:
+        for kept in (self._done, self._unsettled):
+            for name in [name for name in kept if name not in looks]:
+                del kept[name]
+
+    def _complete(self, looks: dict[str, _Look]) -> list[str]:
+        return [name for name in sorted(looks) if self._is_complete(name, looks[name])]
+
+    def _is_complete(self, name: str, look: _Look) -> bool:
+        if self._was_inspected(name, look):
+            self._unsettled.pop(name, None)
+            return False
+        if self._settings.settle_ms == 0:
+            return True
+        # By our own clock between two looks: a share's time stamps may come from another clock.
+        now_s = time.monotonic()
+        before = self._unsettled.get(name)
+        if before is None or before[0] != look:
+            self._unsettled[name] = (look, now_s)
+            return False
+        return now_s - before[1] >= self._settings.settle_ms / 1000
+
+    def _was_inspected(self, name: str, look: _Look) -> bool:
+        if name not in self._done and name not in self._unsettled:
+            key = self._memory.recall(self.identity, os.fsencode(name))
+            if key is not None:
+                self._done[name] = _Look(size_bytes=key.size_bytes, mtime_ns=key.mtime_ns)
+                self.passed_over += self._done[name] == look
+        return self._done.get(name) == look
+
+    def _take(self, name: str, look: _Look) -> Capture | None:
+        taken_unix_ns, taken_ns = time.time_ns(), time.monotonic_ns()
+        path = self._settings.path / name
+        frame, fault = None, None
+        try:
+            data = _read_unchanged(path, look)
+            if data is None:
+                # Written to under our eyes: not complete after all.
+                self._unsettled[name] = (look, time.monotonic())
+                return None
+            frame = decode_frame(data, source=str(path), part_id=self._part_of(name))
+        except FileNotFoundError:
+            return None  # taken away again: by the next look it is not there
+        except OSError as error:
+            fault = FrameError(f"{path}: {error.strerror}", reason="frame_missing")
+        except FrameError as error:
+            fault = error
+        self._done[name] = look
+        self._unsettled.pop(name, None)
+        return Capture(
+            part_id=self._part_of(name),
+            taken_unix_ns=taken_unix_ns,
+            taken_ns=taken_ns,
+            read_us=(time.monotonic_ns() - taken_ns) / 1000,
+            frame=frame,
+            fault=fault,
+            key=FrameKey(
+                source=self.identity,
+                name=os.fsencode(name),
+                size_bytes=look.size_bytes,
+                mtime_ns=look.mtime_ns,
+            ),
+        )
+
+    def _part_of(self, name: str) -> str:
+        if self._settings.part_id == "stem":
+            return Path(name).stem
+        found = re.search(self._settings.part_id, name)
+        return (found.group(1) or "") if found else ""
+
+
+def _look_at(entry: os.DirEntry[str]) -> _Look | None:
+    name = entry.name
+    if name.startswith(".") or not name.lower().endswith(SUFFIXES):
+        return None
+    try:
+        if not entry.is_file():
+            return None
+        stat = entry.stat()
+    except FileNotFoundError:
+        return None  # renamed away between listing and looking
+    return _Look(size_bytes=stat.st_size, mtime_ns=stat.st_mtime_ns)
+
+
+def _read_unchanged(path: Path, look: _Look) -> bytes | None:
+    with path.open("rb") as file:
+        data = file.read()
+        stat = os.fstat(file.fileno())
+    now = _Look(size_bytes=stat.st_size, mtime_ns=stat.st_mtime_ns)
+    return data if now == look and len(data) == look.size_bytes else None

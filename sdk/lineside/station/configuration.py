@@ -1,0 +1,172 @@
+"""``station.toml``: read, checked to the last key, relative paths made absolute.
+
+Every key with its meaning stands in docs/station.md; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeGuard
+
+import msgspec
+
+from lineside.errors import ConfigurationError
+from lineside.mqtt.settings import MqttSettings
+from lineside.mqtt.topics import StationTopics, check_topic_part
+from lineside.outbox.settings import OutboxSettings
+from lineside.sources.folder import FolderSettings
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+# MQTT 3.1.1 asks brokers for 23 bytes of client id and allows more; all known ones take 128.
+_CLIENT_ID_LIMIT_BYTES = 128
+
+
+class StationSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Section ``[station]``: where it stands; the three parts of its topics."""
+
+    site: str
+    line: str
+    name: str
+
+
+class BundleSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Section ``[bundle]``: what judges, who may have signed it, what computes.
+
+    Attributes:
+        path: the bundle, ``.lsb``.
+        trust: public keys or folders of them; empty: ``--trust`` or the machine's trust folders.
+        engine: ``auto`` takes the faster one that passes the golden self-test.
+        precision: only this one, e.g. ``int8``; empty takes any that was sealed.
+        threads: computing threads; absent: measured.
+        providers: ONNX Runtime's execution providers in order; each must come up.
+        provider_options: options by provider.
+        device: OpenVINO's device.
+        cache_folder: where engines keep compiled models; must belong to the station alone.
+    """
+
+    path: Path
+    trust: tuple[Path, ...] = ()
+    engine: Literal["auto", "openvino", "onnxruntime"] = "auto"
+    precision: str = ""
+    threads: Annotated[int, msgspec.Meta(ge=1, le=1024)] | None = None
+    providers: tuple[str, ...] = ()
+    provider_options: dict[str, dict[str, str]] = {}
+    device: str = "CPU"
+    cache_folder: Path | None = None
+
+
+class StationConfiguration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole file."""
+
+    station: StationSettings
+    bundle: BundleSettings
+    source: FolderSettings
+    outbox: OutboxSettings = OutboxSettings()
+    mqtt: MqttSettings = MqttSettings()
+
+    @property
+    def topics(self) -> StationTopics:
+        """Where this station speaks."""
+        station = self.station
+        return StationTopics(site=station.site, line=station.line, station=station.name)
+
+
+def read_configuration(path: str | Path) -> StationConfiguration:
+    """Read ``station.toml``; relative paths inside count from the file's folder.
+
+    Raises:
+        ConfigurationError: not readable, not TOML, a key unknown, missing or impossible; the
+            message says which, the field ``path`` too (``mqtt.url``).
+    """
+    file = Path(path)
+    try:
+        document = tomllib.loads(file.read_bytes().decode("utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"{file}: {error.strerror}", file=file) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{file}: is not TOML: {error}", file=file) from error
+    try:
+        _refuse_unknown(document, StationConfiguration, "")
+        configuration = _convert(document)
+        _check(configuration)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{file}: {error}", file=file, path=error.path) from error
+    return _rebase(configuration, file.resolve().parent)
+
+
+def _refuse_unknown(table: dict[str, Any], kind: type[msgspec.Struct], path: str) -> None:
+    known = {field.name: field.type for field in msgspec.structs.fields(kind)}
+    if tag_field := kind.__struct_config__.tag_field:
+        known[tag_field] = str
+    for key, value in table.items():
+        here = f"{path}{key}"
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(known))}"
+            raise ConfigurationError(f"unknown key {here}; {hint}", path=here)
+        section = known[key]
+        if isinstance(value, dict) and _is_section(section):
+            _refuse_unknown(value, section, f"{here}.")
+
+
+def _is_section(kind: object) -> TypeGuard[type[msgspec.Struct]]:
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+
+
+def _convert(document: dict[str, Any]) -> StationConfiguration:
+    try:
+        return msgspec.convert(document, StationConfiguration, dec_hook=_to_path)
+    except msgspec.ValidationError as error:
+        words, _, where = str(error).partition(" - at `$")
+        path = where.rstrip("`").lstrip(".")
+        raise ConfigurationError(f"{path or 'the file'}: {words}", path=path or None) from error
+
+
+def _to_path(kind: type, value: object) -> Path:
+    if kind is Path and isinstance(value, str) and value:
+        return Path(value)
+    raise ValueError(f"expected a path, got {value!r}")
+
+
+def _check(configuration: StationConfiguration) -> None:
+    station, mqtt = configuration.station, configuration.mqtt
+    for key in ("site", "line", "name"):
+        check_topic_part(getattr(station, key), path=f"station.{key}")
+    mqtt.address  # noqa: B018 - raises where the URL is none
+    if not mqtt.client_id.isprintable():
+        raise ConfigurationError("mqtt.client_id: control characters", path="mqtt.client_id")
+    if len(mqtt.client_id.encode("utf-8")) > _CLIENT_ID_LIMIT_BYTES:
+        raise ConfigurationError(
+            f"mqtt.client_id: longer than {_CLIENT_ID_LIMIT_BYTES} bytes", path="mqtt.client_id"
+        )
+
+
+def _rebase(configuration: StationConfiguration, folder: Path) -> StationConfiguration:
+    bundle, mqtt = configuration.bundle, configuration.mqtt
+    replace = msgspec.structs.replace
+    return replace(
+        configuration,
+        bundle=replace(
+            bundle,
+            path=folder / bundle.path,
+            trust=tuple(folder / key for key in bundle.trust),
+            cache_folder=_under(folder, bundle.cache_folder),
+        ),
+        source=replace(configuration.source, path=folder / configuration.source.path),
+        outbox=replace(configuration.outbox, path=folder / configuration.outbox.path),
+        mqtt=replace(
+            mqtt,
+            password_file=_under(folder, mqtt.password_file),
+            ca_file=_under(folder, mqtt.ca_file),
+        ),
+    )
+
+
+def _under(folder: Path, path: Path | None) -> Path | None:
+    return None if path is None else folder / path

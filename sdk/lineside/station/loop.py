@@ -1,0 +1,213 @@
+"""The loop: source → inspector → outbox, with the publisher beside it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+import lineside
+from lineside.errors import FrameError, StorageError
+from lineside.frame import Frame
+from lineside.mqtt.payload import encode_verdict, message_of
+from lineside.mqtt.publisher import Publisher
+from lineside.mqtt.settings import MqttSettings
+from lineside.mqtt.state import StateMessage, StateWord, make_state
+from lineside.mqtt.topics import StationTopics
+from lineside.outbox import Draft, Outbox, Stamp
+from lineside.sources import Capture, Source
+from lineside.station.report import RunReport, Tally
+from lineside.verdict import Evaluation, Reason, Verdict
+from lineside.worker import Worker
+
+# After a signal the station sends what it can for so long; the rest goes out at the next start.
+SHUTDOWN_DRAIN_S = 2.0
+_JOIN_S = 10.0
+
+
+class Inspecting(Protocol):
+    """What the loop needs of an inspector: faults of frame and engine are verdicts, not raised."""
+
+    def inspect(self, frame: Frame) -> Verdict: ...
+
+
+class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
+    """What the birth message says about the model.
+
+    Attributes:
+        bundle: the bundle's hash, 64 hex digits.
+        unit: of scores and limits.
+    """
+
+    product: str
+    bundle: str
+    version: str
+    engine: str
+    unit: str = ""
+
+
+class Station:
+    """Runs once, from the first frame to the last or to ``stop``.
+
+    Args:
+        topics: where it speaks.
+        inspector: what judges.
+        model: what the state topic says about it.
+        source: where frames come from.
+        outbox: durable; stays open, the caller closes it.
+        mqtt: the broker.
+        progress: called after each verdict and about five times a second while waiting.
+    """
+
+    def __init__(
+        self,
+        *,
+        topics: StationTopics,
+        inspector: Inspecting,
+        model: ModelCard,
+        source: Source,
+        outbox: Outbox,
+        mqtt: MqttSettings,
+        progress: Callable[[Station], None] = lambda _: None,
+    ) -> None:
+        self.tally = Tally()
+        self.outbox = outbox
+        self.publisher = Publisher(mqtt, topics=topics, spool=outbox, describe=self._describe)
+        self._inspector = inspector
+        self._model = model
+        self._source = source
+        self._progress = progress
+        self._stopping = threading.Event()
+        self._sender = Worker(self.publisher.run, name="lineside-publisher")
+
+    def stop(self) -> None:
+        """Finish the current frame and end; from any thread, or from a signal's handler."""
+        self._stopping.set()
+
+    def run(self, *, drain_timeout_s: float) -> RunReport:
+        """Inspect all, then wait until the broker has acknowledged all.
+
+        What is not acknowledged after ``drain_timeout_s`` stays in the outbox for the next start;
+        the report's ``waiting`` counts it.
+
+        Raises:
+            InputDataError: the source ended with a fault.
+            StorageError: nothing can be written and the source has no more.
+        """
+        started_s = time.monotonic()
+        self.outbox.when_committed(self.publisher.wake)
+        self._sender.start()
+        try:
+            self._inspect_all()
+            stopped = self._stopping.is_set()
+            self._drain(0.0 if stopped else drain_timeout_s)
+        finally:
+            self.outbox.flush(SHUTDOWN_DRAIN_S)
+            self.publisher.stop(SHUTDOWN_DRAIN_S)
+            self._sender.join(_JOIN_S)
+        return self._report(time.monotonic() - started_s, stopped)
+
+    def _inspect_all(self) -> None:
+        for capture in self._source.captures(self._stopping):
+            verdict = self._judge(capture)
+            draft = _draft(verdict, capture, (time.monotonic_ns() - capture.taken_ns) / 1000)
+            if not self.outbox.put(draft, stopping=self._stopping):
+                return
+            self.tally.add(verdict, read_us=capture.read_us)
+            self._look_around()
+
+    def _judge(self, capture: Capture) -> Verdict:
+        if capture.frame is not None:
+            return self._inspector.inspect(capture.frame)
+        fault = capture.fault or FrameError("no frame", reason=Reason.FRAME_MISSING.value)
+        return Verdict(
+            evaluation=Evaluation.NOT_DECIDABLE,
+            reason=Reason(fault.reason),
+            detail=str(fault),
+            unit=self._model.unit,
+            product=self._model.product,
+            model=self._model.bundle[:16],
+            engine=self._model.engine,
+            part_id=capture.part_id,
+        )
+
+    def _drain(self, timeout_s: float) -> None:
+        deadline_s = time.monotonic() + timeout_s
+        durable = False
+        while time.monotonic() < deadline_s and not self._stopping.is_set():
+            durable = self.outbox.flush(0.2)
+            if durable and self.outbox.waiting == 0:
+                return
+            self._look_around()
+            if durable:
+                self._stopping.wait(0.02)
+        fault = self.outbox.fault
+        if not durable and fault is not None and not self._stopping.is_set():
+            raise StorageError(f"verdicts could not be written for {timeout_s:g} s: {fault}")
+
+    def _look_around(self) -> None:
+        # A thread that died of a fault of ours must end the station: systemd starts it again.
+        self._sender.check()
+        self.outbox.check()
+        self._progress(self)
+
+    def _describe(self) -> StateMessage:
+        return msgspec.structs.replace(
+            self._condition(),
+            product=self._model.product,
+            bundle=self._model.bundle,
+            version=self._model.version,
+            engine=self._model.engine,
+            runtime=lineside.__version__,
+            given=self.outbox.given,
+            acked=self.outbox.acknowledged,
+            queue=self.outbox.waiting,
+        )
+
+    def _condition(self) -> StateMessage:
+        if self.outbox.fault is not None:
+            return make_state(StateWord.FAULT, reason=Reason.DISK.value)
+        if self._source.fault:
+            return make_state(StateWord.FAULT, reason="source")
+        return make_state(StateWord.ONLINE)
+
+    def _report(self, duration_s: float, stopped: bool) -> RunReport:
+        latencies = {
+            **self.tally.stages,
+            "handover": self.outbox.handover,
+            "delivery": self.outbox.delivery,
+        }
+        connection = self.publisher.connection
+        return RunReport(
+            frames=self.tally.frames,
+            passed_over=self._source.passed_over,
+            evaluations=dict(self.tally.evaluations),
+            reasons=dict(self.tally.reasons),
+            latency_us={name: times.percentiles() for name, times in latencies.items()},
+            waiting=self.outbox.waiting,
+            given=self.outbox.given,
+            acknowledged=self.outbox.acknowledged,
+            reconnects=connection.reconnects,
+            connection=connection.detail or "online",
+            stopped=stopped,
+            duration_s=duration_s,
+        )
+
+
+def _draft(verdict: Verdict, capture: Capture, latency_us: float) -> Draft:
+    def encode(stamp: Stamp) -> bytes:
+        return encode_verdict(
+            message_of(
+                verdict,
+                seq=stamp.seq,
+                job_id=stamp.job_id,
+                part_id=capture.part_id,
+                taken_unix_ns=capture.taken_unix_ns,
+                latency_us=latency_us,
+            )
+        )
+
+    return Draft(encode=encode, key=capture.key)

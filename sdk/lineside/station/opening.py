@@ -1,0 +1,74 @@
+"""From a configuration to a station that is ready to run: the one place where all parts meet."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+from lineside.inspector import Inspector
+from lineside.loading import load
+from lineside.outbox import Outbox
+from lineside.sources import FolderSource
+from lineside.station.configuration import BundleSettings, StationConfiguration
+from lineside.station.loop import ModelCard, Station
+
+# Frames that are gone from the folder need not be remembered for ever; a week covers a share that
+# was away for a long weekend and comes back with the same files.
+_REMEMBER_ABSENT_S = 7 * 24 * 3600.0
+
+
+@contextlib.contextmanager
+def open_station(
+    configuration: StationConfiguration,
+    *,
+    progress: Callable[[Station], None] = lambda _: None,
+) -> Iterator[Station]:
+    """Open bundle, outbox and source; closes them in the end.
+
+    Raises:
+        ConfigurationError: the password cannot be read, or no key is trusted.
+        BundleError, EngineError: see ``lineside.load``.
+        StorageError: the outbox is torn, not writable, or in use by another station.
+        InputDataError: the source is not there.
+    """
+    configuration.mqtt.read_password()
+    with contextlib.ExitStack() as stack:
+        outbox = Outbox(configuration.outbox)
+        stack.callback(outbox.close)
+        source = FolderSource(configuration.source, memory=outbox)
+        outbox.forget(source.identity, source.is_gone, _REMEMBER_ABSENT_S)
+        inspector = stack.enter_context(_open_inspector(configuration.bundle))
+        yield Station(
+            topics=configuration.topics,
+            inspector=inspector,
+            model=_describe(inspector),
+            source=source,
+            outbox=outbox,
+            mqtt=configuration.mqtt,
+            progress=progress,
+        )
+
+
+def _open_inspector(settings: BundleSettings) -> Inspector:
+    return load(
+        settings.path,
+        trust=settings.trust,
+        engine=settings.engine,
+        precision=settings.precision or None,
+        threads=settings.threads,
+        providers=settings.providers,
+        provider_options=settings.provider_options,
+        device=settings.device,
+        cache_folder=settings.cache_folder,
+    )
+
+
+def _describe(inspector: Inspector) -> ModelCard:
+    manifest = inspector.bundle.manifest
+    return ModelCard(
+        product=manifest.identity.product,
+        bundle=inspector.bundle.hash,
+        version=manifest.identity.version,
+        engine=f"{inspector.engine.name}/{inspector.engine.precision}",
+        unit=manifest.rule.unit,
+    )

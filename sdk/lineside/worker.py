@@ -1,0 +1,40 @@
+"""A thread whose death is noticed: what ended it is raised where somebody looks."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+
+class Worker:
+    """Runs one function in a daemon thread, once.
+
+    A daemon, so that a thread stuck in the kernel (a dead network share) cannot keep the process
+    alive after the station has said goodbye.
+    """
+
+    def __init__(self, body: Callable[[], None], *, name: str) -> None:
+        self._body = body
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait for the end; ``False`` when it still runs."""
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def check(self) -> None:
+        """Raise what ended the thread, if something did."""
+        if self._failure is not None:
+            raise self._failure
+
+    def _run(self) -> None:
+        try:
+            self._body()
+        except BaseException as failure:
+            self._failure = failure
+            raise

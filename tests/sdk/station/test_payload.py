@@ -1,0 +1,179 @@
+"""The wire: at most 256 bytes whatever comes in, and back again without loss."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import msgspec
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from lineside.errors import InputDataError
+from lineside.mqtt import (
+    StateMessage,
+    StateWord,
+    VerdictMessage,
+    decode_state,
+    decode_verdict,
+    encode_state,
+    encode_verdict,
+    message_of,
+)
+from lineside.mqtt.payload import (
+    BUDGET_BYTES,
+    PAYLOAD_LIMIT_BYTES,
+    wire_number,
+    wire_part_id,
+)
+from lineside.mqtt.state import STATE_LIMIT_BYTES, make_state
+from lineside.outbox.store import MAX_SEQ
+from lineside.verdict import REASON_CODES, Evaluation, Reason, Verdict
+
+ANY_TEXT = st.text(st.characters(), max_size=80)
+ANY_FLOAT = st.none() | st.floats()
+verdicts = st.builds(
+    Verdict,
+    evaluation=st.sampled_from(Evaluation),
+    reason=st.sampled_from(Reason),
+    score=ANY_FLOAT,
+    limit=ANY_FLOAT,
+    unit=ANY_TEXT,
+    model=ANY_TEXT,
+)
+WORST = Verdict(
+    evaluation=Evaluation.NOT_DECIDABLE,
+    reason=max(
+        (reason for reason in Reason if reason is not Reason.SCORE_NOT_FINITE),
+        key=lambda reason: (len(reason.value), reason.code),
+    ),
+    score=-1.23457e-98,
+    limit=-1.23457e-98,
+    unit="µm²/s",
+    model="f" * 64,
+)
+
+
+def fit(verdict: Verdict, seq: int, part_id: str, taken_unix_ns: int, us: float) -> VerdictMessage:
+    return message_of(
+        verdict,
+        seq=seq,
+        job_id=f"{'f' * 8}{seq:010x}",
+        part_id=part_id,
+        taken_unix_ns=taken_unix_ns,
+        latency_us=us,
+    )
+
+
+@given(
+    verdicts,
+    st.integers(1, MAX_SEQ),
+    ANY_TEXT,
+    st.integers(0, 10**24),
+    st.floats(0, 1e300),
+)
+@example(WORST, MAX_SEQ, "W" * 32, 10**24, 1e12)
+def test_any_verdict_fits_and_comes_back(
+    verdict: Verdict, seq: int, part_id: str, taken_unix_ns: int, us: float
+) -> None:
+    message = fit(verdict, seq, part_id, taken_unix_ns, us)
+    data = encode_verdict(message)
+    assert len(data) <= PAYLOAD_LIMIT_BYTES
+    assert decode_verdict(data, source="test") == message
+    values = json.loads(data)
+    assert tuple(values) == VerdictMessage.__struct_fields__
+    for key, value in values.items():
+        text = json.dumps(value, ensure_ascii=False).encode("utf-8")
+        assert len(text) <= BUDGET_BYTES[key] or isinstance(value, float)
+
+
+def test_the_worst_case_really_is_near_the_limit() -> None:
+    # Else the budget is looser than it says and a new field could be promised room there is not.
+    length = len(encode_verdict(fit(WORST, MAX_SEQ, "W" * 32, 10**24, 1e12)))
+    assert PAYLOAD_LIMIT_BYTES - 8 <= length <= PAYLOAD_LIMIT_BYTES
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_floats_always_have_a_point_and_six_digits(value: float) -> None:
+    verdict = Verdict(evaluation=Evaluation.OK, reason=Reason.WITHIN_LIMIT, score=value)
+    text = encode_verdict(fit(verdict, 1, "", 0, 0)).decode()
+    number = text.split('"score":')[1].split(",")[0]
+    assert "." in number
+    assert len(number) <= BUDGET_BYTES["score"]
+    if 1e-90 < abs(value) < 1e90:
+        # Half a unit of the sixth digit.
+        assert math.isclose(float(number), value, rel_tol=5.1e-6)
+
+
+def test_a_score_that_is_no_number_is_null_and_never_ok() -> None:
+    verdict = Verdict(
+        evaluation=Evaluation.NOT_DECIDABLE, reason=Reason.SCORE_NOT_FINITE, score=math.nan
+    )
+    message = fit(verdict, 1, "", 0, 0)
+    assert message.score is None
+    assert message.evaluation is Evaluation.NOT_DECIDABLE
+    assert wire_number(math.inf) is None
+
+
+@given(st.text("abcdefghijklmnopqrstuvwxyz0123456789-_. ", max_size=32))
+def test_plain_part_ids_pass_unchanged(part_id: str) -> None:
+    assert wire_part_id(part_id) == part_id
+
+
+def test_shortened_part_ids_stay_apart() -> None:
+    long = [f"{'x' * 40}{number}" for number in range(500)]
+    umlauts = ["Gehäuse", "Gehöuse", "Geh_use"]
+    assert len({wire_part_id(part) for part in long}) == 500
+    assert len({wire_part_id(part) for part in umlauts}) == 3
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_decode_or_are_refused_by_our_error(data: bytes) -> None:
+    for decode in (decode_verdict, decode_state):
+        try:
+            decode(data, source="test")
+        except InputDataError:
+            continue
+
+
+def test_an_unknown_evaluation_is_undefined() -> None:
+    message = fit(Verdict(evaluation=Evaluation.OK, reason=Reason.WITHIN_LIMIT), 1, "", 0, 0)
+    assert msgspec.structs.replace(message, ev=9).evaluation is Evaluation.UNDEFINED
+
+
+def test_keys_of_newer_stations_are_passed_over() -> None:
+    message = fit(Verdict(evaluation=Evaluation.OK, reason=Reason.WITHIN_LIMIT), 1, "", 0, 0)
+    data = encode_verdict(message)[:-1] + b',"new":1}'
+    assert decode_verdict(data, source="test") == message
+    with pytest.raises(InputDataError, match="seq"):
+        decode_verdict(b'{"v":1}', source="test")
+
+
+def test_every_reason_has_its_own_code_within_its_budget() -> None:
+    assert set(REASON_CODES) == set(Reason)
+    assert len(set(REASON_CODES.values())) == len(Reason)
+    for reason in Reason:
+        assert len(reason.value) + 2 <= BUDGET_BYTES["reason"]
+        assert len(str(reason.code)) <= BUDGET_BYTES["code"]
+
+
+@given(ANY_TEXT, ANY_TEXT, ANY_TEXT)
+def test_any_state_fits_and_comes_back(product: str, version: str, engine: str) -> None:
+    state = msgspec.structs.replace(
+        make_state(StateWord.FAULT, reason="connection_lost"),
+        beat_s=3600,
+        product=product,
+        bundle="f" * 64,
+        version=version,
+        engine=engine,
+        runtime="100.100.100",
+        given=MAX_SEQ,
+        acked=MAX_SEQ,
+        queue=MAX_SEQ,
+        reconnects=10**9,
+    )
+    data = encode_state(state)
+    assert len(data) <= STATE_LIMIT_BYTES
+    assert tuple(json.loads(data)) == StateMessage.__struct_fields__
+    assert encode_state(decode_state(data, source="test")) == data
