@@ -74,10 +74,8 @@ def augment_batch(
     height, width = images_nchw.shape[2:]
     rows = _source_index(height, shift_y, flip_y)
     columns = _source_index(width, shift_x, flip_x)
-    image = torch.arange(count, device=device)[:, None, None]
-    # Channels last keeps both indices together: one gather does flips and crop.
-    picked = images_nchw.permute(0, 2, 3, 1)[image, rows[:, :, None], columns[:, None, :]]
-    return picked.permute(0, 3, 1, 2).contiguous()
+    picked = images_nchw.gather(2, rows[:, None, :, None].expand_as(images_nchw))
+    return picked.gather(3, columns[:, None, None, :].expand_as(images_nchw))
 
 
 def _source_index(extent: int, shift: torch.Tensor, flip: torch.Tensor) -> torch.Tensor:

@@ -84,9 +84,10 @@ class Batches:
         self._drop_last = drop_last
         self._rank = rank
         self._world_size = world_size
-        self._epoch = -1
+        self._epoch = 0
         self._position = 0
-        self._resumed = False
+        # The beginning is a state like any other: the first pass goes on from (0, 0).
+        self._resumed = True
 
     def __len__(self) -> int:
         """Batches an epoch."""

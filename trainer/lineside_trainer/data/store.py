@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -135,7 +136,8 @@ def _build_mapped(
         mapped.flush()
         aside.replace(path)
     except OSError as error:
-        aside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            aside.unlink()
         raise StorageError(
             f"{path}: {error.strerror}; the images need {int(np.prod(shape)) / 2**30:.1f} GiB there"
         ) from error
