@@ -112,11 +112,11 @@ class OnnxRuntimeEngine:
         session = onnxruntime.InferenceSession(
             bytes(read_part(model.parts[0])),
             _session_options(onnxruntime, self.threads),
-            providers=[(name, _provider_options(name, settings)) for name in asked],
+            providers=[(name, provider_options(name, settings)) for name in asked],
             # Its own fallback prints a line and goes on with another provider.
             enable_fallback=0,
         )
-        _check_providers(self._label, asked, tuple(session.get_providers()))
+        check_providers(self._label, asked, tuple(session.get_providers()))
         # Kept only for the fallback that is switched off: a second copy of the model.
         session._model_bytes = None
         return session
@@ -158,7 +158,7 @@ def resolve_providers(asked: Sequence[str], available: Sequence[str]) -> tuple[s
     return tuple(resolved)
 
 
-def _check_providers(label: str, asked: tuple[str, ...], came_up: tuple[str, ...]) -> None:
+def check_providers(label: str, asked: tuple[str, ...], came_up: tuple[str, ...]) -> None:
     for name in asked:
         if name not in came_up:
             raise ProviderError(
@@ -179,7 +179,7 @@ def _session_options(onnxruntime: Any, threads: int) -> Any:
     return options
 
 
-def _provider_options(name: str, settings: EngineSettings) -> dict[str, str]:
+def provider_options(name: str, settings: EngineSettings) -> dict[str, str]:
     options: dict[str, str] = {}
     if name == _TENSORRT and settings.cache_folder is not None:
         # Building an engine takes minutes on a Jetson, loading a cached one seconds.

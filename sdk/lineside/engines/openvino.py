@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,9 +36,11 @@ def _import_openvino() -> Any:
 def vendor_faults() -> tuple[type[Exception], ...]:
     """Every exception class that OpenVINO can raise."""
     openvino = _import_openvino()
+    import_module("openvino.exceptions")
     own = (
         found
-        for found in vars(openvino.frontend).values()
+        for module in (openvino.frontend, openvino.exceptions)
+        for found in vars(module).values()
         if isinstance(found, type) and issubclass(found, Exception)
     )
     return (*BUILTIN_FAULTS, *own)
