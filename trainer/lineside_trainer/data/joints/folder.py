@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -36,6 +37,8 @@ COLUMNS: Final = (
 )
 MARKER: Final = "joints.json"
 _OURS: Final = frozenset({MARKER, "README.md", "labels.csv", "images", "masks"})
+
+_PICTURE: Final = re.compile(r"p\d{5}_tsc\d{4}(_crack|_void)?\.png")
 
 PARTS_MOST: Final = 100_000
 SIZE_LEAST_PX: Final = 32
@@ -127,7 +130,13 @@ def check_free(out: Path) -> None:
     if not out.is_dir():
         raise DataError(f"{out}: is a file; name a folder")
     present = {entry.name for entry in out.iterdir()}
-    foreign = sorted(present - _OURS)
+    foreign = sorted(present - _OURS) + [
+        f"{sub}/{entry.name}"
+        for sub in ("images", "masks")
+        if (out / sub).is_dir()
+        for entry in sorted((out / sub).iterdir())
+        if not _PICTURE.fullmatch(entry.name)
+    ]
     if present and (foreign or not _is_marker(out / MARKER)):
         shown = ", ".join(foreign[:3] or sorted(present)[:3])
         raise DataError(
