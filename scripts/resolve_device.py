@@ -2,6 +2,7 @@
 
     python scripts/resolve_device.py                     # Linux aarch64, every engine and Python
     python scripts/resolve_device.py --machine x86_64
+    python scripts/resolve_device.py --glibc 2.31        # can a device with this glibc have them?
 
 pip resolves for the device from here, binary wheels only, and downloads nothing (`--dry-run`).
 Fails where a wheel is missing or its version is not the pinned one: a resolver that knows only
@@ -28,7 +29,7 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 ROOT: Final = Path(__file__).resolve().parent.parent
 ENGINES: Final = ("onnxruntime", "openvino")
 PYTHONS: Final = ("3.10", "3.11", "3.12", "3.13")
-GLIBC_TAGS: Final = tuple(f"manylinux_2_{minor}" for minor in (17, 24, 26, 27, 28, 31, 34, 35))
+GLIBC_MINORS: Final = (17, 24, 26, 27, 28, 31, 34, 35)
 LEGACY_GLIBC_MINOR: Final = {"manylinux1": 5, "manylinux2010": 12, "manylinux2014": 17}
 
 
@@ -95,8 +96,10 @@ def _without_markers(lines: Iterable[str], environment: Mapping[str, str]) -> It
             yield str(requirement)
 
 
-def resolve(engine: str, machine: str, python: str) -> list[Wheel]:
+def resolve(engine: str, machine: str, python: str, glibc_minor: int) -> list[Wheel]:
     """Every wheel one device needs for the sdk with one engine, checked against the pins.
+
+    ``glibc_minor`` is the device's, 35 for 2.35.
 
     Raises:
         ResolutionError: no wheel fits, or one is not of the pinned version.
@@ -104,38 +107,43 @@ def resolve(engine: str, machine: str, python: str) -> list[Wheel]:
     environment = device_environment(machine, python)
     pinned = pins(environment)
     wanted = requirements_of(engine, environment)
+    tags = platform_tags(machine, glibc_minor)
     while True:
-        report = _dry_run(wanted, pinned.values(), machine, python)
+        report = _dry_run(wanted, pinned.values(), tags, python)
         missing = _unmet(report, environment)
         if not missing:
             break
         wanted.extend(missing)
     wheels = [_wheel(item) for item in report]
     for wheel in wheels:
-        _check_pin(wheel, pinned, f"{engine} on {machine}, Python {python}")
+        check_pin(wheel, pinned, f"{engine} on {machine}, Python {python}")
     return sorted(wheels, key=lambda wheel: (-wheel.glibc_minor, wheel.name))
 
 
-def _dry_run(
-    wanted: list[str], pinned: Iterable[str], machine: str, python: str
-) -> list[dict[str, dict[str, object]]]:
-    tags = [
-        tag
-        for name in ("manylinux2014", *GLIBC_TAGS)
-        for tag in ("--platform", f"{name}_{machine}")
+def platform_tags(machine: str, glibc_minor: int) -> list[str]:
+    """Every wheel platform that such a device takes."""
+    minors = [minor for minor in GLIBC_MINORS if minor <= glibc_minor]
+    return [
+        f"{name}_{machine}" for name in ("manylinux2014", *(f"manylinux_2_{m}" for m in minors))
     ]
+
+
+def _dry_run(
+    wanted: list[str], pinned: Iterable[str], tags: Iterable[str], python: str
+) -> list[dict[str, dict[str, object]]]:
+    platforms = [word for tag in tags for word in ("--platform", tag)]
     with tempfile.TemporaryDirectory() as folder:
         constraints = Path(folder, "constraints.txt")
         constraints.write_text("\n".join(pinned), "utf-8")
         command = [
             *(sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed"),
             *("--quiet", "--report", "-", "--target", folder, "--only-binary", ":all:"),
-            *("--python-version", python, "--implementation", "cp", *tags),
+            *("--python-version", python, "--implementation", "cp", *platforms),
             *("--constraint", str(constraints), *wanted),
         ]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise ResolutionError(f"{machine}, Python {python}: {done.stderr.strip()}")
+        raise ResolutionError(done.stderr.strip())
     items: list[dict[str, dict[str, object]]] = json.loads(done.stdout)["install"]
     return items
 
@@ -165,13 +173,21 @@ def _wheel(item: dict[str, dict[str, object]]) -> Wheel:
     )
 
 
-def _check_pin(wheel: Wheel, pinned: Mapping[str, str], device: str) -> None:
+def check_pin(wheel: Wheel, pinned: Mapping[str, str], device: str) -> None:
+    """Refuse a wheel whose version is not the one in constraints.txt."""
     line = pinned.get(canonicalize_name(wheel.name))
     if line is None:
         raise ResolutionError(f"{device}: {wheel.name} {wheel.version} is not in constraints.txt")
     if Requirement(line).specifier.contains(wheel.version, prereleases=True):
         return
     raise ResolutionError(f"{device}: got {wheel.name} {wheel.version}, pinned is {line}")
+
+
+def _glibc_minor(text: str) -> int:
+    major, _, minor = text.partition(".")
+    if major != "2" or not minor.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form 2.35")
+    return int(minor)
 
 
 def glibc_text(minor: int) -> str:
@@ -183,6 +199,7 @@ def main() -> int:
     """Print one table a device kind; 1 when any cannot be resolved as pinned."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--machine", default="aarch64", choices=("aarch64", "x86_64"))
+    parser.add_argument("--glibc", type=_glibc_minor, default=GLIBC_MINORS[-1], metavar="2.N")
     parser.add_argument("--engine", action="append", choices=ENGINES)
     parser.add_argument("--python", action="append", choices=PYTHONS)
     parser.add_argument("--all", action="store_true", help="list every wheel, not only the engine")
@@ -192,7 +209,7 @@ def main() -> int:
     for engine in options.engine or ENGINES:
         for python in options.python or PYTHONS:
             try:
-                wheels = resolve(engine, options.machine, python)
+                wheels = resolve(engine, options.machine, python, options.glibc)
             except ResolutionError as error:
                 failed = True
                 print(f"{engine}, Python {python}: FAILED: {error}", file=sys.stderr)
