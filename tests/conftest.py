@@ -7,6 +7,11 @@ from pathlib import Path
 import pytest
 from tiny_bundle import TinyBundle, build_tiny_bundle
 
+from lineside.engines import silence_telemetry
+
+# Before any test module can import a vendor.
+silence_telemetry()
+
 
 @pytest.fixture(scope="session")
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> TinyBundle:

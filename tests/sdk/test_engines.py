@@ -382,12 +382,6 @@ def test_a_provider_that_does_not_come_up_is_never_replaced() -> None:
         check_providers("x", asked, ("CPUExecutionProvider",))
 
 
-def test_provider_options_reach_onnxruntime(tiny_parts: Parts) -> None:
-    wrong = EngineSettings(providers=("CPU",), provider_options={"cpu": {"use_arena": "perhaps"}})
-    # The CPU provider ignores what it does not know; TensorRT's options are made without it here.
-    assert opened("onnxruntime", tiny_parts, settings=wrong).threads == usable_cores()
-
-
 def test_tensorrt_keeps_its_engines_in_the_cache_folder(tmp_path: Path) -> None:
     from lineside.engines.onnxruntime import provider_options
 

@@ -14,6 +14,7 @@ from lineside.engines._static_batch import OPEN, Port, StaticBatches, check_port
 from lineside.engines.cache import private_folder
 from lineside.engines.machine import usable_cores
 from lineside.engines.protocol import EngineSettings, ModelFiles, ReadPart
+from lineside.engines.silence import silence_telemetry
 from lineside.errors import EngineError, ProviderError
 
 _CPU: Final = "CPUExecutionProvider"
@@ -25,6 +26,7 @@ _KINDS: Final = {"tensor(uint8)": "uint8", "tensor(float)": "float32", "tensor(f
 
 
 def _import_onnxruntime() -> Any:
+    silence_telemetry()
     try:
         import onnxruntime
     except ImportError as error:
