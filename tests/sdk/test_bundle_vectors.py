@@ -188,9 +188,13 @@ def check_table(manifest: dict[str, Any], parts: list[dict[str, Any]]) -> None:
     for name in names:
         good = re.fullmatch(r"[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)*", name)
         refuse_unless(good is not None and len(name) <= 64, "format")
+    for part in parts:
+        refuse_unless(0 <= part["size_bytes"] <= 2**40, "format")
+    engines = {part["name"]: part["engine"] for part in parts}
     for model in manifest["models"]:
         refuse_unless(set(model) == MODEL_FIELDS, "format")
-        refuse_unless(all(name in names for name in model["parts"]), "format")
+        for name in model["parts"]:
+            refuse_unless(engines.get(name) in ("", model["engine"]), "format")
 
 
 def check_present(present: int, parts: list[dict[str, Any]]) -> None:

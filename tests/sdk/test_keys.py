@@ -11,6 +11,7 @@ from sysconfig import get_path
 from typing import Final
 
 import pytest
+from click.testing import CliRunner
 from cryptography import exceptions as vendor
 from cryptography.hazmat.primitives.asymmetric import ec, ed448
 from cryptography.hazmat.primitives.serialization import (
@@ -33,6 +34,7 @@ from lineside.bundle import (
     write_key_pair,
 )
 from lineside.bundle import keys as keys_module
+from lineside.cli.keys import keys
 from lineside.errors import KeyFileError, StorageError
 
 # RFC 8032, section 7.1, test 3: secret key, public key, message, signature.
@@ -123,9 +125,18 @@ def test_a_name_that_is_no_file_name_is_refused(name: str, tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_empty_password_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(KeyFileError, match="password is empty"):
-        write_key_pair(tmp_path, "factory", "")
+@pytest.mark.parametrize("password", ["", "x" * 1024])
+def test_a_password_that_cannot_be_used_is_refused(password: str, tmp_path: Path) -> None:
+    with pytest.raises(KeyFileError, match="password cannot be used"):
+        write_key_pair(tmp_path, "factory", password)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_password_of_bytes_that_are_no_utf_8_works(tmp_path: Path) -> None:
+    words = ("--out", str(tmp_path), "--password-env", "PW")
+    assert lineside("keys", "new", "factory", *words, PW="\udcff\udcfe").returncode == 0
+    private_path = tmp_path / "factory.key"
+    assert load_private_key(private_path, "\udcff\udcfe").public.name == "factory"
 
 
 def test_a_private_key_does_not_show_itself() -> None:
@@ -276,3 +287,13 @@ def test_keys_with_a_password_from_the_environment(tmp_path: Path) -> None:
     assert lineside("keys", "show", path, "--password-env", "PW").returncode == 4
     assert lineside("keys", "show", path, "--password-env", "PW", PW="other").returncode == 5
     assert lineside("keys", "show", path, "--password-env", "PW", PW="secret").returncode == 0
+
+
+def test_keys_with_a_password_that_is_asked_for(tmp_path: Path) -> None:
+    runner = CliRunner()
+    words = ["new", "factory", "--out", str(tmp_path), "--ask-password"]
+    assert runner.invoke(keys, words, input="secret\nsecret\n").exit_code == 0
+    path = str(tmp_path / "factory.key")
+    assert runner.invoke(keys, ["show", path, "--ask-password"], input="secret\n").exit_code == 0
+    refused = runner.invoke(keys, ["show", path, "--ask-password"], input="other\n")
+    assert isinstance(refused.exception, KeyFileError)

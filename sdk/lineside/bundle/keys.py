@@ -96,9 +96,12 @@ class PrivateKey:
 
     def _as_pem(self, password: str | None) -> bytes:
         encryption: KeySerializationEncryption = NoEncryption()
-        if password is not None:
-            encryption = BestAvailableEncryption(password.encode())
-        return self._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
+        try:
+            if password is not None:
+                encryption = BestAvailableEncryption(_encode(password))
+            return self._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
+        except ValueError as error:
+            raise KeyFileError(f"the password cannot be used: {error}") from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +126,7 @@ def generate_key_pair(name: str = "") -> PrivateKey:
     return PrivateKey(os.urandom(32), name=name)
 
 
-def write_key_pair(folder: Path, name: str, password: str | None = None) -> tuple[Path, Path]:
+def write_key_pair(folder: str | Path, name: str, password: str | None = None) -> tuple[Path, Path]:
     """Make a key and write ``NAME.key`` (only its owner may read it) and ``NAME.pub``.
 
     Returns:
@@ -131,7 +134,7 @@ def write_key_pair(folder: Path, name: str, password: str | None = None) -> tupl
 
     Raises:
         KeyFileError: one of the files is there already (nothing is ever overwritten), the name
-            cannot be a file's, or the password is empty.
+            cannot be a file's, or the password is empty or longer than 1023 bytes.
         StorageError: the folder cannot be written.
     """
     if not _NAME.fullmatch(name):
@@ -139,9 +142,8 @@ def write_key_pair(folder: Path, name: str, password: str | None = None) -> tupl
             f"key name {name!r}: letters, digits, dot, dash and underscore, at most 64, and not a "
             "path: say where with --out"
         )
-    if password == "":
-        raise KeyFileError("the password is empty: give one, or none at all")
-    private_path, public_path = folder / (name + KEY_SUFFIX), folder / (name + TRUST_SUFFIX)
+    private_path = Path(folder) / (name + KEY_SUFFIX)
+    public_path = private_path.with_name(name + TRUST_SUFFIX)
     for path in (private_path, public_path):
         if path.exists():
             raise KeyFileError(f"{path}: is there already and is never overwritten: choose a name")
@@ -172,7 +174,7 @@ def load_private_key(path: str | Path, password: str | None = None) -> PrivateKe
     """
     path = Path(path)
     data = _read_small(path)
-    secret = None if password is None else password.encode()
+    secret = None if password is None else _encode(password)
     try:
         key = load_pem_private_key(data, secret)
     except TypeError as error:
@@ -227,6 +229,11 @@ def load_trust(trust: Trust) -> TrustedKeys:
     if not keys:
         raise KeyFileError("no trusted key was named: give a .pub file or a folder of them")
     return TrustedKeys(keys=tuple(dict.fromkeys(keys)))
+
+
+def _encode(password: str) -> bytes:
+    # An environment variable may hold bytes that are no UTF-8; Python hands them on as surrogates.
+    return password.encode("utf-8", "surrogateescape")
 
 
 def _key_files(place: Path) -> list[Path]:

@@ -108,7 +108,9 @@ def open_bundle(path: str | Path, *, trust: Trust) -> Bundle:
 
     def let_go(span: Span) -> None:
         start = span.start // mmap.PAGESIZE * mmap.PAGESIZE
-        mapping.madvise(mmap.MADV_DONTNEED, start, span.stop - start)
+        # Refused where a real-time process has locked its memory; then it means to keep it.
+        with contextlib.suppress(OSError):
+            mapping.madvise(mmap.MADV_DONTNEED, start, span.stop - start)
 
     view = memoryview(mapping)
     try:

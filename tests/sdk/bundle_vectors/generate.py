@@ -12,6 +12,7 @@ import struct
 import sys
 import tempfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -184,25 +185,16 @@ def _bad(folder: Path) -> list[dict[str, object]]:
     for name, length in (("cut in the header", 127), ("cut in the manifest", 200)):
         rows.append(_resized(name, length))
     rows += [_resized("cut by a byte", size_bytes - 1), _resized("a byte more", size_bytes + 1)]
-    for file, expect in (
-        ("signed-by-stranger.bin", "untrusted"),
-        ("signed-doubled-part.bin", "format"),
-        ("signed-missing-part.bin", "format"),
-        ("signed-path-up.bin", "format"),
-        ("signed-unknown-field.bin", "format"),
-        ("signed-missing-field.bin", "format"),
-        ("signed-not-json.bin", "format"),
-        ("signed-newer-runtime.bin", "incompatible"),
-    ):
-        length = (folder / file).stat().st_size
+    reasons = {"signed-by-stranger": "untrusted", "signed-newer-runtime": "incompatible"}
+    for path in sorted(folder.glob("signed-*.bin")):
         rows.append(
             {
-                "name": file.removesuffix(".bin").replace("-", " "),
-                "file": file,
-                "expect": expect,
+                "name": path.stem.replace("-", " "),
+                "file": path.name,
+                "expect": reasons.get(path.stem, "format"),
                 "edits": [],
                 "mend_crc": False,
-                "length": length,
+                "length": path.stat().st_size,
             }
         )
     return rows
@@ -238,6 +230,14 @@ def _write_signed_but_wrong(folder: Path) -> None:
         "doubled-part": {"parts": [first, second, second]},
         "missing-part": {"parts": [first]},
         "path-up": {"parts": [{**first, "name": "../golden.msgpack"}, second]},
+        "capital-name": {"parts": [{**first, "name": "Golden.msgpack"}, second]},
+        "long-name": {"parts": [{**first, "name": "g" * 65}, second]},
+        "giant-part": {"parts": [first, {**second, "size_bytes": 2**40}]},
+        "too-giant-part": {"parts": [first, {**second, "size_bytes": 2**40 + 1}]},
+        "negative-part": {"parts": [first, {**second, "size_bytes": -1}]},
+        "65-parts": {"parts": [first, second, *({**first, "name": f"p{i}"} for i in range(63))]},
+        "no-part": {"parts": []},
+        "foreign-part": {"parts": [first, {**second, "engine": "openvino"}]},
         "unknown-field": {"surprise": 1},
         "missing-field": {"models": [{k: v for k, v in model.items() if k != "batch"}]},
         "newer-runtime": {
@@ -245,18 +245,27 @@ def _write_signed_but_wrong(folder: Path) -> None:
             "surprise": 1,
         },
     }
+    golden, model_file = (bytes(part.data) for part in minimal_parts())
+    bytes_by_name = {"doubled-part": [golden, model_file, model_file], "missing-part": [golden]}
+    no_bytes = ("65-parts", "no-part")
     for name, change in changes.items():
         manifest = msgspec.json.encode({**good, **change}, order="sorted")
-        (folder / f"signed-{name}.bin").write_bytes(seal_raw(manifest))
+        # Laid out as the manifest says, so that only the broken rule can be the reason.
+        parts = [] if name in no_bytes else bytes_by_name.get(name, [golden, model_file])
+        (folder / f"signed-{name}.bin").write_bytes(seal_raw(manifest, parts))
     (folder / "signed-not-json.bin").write_bytes(seal_raw(b"\xff{not json"))
 
 
-def seal_raw(manifest_bytes: bytes, *, key: PrivateKey = FACTORY) -> bytes:
-    """Header and manifest around any bytes, by hand, no part following."""
-    signed = struct.pack("<4sHH16sII", b"LSB1", 1, 128, key.public.key_id, len(manifest_bytes), 0)
-    signature = key.sign(signed + manifest_bytes)
-    data = bytearray(signed + signature + struct.pack("<Q", 0b11) + bytes(24) + manifest_bytes)
+def seal_raw(manifest_bytes: bytes, parts: Sequence[bytes] = ()) -> bytes:
+    """Seal any bytes as a manifest, with these parts behind it, by hand."""
+    size_bytes = len(manifest_bytes)
+    signed = struct.pack("<4sHH16sII", b"LSB1", 1, 128, FACTORY.public.key_id, size_bytes, 0)
+    signature = FACTORY.sign(signed + manifest_bytes)
+    present = struct.pack("<Q", (1 << len(parts)) - 1)
+    data = bytearray(signed + signature + present + bytes(24) + manifest_bytes)
     mend_crc(data)
+    for part in parts:
+        data += bytes(-len(data) % 4096) + part
     return bytes(data)
 
 
