@@ -21,9 +21,14 @@ from lineside.mqtt.state import StateMessage, StateWord, encode_state, make_stat
 from lineside.mqtt.topics import StationTopics
 from lineside.mqtt.wake import Wake
 
-# Also the default of brokers; a PLC's broker often has no more buffers.
+# Messages on their way without PUBACK; also the default of brokers, and a PLC's broker often has
+# no more buffers. Some places are the state's own: it must come through most of all when the broker
+# has stopped acknowledging.
 WINDOW = 20
+_STATE_WINDOW = 4
+VERDICT_WINDOW = WINDOW - _STATE_WINDOW
 _TICK_S = 0.5
+_GOODBYE_S = 1.0
 
 
 class WaitingRow(Protocol):
@@ -94,6 +99,7 @@ class Publisher:
         self._wake = Wake()
         self._stop_by_s: float | None = None
         self._stopping = threading.Event()
+        self._goodbye = "stopped"
         self._in_flight: dict[int, _Sent] = {}
         self._after_seq = 0
         self._said: tuple[StateWord, str] | None = None
@@ -111,8 +117,9 @@ class Publisher:
         """There is something new in the spool, or in the state. From any thread."""
         self._wake.set()
 
-    def stop(self, drain_s: float) -> None:
+    def stop(self, drain_s: float, *, reason: str = "stopped") -> None:
         """Send what still can be sent within ``drain_s``, say offline, end. From any thread."""
+        self._goodbye = reason
         self._stop_by_s = time.monotonic() + drain_s
         self._stopping.set()
         self._wake.set()
@@ -161,7 +168,7 @@ class Publisher:
         return not self._in_flight and not self._next_rows()
 
     def _next_rows(self) -> Sequence[WaitingRow]:
-        room = WINDOW - len(self._in_flight)
+        room = VERDICT_WINDOW - (len(self._in_flight) - self._states_in_flight())
         if room <= 0:
             return ()
         try:
@@ -205,13 +212,16 @@ class Publisher:
         is_due = now_s - self._said_at_s >= self._settings.state_interval_s
         if (state.state, state.reason) == self._said and not is_due:
             return
-        if len(self._in_flight) >= WINDOW:
+        if self._states_in_flight() >= _STATE_WINDOW:
             return
         full = msgspec.structs.replace(
             state, beat_s=self._settings.state_interval_s, reconnects=self.connection.reconnects
         )
         self._send_state(link, full)
         self._said, self._said_at_s = (state.state, state.reason), now_s
+
+    def _states_in_flight(self) -> int:
+        return sum(sent.seq is None for sent in self._in_flight.values())
 
     def _send_state(self, link: Link, state: StateMessage) -> None:
         message = Message(topic=self._topics.state, payload=encode_state(state), retain=True)
@@ -222,11 +232,13 @@ class Publisher:
             self._describe(),
             st=StateWord.OFFLINE.number,
             state=StateWord.OFFLINE,
-            reason="stopped",
+            reason=self._goodbye,
             reconnects=self.connection.reconnects,
         )
+        deadline_s = time.monotonic() + _GOODBYE_S
+        while self._states_in_flight() >= _STATE_WINDOW and time.monotonic() < deadline_s:
+            self._settle(link.step(0.1))
         self._send_state(link, state)
-        deadline_s = time.monotonic() + 1.0
         while self._in_flight and time.monotonic() < deadline_s:
             self._settle(link.step(0.1))
 

@@ -34,7 +34,8 @@ class StateMessage(msgspec.Struct, frozen=True, kw_only=True):
         v: version of this layout.
         st: 0 offline, 1 online, 2 fault: no verdicts come, or not all, until it is cured.
         state: the same in a word.
-        reason: ``""`` when online; ``disk``, ``source``; ``stopped``, ``connection_lost``.
+        reason: ``""`` when online; ``disk``, ``source``; offline: ``stopped``, ``failed``,
+            ``connection_lost``.
         t: when this was written, milliseconds since 1970 UTC; of a last will: when connected.
         beat_s: the station writes its state at least this often, seconds; 0 in a last will.
         product: what kind of part the bundle judges.

@@ -100,15 +100,22 @@ class Station:
         started_s = time.monotonic()
         self.outbox.when_committed(self.publisher.wake)
         self._sender.start()
+        goodbye = "failed"
         try:
             self._inspect_all()
             stopped = self._stopping.is_set()
             self._drain(0.0 if stopped else drain_timeout_s)
+            goodbye = "stopped"
         finally:
-            self.outbox.flush(SHUTDOWN_DRAIN_S)
-            self.publisher.stop(SHUTDOWN_DRAIN_S)
-            self._sender.join(_JOIN_S)
+            self._end(goodbye)
         return self._report(time.monotonic() - started_s, stopped)
+
+    def _end(self, goodbye: str) -> None:
+        try:
+            self.outbox.flush(SHUTDOWN_DRAIN_S)
+        finally:
+            self.publisher.stop(SHUTDOWN_DRAIN_S, reason=goodbye)
+            self._sender.join(_JOIN_S)
 
     def _inspect_all(self) -> None:
         for capture in self._source.captures(self._stopping):

@@ -10,11 +10,11 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from paho.mqtt import MQTTException
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mosquitto_broker import Mosquitto, free_port
+from paho.mqtt import MQTTException
 
 import lineside.mqtt
 from lineside.errors import BrokerError, BrokerRefusedError, ConfigurationError, LinesideError
@@ -60,7 +60,7 @@ CONNACK = b"\x20\x02\x00\x00"
 
 
 def test_nobody_there_is_a_broker_error(wake: Wake) -> None:
-    with pytest.raises(BrokerError, match="127.0.0.1"):
+    with pytest.raises(BrokerError, match=r"127\.0\.0\.1"):
         Link(MqttSettings(url=f"mqtt://127.0.0.1:{free_port()}"), client_id="x", wake=wake)
 
 
@@ -299,7 +299,7 @@ def make_certificates(folder: Path) -> tuple[Path, Path, Path]:
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.x509.oid import NameOID
 
-    now = datetime.datetime.now(datetime.timezone.utc)
+    now = datetime.datetime.now(datetime.UTC)
 
     def name(text: str) -> x509.Name:
         return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import subprocess
 import sys
@@ -192,7 +191,8 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM
 while outbox.given <= at_fault and time.monotonic() < deadline: time.sleep(0.01)
 stopping.set()
 rows = outbox.unsent(0, 100_000)
-print(outbox.fault, [row.seq for row in rows] == list(range(1, len(rows) + 1)), len(rows) > at_fault)
+in_order = [row.seq for row in rows] == list(range(1, len(rows) + 1))
+print(outbox.fault, in_order, len(rows) > at_fault)
 """
 
 
@@ -266,7 +266,7 @@ def test_someone_elses_database_and_a_newer_format_are_left_alone(
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="writable|does not exist"):
+    with pytest.raises(StorageError, match=r"writable|does not exist"):
         Outbox(OutboxSettings(path=tmp_path / "nowhere" / "outbox.sqlite"))
 
 
@@ -367,9 +367,9 @@ TestStoreMachine.settings = settings(max_examples=25, stateful_step_count=15, de
 
 
 def test_no_descriptor_is_left_open(open_outbox: Callable[..., Outbox], tmp_path: Path) -> None:
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(3):
         outbox = open_outbox()
         fill(outbox, 2)
         outbox.close()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before

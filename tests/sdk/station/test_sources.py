@@ -1,0 +1,231 @@
+"""The folder source: complete files only, in order, none twice and none forgotten."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from lineside.errors import InputDataError
+from lineside.framekey import FrameKey
+from lineside.sources import Capture, FolderSettings, FolderSource
+
+
+class Remembered:
+    """A memory that knows what a test told it."""
+
+    def __init__(self) -> None:
+        self.keys: dict[tuple[str, bytes], FrameKey] = {}
+
+    def recall(self, source: str, name: bytes) -> FrameKey | None:
+        return self.keys.get((source, name))
+
+    def keep(self, capture: Capture) -> None:
+        assert capture.key is not None
+        self.keys[capture.key.source, capture.key.name] = capture.key
+
+
+class Watching:
+    """Runs a watching source in a thread and keeps what it gives."""
+
+    def __init__(self, source: FolderSource) -> None:
+        self.captures: list[Capture] = []
+        self._source = source
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    @property
+    def parts(self) -> list[str]:
+        return [capture.part_id for capture in self.captures]
+
+    def _run(self) -> None:
+        for capture in self._source.captures(self._stopping):
+            self.captures.append(capture)
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._thread.join(5)
+        assert not self._thread.is_alive()
+
+
+def folder_source(path: Path, memory: Remembered | None = None, **settings: object) -> FolderSource:
+    built = msgspec.convert({"path": str(path), **settings}, FolderSettings, dec_hook=_path)
+    return FolderSource(built, memory=memory or Remembered())
+
+
+def _path(kind: type, value: object) -> Path:
+    assert kind is Path
+    return Path(str(value))
+
+
+def take(source: FolderSource) -> list[Capture]:
+    return list(source.captures(threading.Event()))
+
+
+def test_files_come_in_name_order_and_then_it_ends(
+    tmp_path: Path, write_frames: Callable[..., list[str]]
+) -> None:
+    stems = write_frames(tmp_path / "frames", 12)
+    (tmp_path / "frames" / "notes.txt").write_text("no image", encoding="utf-8")
+    (tmp_path / "frames" / ".hidden.png").write_bytes(b"partial")
+    (tmp_path / "frames" / "folder.png").mkdir()
+    captures = take(folder_source(tmp_path / "frames", settle_ms=50))
+    assert [capture.part_id for capture in captures] == stems
+    assert all(capture.frame is not None and capture.fault is None for capture in captures)
+    assert [capture.frame.part_id for capture in captures if capture.frame] == stems
+    taken = [capture.taken_unix_ns for capture in captures]
+    assert taken == sorted(taken)
+    assert abs(taken[-1] - time.time_ns()) < 60e9
+
+
+def test_a_bad_image_is_a_capture_with_a_fault(
+    tmp_path: Path, write_frames: Callable[..., list[str]]
+) -> None:
+    folder = tmp_path / "frames"
+    write_frames(folder, 3)
+    (folder / "part-00001.png").write_bytes(b"\x89PNG\r\n\x1a\n cut short")
+    (folder / "part-00003.png").write_bytes(b"")
+    captures = take(folder_source(folder, settle_ms=0))
+    assert [capture.fault.reason if capture.fault else None for capture in captures] == [
+        None,
+        "frame_decode",
+        None,
+        "frame_decode",
+    ]
+    assert captures[1].part_id == "part-00001"
+    assert captures[1].frame is None
+
+
+def test_what_was_inspected_before_is_passed_over(
+    tmp_path: Path, write_frames: Callable[..., list[str]]
+) -> None:
+    folder, memory = tmp_path / "frames", Remembered()
+    write_frames(folder, 6)
+    for capture in take(folder_source(folder, memory, settle_ms=0))[:4]:
+        memory.keep(capture)
+    source = folder_source(folder, memory, settle_ms=0)
+    assert [capture.part_id for capture in take(source)] == ["part-00004", "part-00005"]
+    assert source.passed_over == 4
+
+
+def test_another_picture_under_a_known_name_is_a_new_frame(
+    tmp_path: Path, write_frames: Callable[..., list[str]]
+) -> None:
+    folder, memory = tmp_path / "frames", Remembered()
+    write_frames(folder, 2)
+    for capture in take(folder_source(folder, memory, settle_ms=0)):
+        memory.keep(capture)
+    file = folder / "part-00001.png"
+    os.utime(file, ns=(1, 1))
+    captures = take(folder_source(folder, memory, settle_ms=0))
+    assert [capture.part_id for capture in captures] == ["part-00001"]
+
+
+def test_a_file_that_is_being_written_waits_and_holds_nobody_back(
+    tmp_path: Path, write_frames: Callable[..., list[str]], wait_until: Callable[..., None]
+) -> None:
+    folder = tmp_path / "frames"
+    write_frames(folder, 2)
+    whole = (folder / "part-00000.png").read_bytes()
+    watching = Watching(folder_source(folder, watch=True, settle_ms=300, poll_ms=20))
+    slow = folder / "a-slow.png"
+    with slow.open("wb", buffering=0) as file:
+        for byte in whole[:-1]:
+            file.write(bytes([byte]))
+            time.sleep(1.2 / len(whole))
+        assert "a-slow" not in watching.parts
+        assert sorted(watching.parts) == ["part-00000", "part-00001"]
+        file.write(whole[-1:])
+    wait_until(lambda: "a-slow" in watching.parts)
+    watching.stop()
+    assert all(capture.fault is None for capture in watching.captures)
+
+
+def test_new_files_are_taken_as_they_arrive_each_once(
+    tmp_path: Path, write_frames: Callable[..., list[str]], wait_until: Callable[..., None]
+) -> None:
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    watching = Watching(folder_source(folder, watch=True, settle_ms=0, poll_ms=10))
+    expected: list[str] = []
+    for start in range(0, 40, 8):
+        expected += write_frames(folder, 8, first=start)
+        time.sleep(0.03)
+    wait_until(lambda: len(watching.captures) >= 40)
+    time.sleep(0.1)
+    watching.stop()
+    assert sorted(watching.parts) == expected
+
+
+def test_a_folder_that_goes_away_is_a_fault_until_it_returns(
+    tmp_path: Path, write_frames: Callable[..., list[str]], wait_until: Callable[..., None]
+) -> None:
+    folder = tmp_path / "frames"
+    write_frames(folder, 1)
+    source = folder_source(folder, watch=True, settle_ms=0, poll_ms=10)
+    watching = Watching(source)
+    wait_until(lambda: len(watching.captures) == 1)
+    folder.rename(tmp_path / "elsewhere")
+    wait_until(lambda: "No such file" in source.fault)
+    (tmp_path / "elsewhere").rename(folder)
+    wait_until(lambda: source.fault == "")
+    write_frames(folder, 1, first=1)
+    wait_until(lambda: "part-00001" in watching.parts)
+    watching.stop()
+
+
+def test_the_memory_of_a_watching_source_is_no_larger_than_its_folder(
+    tmp_path: Path, write_frames: Callable[..., list[str]], wait_until: Callable[..., None]
+) -> None:
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    source = folder_source(folder, watch=True, settle_ms=0, poll_ms=10)
+    watching = Watching(source)
+    for start in range(0, 30, 10):
+        stems = write_frames(folder, 10, first=start)
+        wait_until(lambda stems=stems: set(stems) <= set(watching.parts))
+        for stem in stems:
+            (folder / f"{stem}.png").unlink()
+    wait_until(lambda: len(source._done) == 0)
+    watching.stop()
+
+
+@pytest.mark.parametrize(
+    ("part_id", "name", "expected"),
+    [
+        ("stem", "B12.left.png", "B12.left"),
+        (r"sn(\d+)_", "cam1_sn0042_top.png", "0042"),
+        (r"sn(\d+)_", "cam1_unreadable.png", ""),
+    ],
+)
+def test_part_ids(tmp_path: Path, part_id: str, name: str, expected: str) -> None:
+    (tmp_path / name).write_bytes(b"x")
+    [capture] = take(folder_source(tmp_path, part_id=part_id, settle_ms=0))
+    assert capture.part_id == expected
+
+
+@pytest.mark.parametrize("part_id", ["(", "nogroup", "(a)(b)"])
+def test_a_part_id_needs_one_group(tmp_path: Path, part_id: str) -> None:
+    with pytest.raises(msgspec.ValidationError, match="part_id"):
+        folder_source(tmp_path, part_id=part_id)
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputDataError, match="no such folder"):
+        folder_source(tmp_path / "nowhere")
+
+
+def test_a_name_that_is_not_utf8(tmp_path: Path) -> None:
+    name = os.fsencode(str(tmp_path)) + b"/\xff\xfe.png"
+    with open(name, "wb") as file:  # noqa: PTH123 - pathlib takes no bytes
+        file.write(b"x")
+    memory = Remembered()
+    [capture] = take(folder_source(tmp_path, memory, settle_ms=0))
+    memory.keep(capture)
+    assert take(folder_source(tmp_path, memory, settle_ms=0)) == []
