@@ -7,11 +7,12 @@ hand it out.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
+import msgspec
 import numpy as np
 import onnx
 from numpy.typing import NDArray
@@ -42,6 +43,7 @@ from lineside.golden import (
     GoldenExpectation,
     GoldenFrame,
     GoldenSamples,
+    decode_golden,
     encode_golden,
 )
 from lineside.preprocess import prepare
@@ -98,6 +100,28 @@ class TinyBundle:
             path, manifest=manifest or self.manifest, parts=[*kept, *changed], key=self.key()
         )
         return path
+
+    def golden(self) -> GoldenSamples:
+        """The sealed golden samples."""
+        (part,) = [part for part in self.parts if part.name == GOLDEN_PART]
+        return decode_golden(bytes(part.data), source=GOLDEN_PART)
+
+    def reseal_golden(
+        self, path: Path, change: Callable[[GoldenExpectation], GoldenExpectation | None]
+    ) -> Path:
+        """Seal another bundle whose expectations are changed; None leaves one out."""
+        golden = self.golden()
+        changed = (change(expectation) for expectation in golden.expectations)
+        samples = msgspec.structs.replace(
+            golden, expectations=tuple(found for found in changed if found is not None)
+        )
+        return self.reseal(path, changed=[PartData(name=GOLDEN_PART, data=encode_golden(samples))])
+
+
+def shift_expected(expectation: GoldenExpectation, by: float) -> GoldenExpectation:
+    """As if the device had drifted by ``-by``."""
+    values = np.frombuffer(expectation.values, "<f4") + np.float32(by)
+    return msgspec.structs.replace(expectation, values=values.astype("<f4").tobytes())
 
 
 def tiny_contract(*, side_px: int = SIDE_PX, frame: FrameSpec | None = None) -> Contract:
