@@ -1,0 +1,192 @@
+"""`lineside doctor`: tells the truth about this machine, and what to do."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from tiny_bundle import TinyBundle
+
+from lineside.cli.main import lineside
+from lineside.doctor import State, examine_machine, examine_station
+from lineside.doctor.clock import check_clock, judge_clock
+from lineside.doctor.disk import check_disk
+from lineside.doctor.engines import check_engines
+from lineside.doctor.permissions import check_cache, check_serial_ports, check_trust
+from lineside.doctor.station import check_broker
+from lineside.mqtt.settings import MqttSettings
+
+STATION = """
+[station]
+site = "plant1"
+line = "line3"
+name = "aoi1"
+[bundle]
+path = "tiny.lsb"
+trust = ["tiny.pub"]
+[source]
+kind = "folder"
+path = "frames"
+[outbox]
+path = "spool/outbox.sqlite"
+[mqtt]
+url = "mqtt://127.0.0.1:{port}"
+"""
+
+
+@pytest.fixture
+def listening() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+@pytest.fixture
+def station(tiny_bundle: TinyBundle, tmp_path: Path, listening: int) -> Path:
+    folder = tmp_path / "station"
+    for name in ("frames", "spool"):
+        (folder / name).mkdir(parents=True)
+    shutil.copy(tiny_bundle.path, folder / "tiny.lsb")
+    shutil.copy(tiny_bundle.public_key_path, folder / "tiny.pub")
+    file = folder / "station.toml"
+    file.write_text(STATION.format(port=listening), encoding="utf-8")
+    return file
+
+
+def run(*arguments: str | Path) -> tuple[int, str]:
+    done = CliRunner().invoke(lineside, ["doctor", *map(str, arguments)])
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return done.exit_code, done.stdout
+
+
+def test_this_machine_is_fit_and_every_topic_is_looked_at() -> None:
+    code, text = run("--json")
+    checks = {check["topic"]: check for check in json.loads(text)}
+    assert code == 0
+    assert set(checks) == {
+        *("python", "glibc", "openvino", "onnxruntime", "cpu", "memory", "container"),
+        *("clock", "disk", "cache", "trust", "serial"),
+    }
+    for name in ("openvino", "onnxruntime"):
+        assert checks[name]["state"] == "ok"
+        assert "CPU" in checks[name]["found"]
+
+
+def test_whatever_is_not_ok_comes_with_a_remedy(tmp_path: Path) -> None:
+    checks = examine_machine(folder=tmp_path, trust_places=[tmp_path])
+    for check in checks:
+        assert check.found
+        assert bool(check.remedy) == (check.state is not State.OK), check
+
+
+def test_the_table_ends_with_what_to_do() -> None:
+    code, text = run()
+    assert code == 0
+    assert text.splitlines()[0].split() == ["state", "topic", "found"]
+    assert ("What to do:" in text) == ("warning" in text)
+
+
+def test_without_any_engine_something_needed_is_missing() -> None:
+    checks = check_engines(installed=tuple)
+    assert [check.state for check in checks] == [State.WARNING, State.WARNING, State.MISSING]
+    assert "pip install 'lineside[openvino]'" in checks[-1].remedy
+
+
+def test_one_engine_is_enough() -> None:
+    checks = check_engines(installed=lambda: ("onnxruntime",))
+    assert [check.state for check in checks] == [State.WARNING, State.OK]
+
+
+def test_the_kernel_is_asked_for_the_clock() -> None:
+    assert check_clock().found.startswith(("synchronised", "not synchronised"))
+
+
+def test_an_undisciplined_or_coarse_clock_is_a_warning() -> None:
+    assert judge_clock(synchronised=False, largest_error_s=0.001).state is State.WARNING
+    assert judge_clock(synchronised=True, largest_error_s=2.0).state is State.WARNING
+    good = judge_clock(synchronised=True, largest_error_s=0.0015)
+    assert (good.state, good.remedy) == (State.OK, "")
+    assert "1.5 ms" in good.found
+
+
+def test_the_disk_is_measured_and_left_clean(tmp_path: Path) -> None:
+    check = check_disk("outbox", tmp_path, needed=True)
+    assert check.state is State.OK
+    assert "GiB free" in check.found
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("needed", "state"), [(True, State.MISSING), (False, State.WARNING)])
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path, needed: bool, state: State) -> None:
+    check = check_disk("outbox", tmp_path / "absent", needed=needed)
+    assert check.state is state
+    assert str(tmp_path / "absent") in check.found
+    assert "mkdir" in check.remedy
+
+
+def test_a_cache_that_others_may_write_to_is_a_warning(tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    assert check_cache(tmp_path).state is State.WARNING
+    tmp_path.chmod(0o700)
+    assert check_cache(tmp_path).state is State.OK
+
+
+def test_trusted_keys_are_listed(tmp_path: Path, tiny_bundle: TinyBundle) -> None:
+    assert check_trust([tmp_path]).state is State.WARNING
+    found = check_trust([tmp_path, tiny_bundle.public_key_path.parent])
+    assert found.state is State.OK
+    assert str(tiny_bundle.public_key_path) in found.found
+
+
+def test_a_serial_port_without_access_names_its_group(tmp_path: Path) -> None:
+    assert check_serial_ports(tmp_path).found == "no serial port here"
+    (tmp_path / "ttyUSB0").touch()
+    assert check_serial_ports(tmp_path).state is State.OK
+    # A link to nowhere: even root, for whom every mode is open, has no access to it.
+    (tmp_path / "ttyACM0").symlink_to(tmp_path / "unplugged")
+    check = check_serial_ports(tmp_path)
+    assert check.state is State.WARNING
+    assert "ttyACM0" in check.found
+    assert "usermod -aG dialout" in check.remedy
+
+
+def test_a_station_that_can_run(station: Path) -> None:
+    code, text = run("--station", station, "--json")
+    checks = {check["topic"]: check for check in json.loads(text)}
+    assert code == 0
+    for topic in ("station", "bundle", "source", "outbox", "broker"):
+        assert checks[topic]["state"] == "ok", checks[topic]
+    assert "tiny 1.0.0" in checks["bundle"]["found"]
+
+
+@pytest.mark.parametrize(
+    ("topic", "spoil"),
+    [
+        ("station", lambda folder: (folder / "station.toml").write_text("[station]\nsit = 1\n")),
+        ("bundle", lambda folder: (folder / "tiny.lsb").write_bytes(b"LSB1 torn")),
+        ("bundle", lambda folder: (folder / "tiny.pub").unlink()),
+        ("source", lambda folder: (folder / "frames").rmdir()),
+        ("outbox", lambda folder: (folder / "spool").rmdir()),
+    ],
+    ids=["station", "bundle", "key", "source", "outbox"],
+)
+def test_what_a_station_lacks_is_missing_with_a_remedy(
+    station: Path, topic: str, spoil: object
+) -> None:
+    spoil(station.parent)  # type: ignore[operator]
+    (check,) = [check for check in examine_station(station) if check.topic == topic]
+    assert check.state is State.MISSING
+    assert check.remedy
+    code, _ = run("--station", station)
+    assert code == 1
+
+
+def test_a_broker_that_is_away_is_a_warning_because_verdicts_wait() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    check = check_broker(MqttSettings(url=f"mqtt://127.0.0.1:{port}"))
+    assert check.state is State.WARNING
+    assert f"127.0.0.1:{port}" in check.found
