@@ -49,6 +49,7 @@ class Mosquitto:
             f"user {getpass.getuser()}",
             *rules,
             "persistence false",
+            "log_type all",
             "max_queued_messages 0",
             "set_tcp_nodelay true",
         )

@@ -29,8 +29,8 @@ _PROGRESS_S = 0.2
     multiple=True,
     type=click.Path(path_type=Path),
     envvar=TRUST_VARIABLE,
-    help="Public key that may sign, or a folder of *.pub; may be given again. Comes before "
-    f"bundle.trust of the file. Without both: {TRUST_VARIABLE}, else the machine's trust folders.",
+    help="Public key that may sign, or a folder of *.pub; may be given again. Else "
+    f"{TRUST_VARIABLE}, else bundle.trust of the file, else the machine's trust folders.",
 )
 @click.option(
     "--drain-timeout-s",

@@ -1,0 +1,146 @@
+"""station.toml: every key known, every wrong one named by its path, nothing secret repeated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lineside.errors import ConfigurationError
+from lineside.mqtt import check_topic_part, parse_topic
+from lineside.mqtt.topics import KINDS, StationTopics
+from lineside.station import StationConfiguration, read_configuration
+
+GOOD = """
+[station]
+site = "plant1"
+line = "line3"
+name = "aoi1"
+[bundle]
+path = "joint.lsb"
+trust = ["factory.pub", "/etc/keys"]
+[source]
+kind = "folder"
+path = "frames"
+"""
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Callable[[str], StationConfiguration]:
+    def make(text: str) -> StationConfiguration:
+        file = tmp_path / "station.toml"
+        file.write_text(text, encoding="utf-8")
+        return read_configuration(file)
+
+    return make
+
+
+def test_the_least_that_is_needed(
+    read: Callable[[str], StationConfiguration], tmp_path: Path
+) -> None:
+    configuration = read(GOOD)
+    assert configuration.bundle.path == tmp_path / "joint.lsb"
+    assert configuration.bundle.trust == (tmp_path / "factory.pub", Path("/etc/keys"))
+    assert configuration.source.path == tmp_path / "frames"
+    assert configuration.outbox.path == tmp_path / "outbox.sqlite"
+    assert configuration.mqtt.url == "mqtt://127.0.0.1:1883"
+    assert configuration.topics.verdict == "lineside/v1/plant1/line3/aoi1/verdict"
+
+
+@pytest.mark.parametrize(
+    ("change", "path", "words"),
+    [
+        ("[mqtt]\nurll = 'x'", "mqtt.urll", "did you mean url"),
+        ("[mqqt]\nurl = 'x'", "mqqt", "did you mean mqtt"),
+        ("[outbox]\nqqq = 1", "outbox.qqq", "there are max_mib, path"),
+        ("[outbox]\nmax_mib = 'big'", "outbox.max_mib", "Expected `int`"),
+        ("[outbox]\npath = ''", "outbox.path", "expected a path"),
+        ("[mqtt]\nkeepalive_s = 0", "mqtt.keepalive_s", ">= 2"),
+        ("[mqtt]\nurl = 'http://x'", "mqtt.url", "mqtt://HOST"),
+        ("[mqtt]\nurl = 'mqtt://me:geheim@x'", "mqtt.url", "password_file"),
+        ('[mqtt]\nclient_id = "a\\u0000b"', "mqtt.client_id", "control"),
+        ("[mqtt]\nclient_id = '" + "x" * 200 + "'", "mqtt.client_id", "longer"),
+        ("[mqtt]\npassword_env = 'X'", "mqtt", "without username"),
+        ("[mqtt]\nreconnect_max_s = 0.1", "mqtt", "shorter"),
+        ("[mqtt]\nprotocol = '4'", "mqtt.protocol", "Invalid enum value"),
+    ],
+)
+def test_a_wrong_key_is_named_by_its_path(
+    read: Callable[[str], StationConfiguration], change: str, path: str, words: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=r"station\.toml") as caught:
+        read(GOOD + change)
+    assert caught.value.path == path
+    assert words in str(caught.value)
+    assert path in str(caught.value)
+    assert "geheim" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "path"),
+    [
+        ('site = "plant1"', 'site = "plant/1"', "station.site"),
+        ('line = "line3"', 'line = "+"', "station.line"),
+        ('name = "aoi1"', 'name = "aoi#"', "station.name"),
+        ('name = "aoi1"', 'name = ""', "station.name"),
+        ('name = "aoi1"', 'name = "a\\u0007"', "station.name"),
+        ('name = "aoi1"', f'name = "{"x" * 65}"', "station.name"),
+        ('name = "aoi1"\n', "", "station"),
+        ('kind = "folder"', 'kind = "camera"', "source.kind"),
+        ('path = "joint.lsb"', 'path = "joint.lsb"\nengine = "tensorrt"', "bundle.engine"),
+        ('path = "joint.lsb"', 'path = "joint.lsb"\nthreads = 0', "bundle.threads"),
+        ('path = "frames"', 'path = "frames"\npart_id = "x"', "source"),
+        ('path = "frames"', 'path = "frames"\nwatch = 1', "source.watch"),
+    ],
+)
+def test_a_wrong_value_is_named_by_its_path(
+    read: Callable[[str], StationConfiguration], old: str, new: str, path: str
+) -> None:
+    assert old in GOOD
+    with pytest.raises(ConfigurationError) as caught:
+        read(GOOD.replace(old, new))
+    assert caught.value.path == path
+
+
+def test_what_is_no_file_or_no_toml(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="No such file"):
+        read_configuration(tmp_path / "none.toml")
+    file = tmp_path / "bad.toml"
+    file.write_bytes(b"[station\n")
+    with pytest.raises(ConfigurationError, match="is not TOML"):
+        read_configuration(file)
+    file.write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigurationError, match="is not TOML"):
+        read_configuration(file)
+
+
+@given(st.text(max_size=12))
+def test_a_topic_is_either_refused_or_comes_back_whole(part: str) -> None:
+    try:
+        check_topic_part(part, path="station.name")
+    except ConfigurationError:
+        return
+    topics = StationTopics(site="s", line="l", station=part)
+    assert parse_topic(topics.verdict) == (topics, "verdict")
+    assert parse_topic(topics.state) == (topics, "state")
+
+
+@pytest.mark.parametrize(
+    "topic", ["lineside/v1/a/b/verdict", "lineside/v2/a/b/c/verdict", "lineside/v1/a/b/c/ack", ""]
+)
+def test_other_topics_are_not_ours(topic: str) -> None:
+    assert parse_topic(topic) is None
+    assert KINDS == ("verdict", "state")
+
+
+def test_every_key_stands_in_the_documentation() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "station.md").read_text(encoding="utf-8")
+    for section in msgspec.structs.fields(StationConfiguration):
+        assert f"[{section.name}]" in text
+        rows = text.split(f"### `[{section.name}]`")[1].split("###")[0]
+        for field in msgspec.structs.fields(section.type):
+            assert f"| `{field.name}` |" in rows, f"{section.name}.{field.name}"

@@ -1,0 +1,63 @@
+"""docs/plc.md says what the code does: every key, every reason, every example."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from lineside.mqtt import (
+    StateMessage,
+    VerdictMessage,
+    decode_state,
+    decode_verdict,
+    encode_state,
+    encode_verdict,
+)
+from lineside.mqtt.payload import PAYLOAD_LIMIT_BYTES
+from lineside.mqtt.publisher import VERDICT_WINDOW, WINDOW
+from lineside.mqtt.state import STATE_LIMIT_BYTES
+from lineside.verdict import REASON_CODES, Evaluation
+
+FOLDER = Path(__file__).parents[3] / "docs"
+TEXT = (FOLDER / "plc.md").read_text(encoding="utf-8")
+
+
+def rows(title: str) -> list[list[str]]:
+    """The cells of the first table behind a heading."""
+    table = TEXT.split(title, 1)[1].split("|---", 1)[1].split("\n\n", 1)[0]
+    lines = [line for line in table.splitlines()[1:] if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+
+
+def test_the_keys_of_the_verdict_in_their_order() -> None:
+    keys = [row[0].strip("`| ") for row in rows("## The verdict")]
+    assert tuple(keys) == VerdictMessage.__struct_fields__
+
+
+def test_the_keys_of_the_state_in_their_order() -> None:
+    keys = [row[0].strip("`| ") for row in rows("## The state")]
+    assert tuple(keys) == StateMessage.__struct_fields__
+
+
+def test_every_reason_with_its_code() -> None:
+    told = {row[1].strip("` "): int(row[0]) for row in rows("### Reason codes")}
+    assert told == {reason.value: code for reason, code in REASON_CODES.items()}
+
+
+def test_every_evaluation_with_its_number() -> None:
+    told = {row[1]: int(row[0]) for row in rows("### Evaluation")}
+    assert told == {evaluation.name: int(evaluation) for evaluation in Evaluation}
+
+
+def test_the_examples_are_real_messages() -> None:
+    verdict, state = re.findall(r"```json\n(.+)\n```", TEXT)
+    assert encode_verdict(decode_verdict(verdict.encode(), source="doc")) == verdict.encode()
+    assert encode_state(decode_state(state.encode(), source="doc")) == state.encode()
+
+
+def test_the_limits_are_the_codes() -> None:
+    assert f"at most {PAYLOAD_LIMIT_BYTES} bytes whatever" in TEXT
+    assert f"At most {STATE_LIMIT_BYTES} bytes" in TEXT
+    assert f"at most {VERDICT_WINDOW} verdicts" in TEXT
+    station = (FOLDER / "station.md").read_text(encoding="utf-8")
+    assert f"At most {WINDOW} messages are on their way" in station
