@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lineside.contract import FrameSpec
-from lineside_trainer.data import SET_NAMES, Record, Table, read_split, split_table, write_split
+from lineside_trainer.data import (
+    SET_NAMES,
+    Record,
+    Table,
+    read_split,
+    read_table,
+    split_table,
+    write_split,
+)
 from lineside_trainer.data.folds import assign_parts, worst_deviation
 from lineside_trainer.errors import DataError
 
@@ -234,3 +243,23 @@ def test_a_file_that_is_no_split(tmp_path: Path, content: bytes) -> None:
         read_split(path, table_of(grouped([5] * 9)))
     with pytest.raises(DataError, match="No such file"):
         read_split(tmp_path / "nowhere.json", table_of(grouped([5] * 9)))
+
+
+@settings(max_examples=10, deadline=None)
+@given(order=st.permutations(range(24)), seed=st.integers(0, 100))
+def test_the_order_of_the_file_list_does_not_matter(
+    tmp_path_factory: pytest.TempPathFactory, order: list[int], seed: int
+) -> None:
+    folder = tmp_path_factory.mktemp("images")
+    rows = [f"{number:02d}.png,{number},part{number // 2}" for number in range(24)]
+    for number in range(24):
+        assert cv2.imwrite(str(folder / f"{number:02d}.png"), np.full((4, 4), number, np.uint8))
+    splits = []
+    for lines in (rows, [rows[number] for number in order]):
+        (folder / "labels.csv").write_text("\n".join(["file,y,part", *lines]))
+        table = read_table(folder, target="y", group="part")
+        split = split_table(table, seed=seed)
+        splits.append(
+            {name: [table.records[row].name for row in split.indices[name]] for name in SET_NAMES}
+        )
+    assert splits[0] == splits[1]

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
+
+
+@contextmanager
+def _bar(parts: int) -> Iterator[Callable[[int, int], None] | None]:
+    if not sys.stderr.isatty():  # a log wants no bar, and a few seconds need no lines
+        yield None
+        return
+    with click.progressbar(length=parts, label="joints", file=sys.stderr) as bar:
+        yield lambda done, _: bar.update(done - bar.pos)
 
 
 @click.group()
@@ -34,8 +45,8 @@ def joints(out: Path, parts: int, seed: int, size: int, as_json: bool) -> None:
     from lineside_trainer.data.joints import JointsSettings, write_joints
 
     settings = JointsSettings(parts=parts, seed=seed, size_px=size)
-    with click.progressbar(length=parts, label="joints", file=sys.stderr) as bar:
-        summary = write_joints(out, settings, progress=lambda done, _: bar.update(done - bar.pos))
+    with _bar(parts) as progress:
+        summary = write_joints(out, settings, progress)
     if as_json:
         click.echo(
             json.dumps(
