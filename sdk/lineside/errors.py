@@ -115,3 +115,11 @@ class BrokerError(LinesideError):
     """The MQTT broker cannot be reached or refuses us."""
 
     exit_code = 8
+
+
+class BrokerRefusedError(BrokerError):
+    """The broker answers but does not want us or a message; ``reason`` is its own word."""
+
+    def __init__(self, message: str, *, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
