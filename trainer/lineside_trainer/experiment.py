@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -163,18 +163,26 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     run: RunSettings = RunSettings()
 
 
-def read_experiment(path: Path | None, overrides: Table) -> Experiment:
+def read_experiment(
+    path: Path | None, overrides: Table, inherit: Callable[[Experiment], Table] | None = None
+) -> Experiment:
     """Read a file, lay the command line's settings over it, check all of it.
 
     Args:
-        path: TOML, or None for the defaults.
+        path: TOML, or None for the defaults; folders in it are relative to it.
         overrides: nested as the file is; a value here wins.
+        inherit: settings that the run named by `train.init` hands on; a value anywhere else wins.
 
     Raises:
         ExperimentError: unreadable, not TOML, an unknown key, a value that cannot be.
     """
     source = str(path) if path else "command line"
-    return convert_experiment(_merged(_read_toml(path) if path else {}, overrides), source=source)
+    below = _with_folders_beside(path, _read_toml(path)) if path else {}
+    told = _merged(below, overrides)
+    experiment = convert_experiment(told, source=source)
+    if inherit and experiment.train.init:
+        experiment = convert_experiment(_merged(inherit(experiment), told), source=source)
+    return experiment
 
 
 def convert_experiment(table: Table, *, source: str) -> Experiment:
@@ -210,6 +218,16 @@ def _read_toml(path: Path) -> Table:
         raise ExperimentError(f"{path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ExperimentError(f"{path}: not TOML: {error}") from error
+
+
+def _with_folders_beside(path: Path, table: Table) -> Table:
+    beside: dict[str, Table] = {}
+    for section, key in (("data", "folder"), ("train", "init")):
+        settings = table.get(section)
+        folder = settings.get(key) if isinstance(settings, Mapping) else None
+        if isinstance(folder, str) and folder:
+            beside[section] = {key: str((path.parent / folder).resolve())}
+    return _merged(table, beside)
 
 
 def _merged(below: Table, above: Table) -> Table:

@@ -1,0 +1,163 @@
+"""Write the candidate: program, contract, samples, provenance; proved before it is offered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lineside.candidate import CONTRACT, PROGRAM, PROVENANCE, SAMPLES, SampleSet, write_samples
+from lineside.contract import Contract, InputSpec, encode_contract
+from lineside_trainer.durable import write_durably
+from lineside_trainer.errors import TrainerError
+from lineside_trainer.models.vit import use_fused_attention
+from lineside_trainer.prepared import IntArray, Prepared
+
+SETS: Final = ("quantisation", "validation", "golden")
+MOST_FRAMES: Final = 1000
+"""Of one set: enough to choose on, and a samples file that can still be copied about."""
+
+TOLERANCE_STD: Final = 1e-4
+"""Largest difference between program and network, in standard deviations of the output.
+
+Both are fp32 torch on one machine; they differ in the attention kernel and the order of sums.
+Measured over ViT-Ti at 64x64 and 32x48 px after training: 2e-6 at most. int8 drifts by 1e-2."""
+
+_EXAMPLE_BATCHES: Final = (7, 11, 13, 17, 19, 23)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CandidateCheck:
+    """How the exported program compares with the network it was made from.
+
+    Attributes:
+        samples: compared validation images.
+        max_abs_difference: in the target's unit.
+        tolerance_abs: likewise.
+    """
+
+    samples: int
+    max_abs_difference: float
+    tolerance_abs: float
+
+
+def write_candidate(
+    folder: Path,
+    network: nn.Module,
+    contract: Contract,
+    prepared: Prepared,
+    provenance: dict[str, str],
+) -> CandidateCheck:
+    """Export, compare, write.
+
+    Args:
+        folder: of the candidate; made where it is missing.
+        network: (N, H, W, C) uint8 to the contract's output.
+        contract: what is promised.
+        prepared: where samples come from.
+        provenance: free keys.
+
+    Raises:
+        TrainerError: the program does not compute what the network does.
+        StorageError: the disk is full, read-only or gone.
+    """
+    network.eval()
+    folder.mkdir(parents=True, exist_ok=True)
+    program = export_program(network, contract.input)
+    rows = prepared.split.indices["validation"]
+    check = compare(program, network, prepared.store.rows(torch.from_numpy(rows[:MOST_FRAMES])))
+
+    def save(file: Any) -> None:
+        torch.export.save(program, file)
+
+    write_durably(folder / PROGRAM, save)
+    write_durably(folder / CONTRACT, encode_contract(contract))
+    write_samples(folder / SAMPLES, sample_sets(prepared))
+    text = msgspec.json.format(msgspec.json.encode(provenance), indent=2) + b"\n"
+    write_durably(folder / PROVENANCE, text)
+    return check
+
+
+def export_program(network: nn.Module, model_input: InputSpec) -> torch.export.ExportedProgram:
+    """`torch.export` with a dynamic batch; the input is named as the contract says.
+
+    Args:
+        network: in eval mode, on the CPU; its `forward` has one parameter, `image`.
+        model_input: its size.
+    """
+    use_fused_attention(network, fused=True)
+    height, width = model_input.size_hw
+    taken = _sizes(network) | {height, width, model_input.channels}
+    # Equal to another size, the batch would be taken for it and frozen (found the hard way).
+    batch = next(n for n in _EXAMPLE_BATCHES if n not in taken)
+    example = torch.zeros((batch, height, width, model_input.channels), dtype=torch.uint8)
+    shapes = {model_input.name: {0: torch.export.Dim("batch")}}
+    return torch.export.export(network, (example,), dynamic_shapes=shapes)
+
+
+@torch.no_grad()
+def compare(
+    program: torch.export.ExportedProgram, network: nn.Module, images_nhwc: Tensor
+) -> CandidateCheck:
+    """Run both on the same images.
+
+    Args:
+        program: exported from `network`.
+        network: in eval mode.
+        images_nhwc: (N, H, W, C) uint8.
+
+    Raises:
+        TrainerError: they differ by more than `TOLERANCE_STD`, or give no numbers.
+    """
+    module = program.module()
+    pairs = [(module(part), network(part)) for part in torch.split(images_nhwc, 64)]
+    ours = torch.cat([network_values for _, network_values in pairs]).double()
+    theirs = torch.cat([program_values for program_values, _ in pairs]).double()
+    difference = float((ours - theirs).abs().max())
+    # A network that says one value everywhere has no spread of its own: then its size counts.
+    scale = max(float(ours.std(correction=0)), 1e-2 * float(ours.abs().max()), 1e-12)
+    tolerance = TOLERANCE_STD * scale
+    if not difference <= tolerance:
+        raise TrainerError(
+            f"the exported program differs from the network by {difference:g} on "
+            f"{len(images_nhwc)} validation images (tolerance {tolerance:g}); it is not offered"
+        )
+    return CandidateCheck(
+        samples=len(images_nhwc), max_abs_difference=difference, tolerance_abs=tolerance
+    )
+
+
+def sample_sets(prepared: Prepared) -> dict[str, SampleSet]:
+    """Frames as acquired of every set the exporter needs.
+
+    Where a fold had too few parts to carve by part, its sets share parts; then each image counts
+    as its own part, as the split's notes say, because a samples file refuses a shared one.
+    """
+    table = prepared.table
+    rows = {name: _at_most(prepared.split.indices[name]) for name in SETS}
+    homes = [set(table.parts[chosen].tolist()) for chosen in rows.values()]
+    shared = sum(map(len, homes)) != len(set().union(*homes))
+    ids = [record.name for record in table.records] if shared else table.parts.tolist()
+    return {
+        name: SampleSet(
+            frames_hwc=[table.pixels(int(row)) for row in chosen],
+            targets=table.targets[chosen],
+            parts=[ids[row] for row in chosen],
+        )
+        for name, chosen in rows.items()
+    }
+
+
+def _at_most(rows: IntArray) -> IntArray:
+    if len(rows) <= MOST_FRAMES:
+        return rows
+    return rows[np.linspace(0, len(rows) - 1, MOST_FRAMES).round().astype(np.int64)]
+
+
+def _sizes(network: nn.Module) -> set[int]:
+    return {size for tensor in network.state_dict().values() for size in tensor.shape}

@@ -1,0 +1,71 @@
+"""`lineside train`: tune with labels, test, and write a candidate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from lineside_trainer.cli.settings import Flags, shared_options
+
+
+@click.command()
+@click.option("--task", help="What is learnt; only regression so far.")
+@click.option("--target", help="Column of labels.csv to learn.")
+@click.option(
+    "--init",
+    type=click.Path(path_type=Path),
+    help="Folder of a finished `lineside pretrain`; its split and network are taken over.",
+)
+@click.option("--limit", type=float, help="Propose a rule: scores beyond it are NOT_OK.")
+@click.option("--worse", type=click.Choice(["higher", "lower"]), help="The bad end of the scale.")
+@click.option("--unit", help='Of the target, e.g. "mm".')
+@click.option("--product", help="What kind of part is judged; else the data folder's name.")
+@shared_options
+def train(
+    flags: Flags,
+    task: str | None,
+    target: str | None,
+    init: Path | None,
+    limit: float | None,
+    worse: str | None,
+    unit: str | None,
+    product: str | None,
+) -> None:
+    """Tune a network with labels, test it, and write the candidate for `lineside export`.
+
+    \b
+    Example:
+      lineside train --data joints --task regression --target delta_b_max --init runs/pre \\
+          --limit 0.2 --out runs/joint
+
+    The run's folder gets report.html, result.json, metrics.csv, candidate/ and the effective
+    experiment.toml. A run that was stopped goes on with --resume.
+    """
+    from lineside_trainer.cli.settings import effective_experiment, tell
+
+    own = {
+        "task": task,
+        "target": target,
+        "init": str(init.resolve()) if init else None,
+        "limit": limit,
+        "worse": worse,
+        "unit": unit,
+        "product": product,
+    }
+    experiment = effective_experiment(flags, "train", own)
+    from lineside_trainer.tuning import train as run
+    from lineside_trainer.tuning_report import show_figure
+
+    result = run(experiment, flags.out, resume=flags.resume)
+    loss = result.run.training_loss
+    rows = {
+        "images": ", ".join(f"{name} {count}" for name, count in result.run.counts.items()),
+        "training loss": f"{loss.first:.4g} → {loss.last:.4g}",
+        "test MSE": show_figure(result.test_mse),
+        "mean predictor": show_figure(result.mean_predictor_mse),
+        "below it": "yes" if result.below_mean_predictor else "NO",
+        "speed": f"{result.run.images_per_s:.0f} images/s, {result.run.seconds:.0f} s",
+        "candidate": str(flags.out / result.candidate),
+    }
+    tell(flags, result, rows, result.run)

@@ -1,0 +1,120 @@
+"""Figures as PNG files, drawn without a display."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lineside_trainer.durable import write_durably
+from lineside_trainer.logbook import Row
+
+BLUE, ORANGE, GRAY = "#1f6f9f", "#d9822b", "#888888"
+
+
+def draw_curves(path: Path, rows: Sequence[Row], *, best_epoch: int, validation: str) -> None:
+    """Losses over epochs; the epoch that was kept is marked.
+
+    Args:
+        path: of the PNG.
+        rows: one an epoch.
+        best_epoch: from 0.
+        validation: what the judgement is called, with its unit.
+    """
+    canvas = Canvas(figsize=(7.0, 3.4), layout="constrained")
+    left, right = canvas.subplots(1, 2)
+    epochs = [row.epoch + 1 for row in rows]
+    left.plot(epochs, [row.training_loss for row in rows], color=BLUE)
+    _name(left, "training loss", "epoch", "loss")
+    right.plot(epochs, [row.validation for row in rows], color=ORANGE)
+    right.axvline(best_epoch + 1, color=GRAY, linestyle=":", label=f"kept: epoch {best_epoch + 1}")
+    right.legend(frameon=False)
+    _name(right, "validation", "epoch", validation)
+    for axes in (left, right):
+        axes.set_ylim(bottom=0.0)
+    _save(canvas, path)
+
+
+def draw_pictures(path: Path, rows_nhwc: dict[str, Tensor]) -> None:
+    """Rows of pictures with a caption each, e.g. original, masked, reconstructed.
+
+    Args:
+        path: of the PNG.
+        rows_nhwc: (N, H, W, C) float32 in 0..255 by caption, equally many in each row.
+    """
+    count = len(next(iter(rows_nhwc.values())))
+    canvas = Canvas(figsize=(1.1 * count + 0.4, 1.2 * len(rows_nhwc)), layout="constrained")
+    grid = canvas.subplots(len(rows_nhwc), count, squeeze=False)
+    for axes_row, (caption, pictures) in zip(grid, rows_nhwc.items(), strict=True):
+        for axes, picture in zip(axes_row, pictures.numpy(), strict=True):
+            shown = picture[:, :, 0] if picture.shape[2] == 1 else picture / 255.0
+            axes.imshow(shown, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+            axes.set_xticks([])
+            axes.set_yticks([])
+        axes_row[0].set_ylabel(caption, fontsize=8)
+    _save(canvas, path)
+
+
+def draw_predictions(
+    path: Path, targets: NDArray[np.float64], predicted: NDArray[np.float64], *, name: str
+) -> None:
+    """Predicted against true, with the line of no error.
+
+    Args:
+        path: of the PNG.
+        targets: (N,) in the target's unit.
+        predicted: (N,) likewise.
+        name: of the target, with its unit.
+    """
+    canvas = Canvas(figsize=(4.2, 4.0), layout="constrained")
+    axes = canvas.subplots()
+    low = float(min(targets.min(), predicted.min()))
+    high = float(max(targets.max(), predicted.max()))
+    axes.plot([low, high], [low, high], color=GRAY, linewidth=1.0)
+    axes.scatter(targets, predicted, s=9, alpha=0.5, color=BLUE, linewidths=0)
+    _name(axes, f"test samples ({len(targets)})", f"true {name}", f"predicted {name}")
+    _save(canvas, path)
+
+
+def draw_residuals(
+    path: Path, targets: NDArray[np.float64], predicted: NDArray[np.float64], *, name: str
+) -> None:
+    """Predicted less true: over the true value, and how often.
+
+    Args:
+        path: of the PNG.
+        targets: (N,) in the target's unit.
+        predicted: (N,) likewise.
+        name: of the target, with its unit.
+    """
+    residuals = predicted - targets
+    canvas = Canvas(figsize=(7.0, 3.2), layout="constrained")
+    left, right = canvas.subplots(1, 2)
+    left.axhline(0.0, color=GRAY, linewidth=1.0)
+    left.scatter(targets, residuals, s=9, alpha=0.5, color=BLUE, linewidths=0)
+    _name(left, "residuals", f"true {name}", "predicted less true")
+    right.hist(residuals, bins=40, color=BLUE)
+    right.axvline(float(residuals.mean()), color=ORANGE, label=f"mean {residuals.mean():.3g}")
+    right.legend(frameon=False)
+    _name(right, "how often", "predicted less true", "images")
+    _save(canvas, path)
+
+
+def _name(axes: Axes, title: str, x: str, y: str) -> None:
+    axes.set_title(title, fontsize=9)
+    axes.set_xlabel(x, fontsize=8)
+    axes.set_ylabel(y, fontsize=8)
+    axes.tick_params(labelsize=7)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _save(canvas: Canvas, path: Path) -> None:
+    png = io.BytesIO()
+    canvas.savefig(png, format="png", dpi=130, metadata={"Software": None})
+    write_durably(path, png.getvalue())

@@ -1,0 +1,176 @@
+"""From `data` settings to what a fit reads: table, split, store, figures of the training fold."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lineside.contract import InputSpec
+from lineside_trainer.data import (
+    Batches,
+    ImageStore,
+    Split,
+    Table,
+    read_table,
+    split_table,
+)
+from lineside_trainer.errors import DataError, ExperimentError
+from lineside_trainer.experiment import DataSettings, Experiment, FitSettings
+from lineside_trainer.loop import FitData
+from lineside_trainer.models.vit import Normalise, PatchGrid
+
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """One data set, ready.
+
+    Attributes:
+        table: every usable image.
+        split: rows by sample set.
+        store: their pixels as the model sees them.
+        grid: how they are cut into patches.
+        channel_mean: of the training fold, 0..255.
+        channel_std: likewise.
+    """
+
+    table: Table
+    split: Split
+    store: ImageStore
+    grid: PatchGrid
+    channel_mean: tuple[float, ...]
+    channel_std: tuple[float, ...]
+
+    @property
+    def input(self) -> InputSpec:
+        """What the model takes."""
+        return _input_spec(self.grid)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (64 hex) over pixels, targets and split: what a resumed run must find again."""
+        text = f"{self.store.digest} {self.split.data_sha256} {self.split.seed} {self.split.by} "
+        return hashlib.sha256(text.encode() + self.table.targets.tobytes()).hexdigest()
+
+    def normalise(self) -> Normalise:
+        """A fresh normalisation layer."""
+        return Normalise(self.channel_mean, self.channel_std)
+
+    def labelled(self, name: str) -> IntArray:
+        """Rows of a sample set that have a target.
+
+        Raises:
+            DataError: there is none.
+        """
+        rows = self.split.indices[name]
+        rows = rows[~np.isnan(self.table.targets[rows])]
+        if not len(rows):
+            raise DataError(
+                f"{self.table.folder}: no image of the {name} samples has a number in column "
+                f"{self.table.target!r}; label some, or take another data.split_seed"
+            )
+        return rows
+
+    def batches(
+        self,
+        training: IntArray,
+        judging: IntArray,
+        *,
+        settings: FitSettings,
+        seed: int,
+        device: str,
+    ) -> FitData:
+        """Batches of these rows; targets come along where the table has them.
+
+        Raises:
+            DataError: no rows.
+        """
+        store = self.store.to(device)
+        targets = None if self.table.target is None else self.table.targets
+
+        def make(rows: IntArray, *, shuffle: bool) -> Batches:
+            return Batches(
+                store,
+                rows,
+                targets,
+                batch_size=settings.batch_size,
+                seed=seed,
+                shuffle=shuffle,
+                drop_last=shuffle,
+            )
+
+        return FitData(
+            training=make(training, shuffle=True),
+            judging=make(judging, shuffle=False),
+            image_size_hw=self.grid.size_hw,
+            digest=self.digest,
+        )
+
+
+def prepare_data(experiment: Experiment, *, target: str | None, folder: Path) -> Prepared:
+    """Read, split, decode.
+
+    Args:
+        experiment: `data` and `model` count.
+        target: column to learn; None for pre-training.
+        folder: of the run, for a store too large for memory.
+
+    Raises:
+        DataError: the folder, its table or its images cannot be used.
+        ExperimentError: an image size that the patches do not divide.
+    """
+    settings = experiment.data
+    if not settings.folder:
+        raise ExperimentError("data.folder: no images are named; give --data DIR")
+    height, width = settings.image_size_hw
+    PatchGrid(size_hw=(height, width), patch_px=experiment.model.patch_px, channels=1)
+    table = read_table(
+        Path(settings.folder),
+        target=target,
+        group=settings.group or None,
+        split_column=settings.split_column or None,
+        strict=settings.strict,
+    )
+    split = split_table(table, seed=settings.split_seed)
+    grid = PatchGrid(
+        size_hw=(height, width),
+        patch_px=experiment.model.patch_px,
+        channels=_channels(settings, table),
+    )
+    store = ImageStore.build(table, _input_spec(grid), folder=folder)
+    mean, std = channel_figures(store, split.fold("training"))
+    return Prepared(
+        table=table, split=split, store=store, grid=grid, channel_mean=mean, channel_std=std
+    )
+
+
+def channel_figures(
+    store: ImageStore, rows: IntArray
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel over these rows, exact, without a float copy."""
+    channels = int(store.images_nhwc.shape[3])
+    counts = np.zeros((channels, 256), dtype=np.int64)
+    images = store.images_nhwc.numpy()
+    for row in rows:
+        for channel in range(channels):
+            counts[channel] += np.bincount(images[row, :, :, channel].ravel(), minlength=256)
+    values = np.arange(256, dtype=np.float64)
+    total = counts.sum(axis=1)
+    mean = counts @ values / total
+    variance = counts @ values**2 / total - mean**2
+    return tuple(mean.tolist()), tuple(np.sqrt(np.maximum(variance, 0.0)).tolist())
+
+
+def _channels(settings: DataSettings, table: Table) -> int:
+    return settings.channels or table.frame.channels
+
+
+def _input_spec(grid: PatchGrid) -> InputSpec:
+    channels = grid.channels
+    assert channels in (1, 3), "a table's frames and data.channels know no other"
+    return InputSpec(size_hw=grid.size_hw, channels=3 if channels == 3 else 1)

@@ -1,0 +1,42 @@
+"""Where a result comes from: versions, machine, command."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Final
+
+import torch
+
+_DISTRIBUTIONS: Final = ("lineside", "lineside-trainer", "torch", "timm", "lightning", "numpy")
+
+
+def versions() -> dict[str, str]:
+    """Of everything that decides a figure."""
+    found = {name: metadata.version(name) for name in _DISTRIBUTIONS}
+    return {"python": platform.python_version(), **found}
+
+
+def machine(device: str) -> str:
+    """In words, for people."""
+    if device == "cuda":
+        return f"{torch.cuda.get_device_name()}, {_processor()}"
+    return f"{_processor()}, {torch.get_num_threads()} threads of {os.cpu_count()} cores"
+
+
+def command() -> str:
+    """What was typed, as it can be typed again."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

@@ -1,0 +1,123 @@
+"""`result.json`: what a run found, in one flat document for people and programs."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Ends(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a curve began, ended, and was best; `best_epoch` counts from 0."""
+
+    first: float
+    last: float
+    best: float
+    best_epoch: int
+
+
+class Figure(msgspec.Struct, frozen=True, kw_only=True):
+    """A figure with its interval.
+
+    Attributes:
+        value: on all samples.
+        low: lower end.
+        high: upper end.
+        confidence: e.g. 0.95.
+        drawn_by: "part", or "image" where there are too few parts.
+        drawn: how many of them.
+    """
+
+    value: float
+    low: float
+    high: float
+    confidence: float
+    drawn_by: str
+    drawn: int
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """What every run can say.
+
+    Attributes:
+        images: usable ones.
+        counts: images by sample set, as they were used.
+        rejected: files that were used for nothing, by name, with the reason.
+        notes: what a reader must know to judge the figures.
+        transductive: images that it is judged on were seen in pre-training.
+        epochs: done.
+        batch_size: images a step.
+        training_loss: mean of each epoch's steps.
+        validation: mean judgement of each epoch.
+        seconds: of all epochs.
+        images_per_s: training images, median over epochs.
+        parameters: trained ones.
+        device: "cpu" or "cuda".
+        precision: "fp32" or "bf16".
+        seed: of every draw but the split.
+        split_seed: of the split.
+        data_sha256: over pixels, targets and split.
+        versions: by distribution.
+        machine: in words.
+        command: as typed.
+    """
+
+    images: int
+    counts: dict[str, int]
+    rejected: dict[str, str]
+    notes: tuple[str, ...]
+    transductive: bool
+    epochs: int
+    batch_size: int
+    training_loss: Ends
+    validation: Ends
+    seconds: float
+    images_per_s: float
+    parameters: int
+    device: str
+    precision: str
+    seed: int
+    split_seed: int
+    data_sha256: str
+    versions: dict[str, str]
+    machine: str
+    command: str
+
+
+class PretrainResult(msgspec.Struct, frozen=True, kw_only=True):
+    """Of `lineside pretrain`."""
+
+    method: str
+    arch: str
+    run: Run
+
+
+class TrainResult(msgspec.Struct, frozen=True, kw_only=True):
+    """Of `lineside train`.
+
+    Attributes:
+        task: what was learnt.
+        target: which column.
+        unit: of the target.
+        test_mse: on the test samples, in the unit squared.
+        mean_predictor_mse: of always saying the training mean, on the same samples.
+        mean_predictor: the training mean.
+        below_mean_predictor: the whole interval of `test_mse` lies below that.
+        test_mse_by_part: where parts are few; else empty.
+        unlabelled: images without a target.
+        init: the pre-training run's folder, "" without one.
+        candidate: folder of the candidate.
+        run: the rest.
+    """
+
+    task: str
+    arch: str
+    target: str
+    unit: str
+    test_mse: Figure
+    mean_predictor_mse: Figure
+    mean_predictor: float
+    below_mean_predictor: bool
+    test_mse_by_part: dict[str, float]
+    unlabelled: int
+    init: str
+    candidate: str
+    run: Run

@@ -1,0 +1,88 @@
+"""A run's folder: begun once, gone on with only on request, its settings beside its results."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Final, TypeVar
+
+import msgspec
+
+from lineside_trainer.durable import write_durably
+from lineside_trainer.errors import ExperimentError, TrainerError
+from lineside_trainer.experiment import (
+    Experiment,
+    encode_experiment,
+    first_difference,
+    read_experiment,
+)
+
+EXPERIMENT: Final = "experiment.toml"
+SPLIT: Final = "split.json"
+RESULT: Final = "result.json"
+SEEN: Final = "seen.json"
+ENCODER: Final = "encoder.pt"
+REPORT: Final = "report.html"
+FIGURES: Final = "figures"
+CANDIDATE: Final = "candidate"
+
+Document = TypeVar("Document", bound=msgspec.Struct)
+
+
+def begin_run(folder: Path, experiment: Experiment, *, resume: bool) -> None:
+    """Claim the folder for this experiment.
+
+    Raises:
+        ExperimentError: the folder is in use and `resume` was not asked for, or it belongs to an
+            experiment with other settings.
+    """
+    saved = folder / EXPERIMENT
+    if resume and saved.exists():
+        changed = first_difference(read_experiment(saved, {}), experiment)
+        if changed:
+            raise ExperimentError(
+                f"{saved}: {changed} differs from what is asked for now; a run goes on only with "
+                "its own settings: leave the option away, or begin a new run with another --out"
+            )
+        return
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ExperimentError(
+            f"{folder}: exists already; go on with --resume, or choose another --out"
+        )
+    write_durably(saved, encode_experiment(experiment).encode())
+
+
+def write_document(path: Path, document: msgspec.Struct) -> None:
+    """Readable JSON, durably.
+
+    Raises:
+        StorageError: the disk is full, read-only or gone.
+    """
+    write_durably(path, msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n")
+
+
+def read_document(path: Path, kind: type[Document]) -> Document:
+    """Read what `write_document` wrote.
+
+    Raises:
+        TrainerError: missing, damaged, or another kind.
+    """
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except OSError as error:
+        raise TrainerError(f"{path}: {error.strerror}; was the run finished?") from error
+    except msgspec.DecodeError as error:
+        raise TrainerError(f"{path}: {error}") from error
+
+
+def file_sha256(path: Path) -> str:
+    """64 hex digits over a file's bytes.
+
+    Raises:
+        TrainerError: it cannot be read any more.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise TrainerError(f"{path}: {error.strerror}") from error

@@ -1,0 +1,72 @@
+"""What every run says of itself, gathered once."""
+
+from __future__ import annotations
+
+import statistics
+
+from lineside_trainer.data import Rejected, Table
+from lineside_trainer.experiment import Experiment, FitSettings
+from lineside_trainer.fit import FitResult
+from lineside_trainer.learner import Learner
+from lineside_trainer.prepared import Prepared
+from lineside_trainer.provenance import command, machine, versions
+from lineside_trainer.results import Ends, Run
+
+
+def summarise(
+    prepared: Prepared,
+    learner: Learner,
+    fitted: FitResult,
+    *,
+    experiment: Experiment,
+    settings: FitSettings,
+    counts: dict[str, int],
+    notes: tuple[str, ...],
+    transductive: bool,
+) -> Run:
+    """Gather.
+
+    Args:
+        prepared: the data.
+        learner: for its size.
+        fitted: how the fit went.
+        experiment: for its seeds.
+        settings: of the fit.
+        counts: images by use.
+        notes: besides those of the split.
+        transductive: see `results.Run`.
+    """
+    rows = fitted.rows
+    losses = [row.training_loss for row in rows]
+    judged = [row.validation for row in rows]
+    return Run(
+        images=len(prepared.table),
+        counts=counts,
+        rejected=_by_name(prepared.table),
+        notes=(*prepared.split.notes, *notes),
+        transductive=transductive,
+        epochs=len(rows),
+        batch_size=settings.batch_size,
+        training_loss=_ends(losses, losses.index(min(losses))),
+        validation=_ends(judged, fitted.best_epoch),
+        seconds=sum(row.seconds for row in rows),
+        images_per_s=statistics.median(row.images_per_s for row in rows),
+        parameters=sum(p.numel() for layer in learner.layers() for p in layer),
+        device=fitted.device,
+        precision=fitted.precision,
+        seed=experiment.run.seed,
+        split_seed=experiment.data.split_seed,
+        data_sha256=prepared.digest,
+        versions=versions(),
+        machine=machine(fitted.device),
+        command=command(),
+    )
+
+
+def _ends(values: list[float], best_epoch: int) -> Ends:
+    return Ends(first=values[0], last=values[-1], best=values[best_epoch], best_epoch=best_epoch)
+
+
+def _by_name(table: Table) -> dict[str, str]:
+    entries: tuple[Rejected, ...] = (*table.rejected, *table.unlabelled)
+    return {entry.file: entry.reason for entry in entries}
