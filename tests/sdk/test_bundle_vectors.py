@@ -190,6 +190,8 @@ def check_table(manifest: dict[str, Any], parts: list[dict[str, Any]]) -> None:
         refuse_unless(good is not None and len(name) <= 64, "format")
     for part in parts:
         refuse_unless(0 <= part["size_bytes"] <= 2**40, "format")
+    forms = [(model["engine"], model["precision"]) for model in manifest["models"]]
+    refuse_unless(len(forms) > 0 and len(set(forms)) == len(forms), "format")
     engines = {part["name"]: part["engine"] for part in parts}
     for model in manifest["models"]:
         refuse_unless(set(model) == MODEL_FIELDS, "format")

@@ -185,7 +185,11 @@ def _bad(folder: Path) -> list[dict[str, object]]:
     for name, length in (("cut in the header", 127), ("cut in the manifest", 200)):
         rows.append(_resized(name, length))
     rows += [_resized("cut by a byte", size_bytes - 1), _resized("a byte more", size_bytes + 1)]
-    reasons = {"signed-by-stranger": "untrusted", "signed-newer-runtime": "incompatible"}
+    reasons = {
+        "signed-by-stranger": "untrusted",
+        "signed-newer-runtime": "incompatible",
+        "signed-later-manifest": "incompatible",
+    }
     for path in sorted(folder.glob("signed-*.bin")):
         rows.append(
             {
@@ -237,6 +241,9 @@ def _write_signed_but_wrong(folder: Path) -> None:
         "negative-part": {"parts": [first, {**second, "size_bytes": -1}]},
         "65-parts": {"parts": [first, second, *({**first, "name": f"p{i}"} for i in range(63))]},
         "no-part": {"parts": []},
+        "doubled-model": {"models": [model, model]},
+        "no-model": {"models": []},
+        "later-manifest": {"format": 2},
         "foreign-part": {"parts": [first, {**second, "engine": "openvino"}]},
         "unknown-field": {"surprise": 1},
         "missing-field": {"models": [{k: v for k, v in model.items() if k != "batch"}]},
