@@ -24,7 +24,7 @@ from lineside.verdict import Evaluation, Reason, Timings, Verdict
 
 
 class Inspector:
-    """Judges frames, one at a time and from one thread at a time.
+    """Judges frames, one at a time; threads that call at once wait for each other.
 
     Attributes:
         bundle: what it judges by.

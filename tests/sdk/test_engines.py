@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -151,6 +152,18 @@ def test_outputs_belong_to_the_caller(engine: Engine) -> None:
     np.testing.assert_array_equal(first, kept)
     second[...] = -1
     assert engine.infer(images[1:])["value"][0] > 0
+
+
+def test_threads_that_call_at_once_each_get_their_own_values(engine: Engine) -> None:
+    images = frames(8)
+    expected = engine.infer(images)["value"]
+
+    def infer_often(position: int) -> bool:
+        one = images[position : position + 1]
+        return all(engine.infer(one)["value"][0] == expected[position] for _ in range(300))
+
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        assert all(pool.map(infer_often, range(8)))
 
 
 def test_inputs_are_left_alone_and_may_be_read_only(engine: Engine) -> None:

@@ -124,3 +124,18 @@ def test_another_frame_is_refused_with_its_reason(pixels: np.ndarray, reason: st
 def test_an_empty_frame_is_refused_even_where_any_size_is_taken() -> None:
     with pytest.raises(FrameError, match="above 0"):
         check_frame(np.zeros((3, 0, 1), np.uint8), FrameSpec(size_hw=None, channels=1))
+
+
+@given(frames_with_specs(), st.sampled_from(["flipped", "strided", "fortran", "read-only"]))
+def test_the_layout_in_memory_does_not_matter(
+    case: tuple[np.ndarray, FrameSpec, InputSpec], layout: str
+) -> None:
+    pixels, spec, wanted = case
+    other = {
+        "flipped": np.ascontiguousarray(pixels[::-1])[::-1],
+        "strided": np.repeat(pixels, 2, axis=1)[:, ::2],
+        "fortran": np.asfortranarray(pixels),
+        "read-only": pixels.copy(),
+    }[layout]
+    other.flags.writeable = layout != "read-only"
+    np.testing.assert_array_equal(prepare(other, spec, wanted), prepare(pixels, spec, wanted))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,13 +102,16 @@ class StaticBatches:
         self._output_shapes = tuple((batch, *spec.shape) for spec in contract.outputs)
         self._label = label
         self._filled: NDArray[np.uint8] | None = None
+        self._lock = Lock()
 
     def infer(self, inputs_nhwc: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         """See `Engine.infer`."""
-        if inputs_nhwc.shape == self._shape and inputs_nhwc.dtype == np.uint8:
-            return dict(zip(self._names, self._run_checked(inputs_nhwc), strict=True))
-        self._check(inputs_nhwc)
-        return self._infer_many(inputs_nhwc)
+        # Buffers are reused: without the lock one thread could get the other one's verdict.
+        with self._lock:
+            if inputs_nhwc.shape == self._shape and inputs_nhwc.dtype == np.uint8:
+                return dict(zip(self._names, self._run_checked(inputs_nhwc), strict=True))
+            self._check(inputs_nhwc)
+            return self._infer_many(inputs_nhwc)
 
     def _infer_many(self, inputs_nhwc: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         count, batch = len(inputs_nhwc), self._shape[0]

@@ -133,8 +133,8 @@ class OpenVinoEngine:
         if self._request is None:
             raise EngineError(f"{self._label}: the engine is closed")
         try:
-            # The copy is made on purpose: binding the caller's own array costs more (41 against
-            # 2 us for 64x64) and would let the engine read memory that the caller reuses.
+            # A copy into a bound tensor: handing over the caller's array costs more (a whole call
+            # on 32x32 pixels took 48 against 21 us), and it may be read-only.
             self._input_nhwc[...] = batch_nhwc
             self._request.infer(share_outputs=True)
         except self._faults as error:

@@ -67,7 +67,7 @@ class EngineSettings:
 
 
 class Engine(Protocol):
-    """A compiled model. Not for two threads at once: its buffers are reused from call to call.
+    """A compiled model. Threads that call it at once wait for each other.
 
     Attributes:
         name: ``onnxruntime`` or ``openvino``.
