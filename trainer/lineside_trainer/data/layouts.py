@@ -114,22 +114,21 @@ def _read_table_layout(folder: Path, table: Path) -> Layout:
             rejected.append(_repeated(row, first))
             if first.cells != row.cells:
                 disputed.add(row.name)
-    mentioned = _mentioned(lines) | rows.keys()
-    rejected += [
-        Rejected(
-            file=name,
-            reason=f"no row of {TABLE_FILE} names it; add one (an empty target is allowed) to use "
-            "it in pre-training",
-        )
-        for name in image_names(folder)
-        if name not in mentioned
-    ]
+    rejected += _forgotten(folder, _mentioned(lines) | rows.keys())
     return Layout(
         kind="labels.csv",
         columns=tuple(column for column in header if column != FILE_COLUMN),
         rows=tuple(row for row in rows.values() if row.name not in disputed),
         rejected=tuple(rejected),
     )
+
+
+def _forgotten(folder: Path, mentioned: set[str]) -> list[Rejected]:
+    reason = (
+        f"no row of {TABLE_FILE} names it; add one (an empty target is allowed) to use it in "
+        "pre-training"
+    )
+    return [Rejected(file=n, reason=reason) for n in image_names(folder) if n not in mentioned]
 
 
 def _parse_csv(table: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:

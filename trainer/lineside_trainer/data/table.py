@@ -138,31 +138,24 @@ def read_table(
     """
     layout = read_layout(folder)
     _check_columns(folder, layout, {"target": target, "group": group, "split": split_column})
-    rows, rejected = _rows_with_parts(layout, group)
-    frames, undecodable = _open_all(folder, rows, progress)
-    rejected += undecodable
-    rows = [row for row in rows if row.name in frames]
-    spec, others = _common_kind({row.name: frames[row.name] for row in rows})
-    rejected += others
-    refused = {other.file for other in others}
-    rows = [row for row in rows if row.name not in refused]
+    rows, opened, spec, rejected = _usable_rows(folder, layout, group, progress)
     records = tuple(_record(folder, row, target, group, split_column, layout) for row in rows)
     unlabelled = tuple(_unlabelled(records, target)) if target is not None else ()
-    rejected_in_order = (*layout.rejected, *sorted(rejected, key=lambda entry: entry.file))
-    _check_usable(folder, records, rejected_in_order)
-    if strict and (rejected_in_order or unlabelled):
-        raise DataError(f"{folder}: --strict: {_listing((*rejected_in_order, *unlabelled))}")
+    if not records:
+        raise DataError(f"{folder}: not one image can be used: {_listing(rejected)}")
+    if strict and (rejected or unlabelled):
+        raise DataError(f"{folder}: --strict: {_listing((*rejected, *unlabelled))}")
     _check_some_target(folder, target, records, unlabelled)
     return Table(
         folder=folder,
         records=records,
-        rejected=rejected_in_order,
+        rejected=rejected,
         unlabelled=unlabelled,
         frame=spec,
         target=target,
         group=group,
         split_column=split_column,
-        kept_pixels=tuple(frames[row.name].pixels_hwc for row in rows),
+        kept_pixels=tuple(opened[row.name].pixels_hwc for row in rows),
     )
 
 
@@ -181,6 +174,18 @@ def _check_columns(folder: Path, layout: Layout, asked: dict[str, str | None]) -
                 f"{folder}: no column {column!r} (asked for as {use}); {layout.kind}: the columns "
                 f"are {', '.join(layout.columns) or 'none besides file'}"
             )
+
+
+def _usable_rows(
+    folder: Path, layout: Layout, group: str | None, progress: Progress | None
+) -> tuple[list[Row], dict[str, _Opened], FrameSpec, tuple[Rejected, ...]]:
+    rows, nameless = _rows_with_parts(layout, group)
+    opened, undecodable = _open_all(folder, rows, progress)
+    spec, others = _common_kind(opened)
+    late = sorted([*nameless, *undecodable, *others], key=lambda entry: entry.file)
+    refused = {entry.file for entry in late}
+    usable = [row for row in rows if row.name not in refused]
+    return usable, opened, spec, (*layout.rejected, *late)
 
 
 def _rows_with_parts(layout: Layout, group: str | None) -> tuple[list[Row], list[Rejected]]:
@@ -301,11 +306,6 @@ def _unlabelled(records: Sequence[Record], target: str) -> list[Rejected]:
         for record in records
         if record.target is None
     ]
-
-
-def _check_usable(folder: Path, records: Sequence[Record], rejected: Sequence[Rejected]) -> None:
-    if not records:
-        raise DataError(f"{folder}: not one image can be used: {_listing(rejected)}")
 
 
 def _check_some_target(
