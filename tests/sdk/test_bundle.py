@@ -279,8 +279,8 @@ def test_memory_while_verifying_does_not_grow_with_the_file(tmp_path: Path) -> N
         text=True,
         check=True,
     )
-    # Measured: 0.9 to 1.4 MiB (one chunk of mapped pages); 192 MiB where pages are not let go.
-    assert int(done.stdout) < 4 * 1024
+    # Measured: 3.9 MiB for 192 MiB and 192 MiB where pages are not let go; a device is promised 16.
+    assert int(done.stdout) < 8 * 1024
     assert big.stat().st_size > size_bytes
 
 
