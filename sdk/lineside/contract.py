@@ -5,6 +5,7 @@ Every structure refuses unknown keys; ``decode_contract`` names the path of what
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 import msgspec
@@ -117,6 +118,21 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     outputs: tuple[OutputSpec, ...]
     head: HeadSpec
     proposed_rule: LimitRule | None = None
+
+    def __post_init__(self) -> None:
+        names = [output.name for output in self.outputs]
+        if len(set(names)) != len(names):
+            raise ValueError(f"outputs: a name stands there twice: {', '.join(names)}")
+        scored = [output for output in self.outputs if output.name == self.head.output]
+        if not scored:
+            raise ValueError(
+                f"head.output {self.head.output!r} is not among the outputs: {', '.join(names)}"
+            )
+        if math.prod(scored[0].shape) != 1:
+            raise ValueError(
+                f"head.output {self.head.output!r} has shape {list(scored[0].shape)}; "
+                "this head takes one value an image: [] or [1]"
+            )
 
 
 def encode_contract(contract: Contract) -> bytes:

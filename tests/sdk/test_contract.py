@@ -24,24 +24,32 @@ pixels = st.integers(1, 16384)
 sizes = st.tuples(pixels, pixels)
 words = st.text(min_size=1, max_size=20)
 
-contracts = st.builds(
-    Contract,
-    product=words,
-    frame=st.builds(
-        FrameSpec,
-        size_hw=st.none() | sizes,
-        channels=st.sampled_from([1, 3]),
-        bit_depth=st.sampled_from([8, 16]),
-        window=st.tuples(st.integers(0, 100), st.integers(101, 65535)),
-    ),
-    input=st.builds(InputSpec, name=words, size_hw=sizes, channels=st.sampled_from([1, 3])),
-    outputs=st.lists(
-        st.builds(OutputSpec, name=words, shape=st.lists(pixels, max_size=3).map(tuple)), min_size=1
-    ).map(tuple),
-    head=st.builds(RegressionHead, output=words, target=words),
-    proposed_rule=st.none()
-    | st.builds(LimitRule, ok_limit=st.floats(0, 1), not_ok_limit=st.floats(1, 2), unit=words),
-)
+
+@st.composite
+def contracts(draw: st.DrawFn) -> Contract:
+    names = draw(st.lists(words, min_size=1, max_size=4, unique=True))
+    scored = draw(st.sampled_from(names))
+    shapes = st.lists(pixels, max_size=3).map(tuple)
+    ones = st.lists(st.just(1), max_size=2).map(tuple)
+    outputs = [
+        OutputSpec(name=name, shape=draw(ones if name == scored else shapes), unit=draw(words))
+        for name in names
+    ]
+    frame = FrameSpec(
+        size_hw=draw(st.none() | sizes),
+        channels=draw(st.sampled_from([1, 3])),
+        bit_depth=draw(st.sampled_from([8, 16])),
+        window=(draw(st.integers(0, 100)), draw(st.integers(101, 65535))),
+    )
+    rule = LimitRule(ok_limit=draw(st.floats(0, 1)), not_ok_limit=draw(st.floats(1, 2)))
+    return Contract(
+        product=draw(words),
+        frame=frame,
+        input=InputSpec(name=draw(words), size_hw=draw(sizes), channels=1),
+        outputs=tuple(outputs),
+        head=RegressionHead(output=scored, target=draw(words)),
+        proposed_rule=draw(st.sampled_from([None, rule])),
+    )
 
 
 def as_document(contract: Contract) -> dict[str, object]:
@@ -58,7 +66,7 @@ EXAMPLE = Contract(
 )
 
 
-@given(contracts)
+@given(contracts())
 def test_what_is_written_is_read(contract: Contract) -> None:
     data = encode_contract(contract)
     assert decode_contract(data, source="contract.json") == contract
@@ -76,6 +84,10 @@ def test_what_is_written_is_read(contract: Contract) -> None:
         ("frame", "size_hw", [0, 64], r"\$\.frame\.size_hw"),
         ("input", "size_hw", [64, 20000], r"\$\.input\.size_hw"),
         ("head", "kind", "horoscope", r"\$\.head"),
+        ("head", "output", "values", "head.output 'values' is not among the outputs: value"),
+        (None, "outputs", [], "head.output 'value' is not among the outputs"),
+        (None, "outputs", [{"name": "value", "shape": [3]}], r"shape \[3\]; this head takes one"),
+        (None, "outputs", [{"name": "value"}, {"name": "value"}], "stands there twice"),
         (None, "version", 2, r"\$\.version"),
     ],
 )
