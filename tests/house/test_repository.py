@@ -30,8 +30,8 @@ NAMES_THAT_OWN_NOTHING: Final = frozenset({"utils", "util", "helpers", "common",
 INDEX_ADDRESS: Final = re.compile(
     r"--?(?:extra-)?index-url|--find-links|(?:pypi\.org|pythonhosted\.org|download\.pytorch\.org)/\w"
 )
-# Home and workspace folders of one machine; /etc, /tmp and /dev/… are everybody's.
-MACHINE_PATH: Final = re.compile(r"(?<![\w.$}~])/(?:home|root|Users|work|opt|mnt)/[\w.]")
+# Home and workspace folders of one machine; /etc, /opt, /tmp and the like are everybody's.
+MACHINE_PATH: Final = re.compile(r"(?<![\w.$}~])/(?:home|root|Users|work|mnt)/[\w.]")
 
 
 def tracked() -> list[Path]:
