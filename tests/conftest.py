@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import hypothesis
 import pytest
 from tiny_bundle import TinyBundle, build_tiny_bundle
 
 from lineside.engines import silence_telemetry
+
+# A deadline measures how busy the machine is; what may not be slow has a measurement of its own.
+hypothesis.settings.register_profile("lineside", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("lineside")
 
 # Before any test module can import a vendor.
 silence_telemetry()
