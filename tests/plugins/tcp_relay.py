@@ -6,6 +6,7 @@ import contextlib
 import select
 import socket
 import threading
+import time
 
 
 class TcpRelay:
@@ -16,11 +17,13 @@ class TcpRelay:
         swallow_pubacks: drop PUBACK packets on their way back (MQTT 3.1.1, section 3.4).
         unacknowledged_peak: most PUBLISH packets of QoS 1 that were ever without their PUBACK on
             one connection.
-        repeated: bytes of PUBLISH packets per connection, in order.
+        stalled: pass nothing on, and say nothing: a cable that was pulled.
+        connections: how many were passed on so far.
     """
 
     def __init__(self, target_port: int) -> None:
         self.swallow_pubacks = False
+        self.stalled = False
         self.unacknowledged_peak = 0
         self.connections = 0
         self._target_port = target_port
@@ -78,7 +81,10 @@ class TcpRelay:
         waiting: set[bytes] = set()
         with client, broker, contextlib.suppress(OSError):
             while True:
-                readable, _, _ = select.select([client, broker], [], [])
+                readable, _, _ = select.select([client, broker], [], [], 0.05)
+                if self.stalled:
+                    time.sleep(0.05)
+                    continue
                 if client in readable:
                     data = client.recv(65536)
                     if not data:

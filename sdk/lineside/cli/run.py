@@ -54,7 +54,7 @@ def run(
     from lineside.station import open_station, read_configuration
 
     settings = _with_trust(read_configuration(configuration), trust)
-    say = _Progress(enabled=sys.stderr.isatty())
+    say = _Progress(counts=sys.stderr.isatty())
     with open_station(settings, progress=say) as station:
         _stop_on_signals(station.stop)
         report = station.run(drain_timeout_s=drain_timeout_s)
@@ -85,33 +85,45 @@ def _stop_on_signals(stop: Callable[[], None]) -> None:
 
 
 class _Progress:
-    """One line on stderr that is written over; only on a terminal."""
+    """On stderr: a line for each change at broker or disk, and on a terminal one that counts."""
 
-    def __init__(self, *, enabled: bool) -> None:
-        self._enabled = enabled
+    def __init__(self, *, counts: bool) -> None:
+        self._counts = counts
         self._next_s = 0.0
         self._width = 0
+        self._told: dict[str, str] = {}
 
     def __call__(self, station: Station) -> None:
-        if not self._enabled or time.monotonic() < self._next_s:
+        if time.monotonic() < self._next_s:
             return
         self._next_s = time.monotonic() + _PROGRESS_S
-        counts = {name: count for name, count in station.tally.evaluations.items() if count}
-        fault = station.outbox.fault
         connection = station.publisher.connection
-        line = (
-            f"{station.tally.frames} inspected  "
-            + "  ".join(f"{name} {count}" for name, count in counts.items())
-            + f"  queue {station.outbox.waiting}  broker {connection.word}"
-            + (f"  DISK: {fault}" if fault else "")
-        )
-        click.echo("\r" + line.ljust(self._width), nl=False, err=True)
-        self._width = len(line)
+        if connection.word != "connecting":
+            self._tell("broker", " ".join((connection.word, connection.detail)).strip())
+        self._tell("disk", str(station.outbox.fault or ""))
+        if self._counts:
+            self._count(station, connection.word)
 
     def end(self) -> None:
-        """Leave the line."""
+        """Leave the counting line."""
         if self._width:
             click.echo(err=True)
+            self._width = 0
+
+    def _tell(self, what: str, words: str) -> None:
+        before = self._told.get(what, "")
+        if words == before:
+            return
+        self._told[what] = words
+        self.end()
+        click.echo(f"lineside: {what}: {words or 'well again'}", err=True)
+
+    def _count(self, station: Station, broker: str) -> None:
+        counts = [f"{name} {count}" for name, count in station.tally.evaluations.items() if count]
+        words = [f"{station.tally.frames} inspected", *counts, f"queue {station.outbox.waiting}"]
+        line = "  ".join([*words, f"broker {broker}"])
+        click.echo("\r" + line.ljust(self._width), nl=False, err=True)
+        self._width = len(line)
 
 
 def _print_report(report: RunReport, as_json: bool) -> None:
@@ -120,12 +132,20 @@ def _print_report(report: RunReport, as_json: bool) -> None:
 
         click.echo(msgspec.json.encode(report).decode("utf-8"))
         return
-    from lineside.cli.table import format_table
-
     rate = report.frames / report.duration_s if report.duration_s > 0 else 0.0
     click.echo(f"{report.frames} frames in {report.duration_s:.1f} s ({rate:.1f}/s)")
     if report.passed_over:
         click.echo(f"{report.passed_over} more were inspected in an earlier run and left alone")
+    _print_tables(report)
+    click.echo(
+        f"\nacknowledged {report.acknowledged} of {report.given} ever given, "
+        f"waiting {report.waiting}, reconnects {report.reconnects}"
+    )
+
+
+def _print_tables(report: RunReport) -> None:
+    from lineside.cli.table import format_table
+
     counts = [(name, str(count)) for name, count in report.evaluations.items() if count]
     if counts:
         click.echo("\n" + format_table(("evaluation", "verdicts"), counts, right=(1,)))
@@ -137,10 +157,6 @@ def _print_report(report: RunReport, as_json: bool) -> None:
     if stages:
         head = ("stage", "p50 ms", "p99 ms", "max ms")
         click.echo("\n" + format_table(head, stages, right=(1, 2, 3)))
-    click.echo(
-        f"\nacknowledged {report.acknowledged} of {report.given} ever given, "
-        f"waiting {report.waiting}, reconnects {report.reconnects}"
-    )
 
 
 def _check_drained(

@@ -79,11 +79,11 @@ class Link:
         self._client = self._make_client(settings, client_id)
         if will is not None:
             self._client.will_set(will.topic, will.payload, qos=1, retain=will.retain)
-        with self._mapped():
-            self._client.connect(
-                self._address.host, self._address.port, keepalive=settings.keepalive_s
-            )
-            self._await_entry()
+        try:
+            self._enter(settings.keepalive_s)
+        except BaseException:
+            self.abort()
+            raise
 
     def publish(self, message: Message) -> int:
         """Send with QoS 1; returns the number that `step` gives back once acknowledged."""
@@ -175,6 +175,11 @@ class Link:
             _set_tls(client, settings)
         return client
 
+    def _enter(self, keepalive_s: int) -> None:
+        with self._mapped():
+            self._client.connect(self._address.host, self._address.port, keepalive=keepalive_s)
+            self._await_entry()
+
     def _await_entry(self) -> None:
         deadline = time.monotonic() + CONNECT_TIMEOUT_S
         while not self._let_in:
@@ -253,7 +258,10 @@ class Link:
             self._acknowledged.append(number)
 
     def _on_message(self, _client: paho.Client, _data: object, message: paho.MQTTMessage) -> None:
-        topic = message.topic
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:
+            return  # MQTT 3.1.1, section 1.5.3: no broker may pass on such a topic
         self._received.append(
             Message(topic=topic, payload=bytes(message.payload), retain=message.retain)
         )

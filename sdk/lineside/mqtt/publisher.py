@@ -138,6 +138,7 @@ class Publisher:
             self._rewind()
             self._pause()
         self._note("ended", self.connection.detail)
+        self._wake.close()
 
     def _open(self) -> Link:
         # Of this moment, but with nothing that changes: the broker says it when we no longer can.

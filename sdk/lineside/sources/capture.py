@@ -46,10 +46,17 @@ class Source(Protocol):
         fault: why nothing comes just now (a camera unplugged, a share gone), ``""`` when all is
             well. Read from another thread.
         passed_over: frames that were left out because they had been inspected before.
+        identity: the ``source`` of its frames' keys.
     """
 
+    @property
+    def identity(self) -> str: ...
     @property
     def fault(self) -> str: ...
     @property
     def passed_over(self) -> int: ...
-    def captures(self, stopping: threading.Event) -> Iterator[Capture]: ...
+    def captures(self, stopping: threading.Event) -> Iterator[Capture | None]:
+        """``None`` while nothing comes, at least once a second: the loop has other duties."""
+
+    def is_gone(self, name: bytes) -> bool:
+        """Whether a frame of that name cannot come again, so that it need not be remembered."""

@@ -19,7 +19,7 @@ from typing import Annotated
 import msgspec
 
 from lineside.errors import FrameError, InputDataError
-from lineside.frame import SUFFIXES, decode_frame
+from lineside.frame import SUFFIXES, Frame, decode_frame
 from lineside.framekey import FrameKey
 from lineside.sources.capture import Capture, Memory
 
@@ -47,7 +47,7 @@ class FolderSettings(
     watch: bool = False
     part_id: str = "stem"
     settle_ms: Annotated[int, msgspec.Meta(ge=0, le=60_000)] = 500
-    poll_ms: Annotated[int, msgspec.Meta(ge=10, le=60_000)] = 200
+    poll_ms: Annotated[int, msgspec.Meta(ge=10, le=1000)] = 200
 
     def __post_init__(self) -> None:
         if self.part_id == "stem":
@@ -84,8 +84,8 @@ class FolderSource:
         self._done: dict[str, _Look] = {}
         self._unsettled: dict[str, tuple[_Look, float]] = {}
 
-    def captures(self, stopping: threading.Event) -> Iterator[Capture]:
-        """Complete files that were not inspected before, in name order within each look.
+    def captures(self, stopping: threading.Event) -> Iterator[Capture | None]:
+        """Complete files that were not inspected before, in name order; ``None`` after each look.
 
         A file that is still being written does not hold back the ones behind it.
 
@@ -103,10 +103,8 @@ class FolderSource:
                     yield capture
             if not self._settings.watch and not self._unsettled:
                 return
-            wait_ms = self._settings.poll_ms
-            if not self._settings.watch:
-                wait_ms = min(wait_ms, max(self._settings.settle_ms, 1))
-            stopping.wait(wait_ms / 1000)
+            yield None
+            stopping.wait(self._settings.poll_ms / 1000)
 
     def is_gone(self, name: bytes) -> bool:
         """Whether the folder no longer has that file; an unreachable folder has them all."""
@@ -163,21 +161,9 @@ class FolderSource:
 
     def _take(self, name: str, look: _Look) -> Capture | None:
         taken_unix_ns, taken_ns = time.time_ns(), time.monotonic_ns()
-        path = self._settings.path / name
-        frame, fault = None, None
-        try:
-            data = _read_unchanged(path, look)
-            if data is None:
-                # Written to under our eyes: not complete after all.
-                self._unsettled[name] = (look, time.monotonic())
-                return None
-            frame = decode_frame(data, source=str(path), part_id=self._part_of(name))
-        except FileNotFoundError:
-            return None  # taken away again: by the next look it is not there
-        except OSError as error:
-            fault = FrameError(f"{path}: {error.strerror}", reason="frame_missing")
-        except FrameError as error:
-            fault = error
+        found = self._read(name, look)
+        if found is None:
+            return None
         self._done[name] = look
         self._unsettled.pop(name, None)
         return Capture(
@@ -185,14 +171,33 @@ class FolderSource:
             taken_unix_ns=taken_unix_ns,
             taken_ns=taken_ns,
             read_us=(time.monotonic_ns() - taken_ns) / 1000,
-            frame=frame,
-            fault=fault,
-            key=FrameKey(
-                source=self.identity,
-                name=os.fsencode(name),
-                size_bytes=look.size_bytes,
-                mtime_ns=look.mtime_ns,
-            ),
+            frame=None if isinstance(found, FrameError) else found,
+            fault=found if isinstance(found, FrameError) else None,
+            key=self._key_of(name, look),
+        )
+
+    def _read(self, name: str, look: _Look) -> Frame | FrameError | None:
+        """The frame, or why there is none; ``None`` where its turn has not come after all."""
+        path = self._settings.path / name
+        try:
+            data = _read_unchanged(path, look)
+            if data is None:
+                self._unsettled[name] = (look, time.monotonic())
+                return None
+            return decode_frame(data, source=str(path), part_id=self._part_of(name))
+        except FileNotFoundError:
+            return None  # taken away again: by the next look it is not there
+        except OSError as error:
+            return FrameError(f"{path}: {error.strerror}", reason="frame_missing")
+        except FrameError as fault:
+            return fault
+
+    def _key_of(self, name: str, look: _Look) -> FrameKey:
+        return FrameKey(
+            source=self.identity,
+            name=os.fsencode(name),
+            size_bytes=look.size_bytes,
+            mtime_ns=look.mtime_ns,
         )
 
     def _part_of(self, name: str) -> str:

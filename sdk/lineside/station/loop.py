@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -26,6 +27,11 @@ from lineside.worker import Worker
 # After a signal the station sends what it can for so long; the rest goes out at the next start.
 SHUTDOWN_DRAIN_S = 2.0
 _JOIN_S = 10.0
+# Frames that are gone from their source need not be remembered for ever: at ten parts a second that
+# would fill the outbox in weeks. Three days cover a share that is away for a weekend, its mount
+# point empty, and comes back with the same files.
+REMEMBER_GONE_S = 3 * 24 * 3600.0
+_FORGET_EVERY_S = 3600.0
 
 
 class Inspecting(Protocol):
@@ -59,7 +65,7 @@ class Station:
         source: where frames come from.
         outbox: durable; stays open, the caller closes it.
         mqtt: the broker.
-        progress: called after each verdict and about five times a second while waiting.
+        progress: called before each frame and at least once a second while none comes.
     """
 
     def __init__(
@@ -81,6 +87,7 @@ class Station:
         self._source = source
         self._progress = progress
         self._stopping = threading.Event()
+        self._forget_at_s = 0.0
         self._sender = Worker(self.publisher.run, name="lineside-publisher")
 
     def stop(self) -> None:
@@ -118,13 +125,16 @@ class Station:
             self._sender.join(_JOIN_S)
 
     def _inspect_all(self) -> None:
+        self._look_around()
         for capture in self._source.captures(self._stopping):
+            self._look_around()
+            if capture is None:
+                continue
             verdict = self._judge(capture)
             draft = _draft(verdict, capture, (time.monotonic_ns() - capture.taken_ns) / 1000)
             if not self.outbox.put(draft, stopping=self._stopping):
                 return
             self.tally.add(verdict, read_us=capture.read_us)
-            self._look_around()
 
     def _judge(self, capture: Capture) -> Verdict:
         if capture.frame is not None:
@@ -160,6 +170,10 @@ class Station:
         self._sender.check()
         self.outbox.check()
         self._progress(self)
+        if time.monotonic() >= self._forget_at_s:
+            self._forget_at_s = time.monotonic() + _FORGET_EVERY_S
+            with contextlib.suppress(StorageError):  # as good an hour later
+                self.outbox.forget(self._source.identity, self._source.is_gone, REMEMBER_GONE_S)
 
     def _describe(self) -> StateMessage:
         return msgspec.structs.replace(

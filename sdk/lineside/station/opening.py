@@ -12,10 +12,6 @@ from lineside.sources import FolderSource
 from lineside.station.configuration import BundleSettings, StationConfiguration
 from lineside.station.loop import ModelCard, Station
 
-# Frames that are gone from the folder need not be remembered for ever; a week covers a share that
-# was away for a long weekend and comes back with the same files.
-_REMEMBER_ABSENT_S = 7 * 24 * 3600.0
-
 
 @contextlib.contextmanager
 def open_station(
@@ -36,7 +32,6 @@ def open_station(
         outbox = Outbox(configuration.outbox)
         stack.callback(outbox.close)
         source = FolderSource(configuration.source, memory=outbox)
-        outbox.forget(source.identity, source.is_gone, _REMEMBER_ABSENT_S)
         inspector = stack.enter_context(_open_inspector(configuration.bundle))
         yield Station(
             topics=configuration.topics,

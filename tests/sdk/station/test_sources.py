@@ -46,7 +46,8 @@ class Watching:
 
     def _run(self) -> None:
         for capture in self._source.captures(self._stopping):
-            self.captures.append(capture)
+            if capture is not None:
+                self.captures.append(capture)
 
     def stop(self) -> None:
         self._stopping.set()
@@ -65,7 +66,7 @@ def _path(kind: type, value: object) -> Path:
 
 
 def take(source: FolderSource) -> list[Capture]:
-    return list(source.captures(threading.Event()))
+    return [capture for capture in source.captures(threading.Event()) if capture is not None]
 
 
 def test_files_come_in_name_order_and_then_it_ends(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -31,6 +33,7 @@ from lineside.mqtt.publisher import VERDICT_WINDOW, WINDOW
 from lineside.outbox import Draft, Outbox, OutboxSettings, Stamp
 from lineside.sources import FolderSettings, FolderSource
 from lineside.station import ModelCard, RunReport, Station
+from lineside.station.loop import REMEMBER_GONE_S
 from lineside.verdict import Evaluation, Reason, Verdict
 from lineside.worker import Worker
 
@@ -478,6 +481,65 @@ def test_a_fault_of_ours_ends_the_station_and_the_line_hears_it(
     with pytest.raises(ValueError, match="sleep"):
         running.join()
     assert (states(ear)[-1].st, states(ear)[-1].reason) == (0, "failed")
+
+
+def test_a_connection_that_is_dead_without_a_word_is_noticed(
+    tmp_path: Path,
+    broker: Mosquitto,
+    relay: TcpRelay,
+    ear: Any,
+    start: Callable[..., Running],
+    write_frames: Callable[..., list[str]],
+    wait_until: Callable[..., None],
+) -> None:
+    write_frames(tmp_path / "frames", 1)
+    # The state would be unacknowledged and give it away; so rare that only the keepalive is left.
+    quiet = {"keepalive_s": 2, "state_interval_s": 3600}
+    running = start(relay.url, watch=True, mqtt=quiet)
+    wait_until(lambda: len(ear.payloads("verdict")) == 1)
+    relay.stalled = True
+    wait_until(lambda: running.station.publisher.connection.word != "online")
+    relay.stalled = False
+    relay.cut()
+    wait_until(lambda: running.station.publisher.connection.reconnects >= 1)
+    write_frames(tmp_path / "frames", 1, first=1)
+    wait_until(lambda: len(once(verdicts(ear))) == 2)
+
+
+def test_a_publisher_that_dies_while_no_frame_comes_ends_the_station(
+    tmp_path: Path,
+    broker: Mosquitto,
+    start: Callable[..., Running],
+    write_frames: Callable[..., list[str]],
+    wait_until: Callable[..., None],
+) -> None:
+    write_frames(tmp_path / "frames", 1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(threading, "excepthook", lambda _: None)
+        # A setting that the configuration would have refused: the thread falls over it.
+        running = start(broker.url, watch=True, mqtt={"state_interval_s": "often"})
+        with pytest.raises(TypeError):
+            running.join()
+
+
+def test_frames_that_are_gone_are_forgotten_in_time(
+    tmp_path: Path,
+    broker: Mosquitto,
+    start: Callable[..., Running],
+    write_frames: Callable[..., list[str]],
+) -> None:
+    write_frames(tmp_path / "frames", 6)
+    start(broker.url).join()
+    for number in (0, 1):
+        (tmp_path / "frames" / f"part-{number:05d}.png").unlink()
+    long_ago = int(time.time() - REMEMBER_GONE_S - 60)
+    with contextlib.closing(sqlite3.connect(tmp_path / "outbox.sqlite")) as database, database:
+        database.execute("UPDATE inspected SET at_unix_s = ? WHERE seq != 2", (long_ago,))
+    assert start(broker.url).join().passed_over == 4
+    with contextlib.closing(sqlite3.connect(tmp_path / "outbox.sqlite")) as database:
+        rows = database.execute("SELECT seq FROM inspected ORDER BY seq").fetchall()
+    # 1 is gone and old, 2 is gone only just, the rest still lie there.
+    assert rows == [(2,), (3,), (4,), (5,), (6,)]
 
 
 def test_a_thread_that_dies_is_noticed() -> None:
