@@ -139,6 +139,18 @@ def test_trusted_keys_are_listed(tmp_path: Path, tiny_bundle: TinyBundle) -> Non
     found = check_trust([tmp_path, tiny_bundle.public_key_path.parent])
     assert found.state is State.OK
     assert str(tiny_bundle.public_key_path) in found.found
+    assert check_trust([tiny_bundle.public_key_path]) == found
+
+
+def test_the_trust_variable_counts_as_it_does_for_every_verb(
+    tiny_bundle: TinyBundle, station: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keyless = station.with_name("keyless.toml")
+    keyless.write_text(station.read_text().replace('trust = ["tiny.pub"]', ""), encoding="utf-8")
+    monkeypatch.setenv("LINESIDE_TRUST", str(tiny_bundle.public_key_path))
+    code, text = run("--station", keyless, "--json")
+    checks = {check["topic"]: check for check in json.loads(text)}
+    assert (code, checks["trust"]["state"], checks["bundle"]["state"]) == (0, "ok", "ok")
 
 
 def test_a_serial_port_without_access_names_its_group(tmp_path: Path) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from lineside.cli.options import TRUST_FOLDERS, json_option
+from lineside.cli.options import TRUST_FOLDERS, TRUST_VARIABLE, json_option
 
 if TYPE_CHECKING:
     from lineside.doctor import Check
@@ -32,7 +33,9 @@ def doctor(context: click.Context, station: Path | None, as_json: bool) -> None:
 
     from lineside.doctor import State, examine_machine, examine_station
 
-    trust_places = [Path(folder) for folder in TRUST_FOLDERS]
+    named = os.environ.get(TRUST_VARIABLE, "")
+    trust_places = [Path(place) for place in named.split(os.pathsep) if place]
+    trust_places = trust_places or [Path(folder) for folder in TRUST_FOLDERS]
     checks = examine_machine(folder=Path.cwd(), trust_places=trust_places)
     if station is not None:
         checks += examine_station(station, machine_trust=trust_places)

@@ -36,7 +36,7 @@ def check_disk(topic: str, folder: Path, *, needed: bool) -> Check:
             topic=topic,
             state=absent,
             found=f"{folder}: cannot be written: {error.strerror}",
-            remedy=f"make it and give it to this user: mkdir -p {folder}; chown {os.geteuid()} it",
+            remedy=f"mkdir -p {folder} && chown {os.geteuid()} {folder}",
         )
     found = f"{folder}: {free_bytes / 2**30:.1f} GiB free, flushed write {flush_s * 1e3:.2f} ms"
     if free_bytes < _LITTLE_ROOM_BYTES:

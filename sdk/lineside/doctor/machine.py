@@ -25,7 +25,7 @@ def examine_machine(*, folder: Path, trust_places: Sequence[Path]) -> list[Check
 
     Args:
         folder: whose disk is measured.
-        trust_places: folders of trusted keys.
+        trust_places: trusted keys, or folders of them.
     """
     return [
         check_python(),

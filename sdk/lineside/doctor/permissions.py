@@ -46,8 +46,12 @@ def check_serial_ports(devices: Path = Path("/dev")) -> Check:
 
 
 def check_trust(places: Iterable[Path]) -> Check:
-    """Whose bundles this machine accepts without being told."""
-    keys = [key for place in places for key in sorted(place.expanduser().glob("*.pub"))]
+    """Whose bundles this machine accepts without being told.
+
+    Args:
+        places: public keys, or folders of them.
+    """
+    keys = [key for place in places for key in public_keys(place)]
     if not keys:
         return Check(
             topic="trust",
@@ -56,6 +60,12 @@ def check_trust(places: Iterable[Path]) -> Check:
             remedy="put the factory's .pub into ~/.config/lineside/trust, or give --trust",
         )
     return Check(topic="trust", state=State.OK, found=", ".join(map(str, keys)))
+
+
+def public_keys(place: Path) -> list[Path]:
+    """The key files that a place stands for; none where it is not there."""
+    place = place.expanduser()
+    return [place] if place.is_file() else sorted(place.glob("*.pub"))
 
 
 def _group_of(port: Path) -> str:

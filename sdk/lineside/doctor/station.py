@@ -11,6 +11,7 @@ from typing import Final
 from lineside.bundle import open_bundle
 from lineside.doctor.check import Check, State
 from lineside.doctor.disk import check_disk
+from lineside.doctor.permissions import public_keys
 from lineside.errors import BundleError, ConfigurationError, KeyFileError, StorageError
 from lineside.mqtt.settings import MqttSettings
 from lineside.station import StationConfiguration, read_configuration
@@ -23,7 +24,7 @@ def examine_station(file: Path, *, machine_trust: Sequence[Path] = ()) -> list[C
 
     Args:
         file: ``station.toml``.
-        machine_trust: folders of keys that count where the file names none.
+        machine_trust: keys or folders of them, which count where the file names none.
     """
     try:
         configuration = read_configuration(file)
@@ -47,9 +48,7 @@ def examine_station(file: Path, *, machine_trust: Sequence[Path] = ()) -> list[C
 
 def _check_bundle(configuration: StationConfiguration, machine_trust: Sequence[Path]) -> Check:
     settings = configuration.bundle
-    trust = settings.trust or tuple(
-        folder for place in machine_trust if any((folder := place.expanduser()).glob("*.pub"))
-    )
+    trust = settings.trust or [key for place in machine_trust for key in public_keys(place)]
     remedy = "check it with lineside verify, and that [bundle] trust names the maker's key"
     try:
         with open_bundle(settings.path, trust=trust) as bundle:
