@@ -70,6 +70,7 @@ class Outbox:
         self._committed_ns: dict[int, int] = {}
         self._on_commit: Callable[[], None] = lambda: None
         self._fault: StorageError | None = None
+        self._read_fault: StorageError | None = None
         self._writing = False
         self._closing = False
         self._worker = Worker(self._write_forever, name="lineside-outbox")
@@ -92,8 +93,8 @@ class Outbox:
 
     @property
     def fault(self) -> StorageError | None:
-        """Why nothing can be written just now; ``None`` when all is well."""
-        return self._fault
+        """Why nothing can be written or read just now; ``None`` when all is well."""
+        return self._fault or self._read_fault
 
     def when_committed(self, call: Callable[[], None]) -> None:
         """Have ``call`` called in the outbox's thread after each commit and on each new fault."""
@@ -134,8 +135,13 @@ class Outbox:
         Raises:
             StorageError: the file cannot be read.
         """
-        with self._reader_lock:
-            rows = self._reader.unsent(after_seq, limit)
+        try:
+            with self._reader_lock:
+                rows = self._reader.unsent(after_seq, limit)
+        except StorageError as fault:
+            self._read_fault = fault
+            raise
+        self._read_fault = None
         with self._changed:
             return [row for row in rows if row.seq not in self._acks]
 
@@ -211,8 +217,9 @@ class Outbox:
             stamps = self._writer.commit([pending.draft for pending in group], acks)
         except StorageError:
             # Deleting needs no room of its own and makes some: without it a full outbox stays full.
-            self._writer.commit([], acks)
-            self._deleted(acks)
+            if acks:
+                self._writer.commit([], acks)
+                self._deleted(acks)
             raise
         self._deleted(acks)
         now_ns = time.monotonic_ns()

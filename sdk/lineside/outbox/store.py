@@ -157,6 +157,8 @@ class Store:
             self._db.execute("UPDATE counter SET acknowledged = acknowledged + ?", (gone.rowcount,))
 
     def _insert(self, drafts: Sequence[Draft]) -> list[Stamp]:
+        if not drafts:
+            return []
         origin, given = self._db.execute("SELECT origin, given FROM counter").fetchone()
         if given + len(drafts) > MAX_SEQ:
             raise StorageError(f"{self._path}: the sequence is used up; start a new outbox")

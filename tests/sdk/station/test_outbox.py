@@ -247,6 +247,22 @@ def test_torn_pages_are_found_at_opening(
         open_outbox()
 
 
+def test_pages_that_are_torn_while_it_runs_are_a_fault(
+    open_outbox: Callable[..., Outbox], tmp_path: Path
+) -> None:
+    outbox = open_outbox()
+    fill(outbox, 400, size=3000)
+    assert outbox.fault is None
+    for name in ("outbox.sqlite", "outbox.sqlite-wal"):
+        path = tmp_path / name
+        with path.open("r+b") as file:
+            file.seek(2 * 4096)
+            file.write(b"\xff" * (path.stat().st_size - 2 * 4096))
+    with pytest.raises(StorageError, match="cannot read the outbox"):
+        outbox.unsent(0, 1000)
+    assert "cannot read the outbox" in str(outbox.fault)
+
+
 def test_someone_elses_database_and_a_newer_format_are_left_alone(
     open_outbox: Callable[..., Outbox], tmp_path: Path
 ) -> None:
