@@ -25,8 +25,9 @@ ENGINES: Final = {"onnxruntime", "openvino"}
 
 
 def project(folder: str) -> dict[str, Any]:
-    table: dict[str, Any] = tomllib.loads((ROOT / folder / "pyproject.toml").read_text("utf-8"))
-    return table["project"]
+    declared = tomllib.loads((ROOT / folder / "pyproject.toml").read_text("utf-8"))
+    table: dict[str, Any] = declared["project"]
+    return table
 
 
 def test_one_version_for_all_of_them() -> None:

@@ -130,8 +130,8 @@ def needed_here() -> set[str]:
         if line not in seen:
             seen.add(line)
             ahead.extend(required_by(Requirement(line)))
-    names = {canonicalize_name(Requirement(line).name) for line in seen}
-    return names - {canonicalize_name(name) for name in DISTRIBUTIONS}
+    names: set[str] = {canonicalize_name(Requirement(line).name) for line in seen}
+    return names.difference(map(canonicalize_name, DISTRIBUTIONS))
 
 
 def required_by(requirement: Requirement) -> list[str]:
