@@ -144,12 +144,15 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         seed: of every draw but the split.
         device: "auto" takes a GPU where there is one.
         precision: "auto" is bf16 autocast on a GPU and fp32 on a CPU.
-        checkpoint_every_steps: besides the end of each epoch; 0 is off.
+        checkpoint_every_s: at the first epoch's end after so many seconds, and after the last; 0
+            is every epoch. What a kill can cost at most, against the time the disk takes.
+        checkpoint_every_steps: besides, after every so many steps; 0 is off.
     """
 
     seed: Annotated[int, msgspec.Meta(ge=0, lt=2**31)] = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    checkpoint_every_s: NotNegative = 30.0
     checkpoint_every_steps: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 

@@ -77,7 +77,7 @@ def fit(
     precision = choose_precision(run, device)
     use_fused_attention(learner, fused=device == "cuda")
     module = FitModule(learner, data, settings=settings, augment=augment, seed=run.seed)
-    keeper = Keeper(folder, run.checkpoint_every_steps, progress)
+    keeper = Keeper(folder, run, progress)
     trainer = _make_trainer(settings, device, precision, _KeeperCallback(keeper, folder))
     size_hw = data.image_size_hw
     with memory_advice(batch_size=settings.batch_size, image_size_hw=size_hw, precision=precision):

@@ -23,7 +23,7 @@ from lineside_trainer.data import Augmentation, Batch, Batches, augment_batch
 from lineside_trainer.descent import make_optimizer, rate_factor
 from lineside_trainer.durable import write_tensors
 from lineside_trainer.errors import TrainerError
-from lineside_trainer.experiment import FitSettings
+from lineside_trainer.experiment import FitSettings, RunSettings
 from lineside_trainer.learner import Learner
 from lineside_trainer.logbook import Logbook, Row
 from lineside_trainer.progress import Progress
@@ -158,9 +158,10 @@ class Keeper:
     there; its own validation loop and end-of-epoch hooks run twice or never after a resume.
     """
 
-    def __init__(self, folder: Path, every_steps: int, progress: Progress) -> None:
+    def __init__(self, folder: Path, run: RunSettings, progress: Progress) -> None:
         self._folder = folder
-        self._every_steps = every_steps
+        self._run = run
+        self._saved_s = time.monotonic()
         self._progress = progress
         self._epoch_started_s = time.monotonic()
         self._images = 0
@@ -184,7 +185,15 @@ class Keeper:
         ended = step % module.steps_an_epoch == 0
         if ended:
             self._end_epoch(module, step)
-        return ended or (self._every_steps > 0 and step % self._every_steps == 0)
+        due = self._is_due(ended=ended, step=step, last=step == module.steps)
+        self._saved_s = time.monotonic() if due else self._saved_s
+        return due
+
+    def _is_due(self, *, ended: bool, step: int, last: bool) -> bool:
+        every_steps = self._run.checkpoint_every_steps
+        if last or (every_steps > 0 and step % every_steps == 0):
+            return True
+        return ended and time.monotonic() - self._saved_s >= self._run.checkpoint_every_s
 
     def _end_epoch(self, module: FitModule, step: int) -> None:
         steps = module.steps_an_epoch

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -34,10 +35,11 @@ def draw_curves(path: Path, rows: Sequence[Row], *, best_epoch: int, validation:
     _name(left, "training loss", "epoch", "loss")
     right.plot(epochs, [row.validation for row in rows], color=ORANGE)
     right.axvline(best_epoch + 1, color=GRAY, linestyle=":", label=f"kept: epoch {best_epoch + 1}")
-    right.legend(frameon=False)
+    right.legend(frameon=False, fontsize=8)
     _name(right, "validation", "epoch", validation)
     for axes in (left, right):
         axes.set_ylim(bottom=0.0)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _save(canvas, path)
 
 
@@ -101,7 +103,7 @@ def draw_residuals(
     _name(left, "residuals", f"true {name}", "predicted less true")
     right.hist(residuals, bins=40, color=BLUE)
     right.axvline(float(residuals.mean()), color=ORANGE, label=f"mean {residuals.mean():.3g}")
-    right.legend(frameon=False)
+    right.legend(frameon=False, fontsize=8)
     _name(right, "how often", "predicted less true", "images")
     _save(canvas, path)
 

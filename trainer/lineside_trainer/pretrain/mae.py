@@ -21,6 +21,13 @@ class Decoder:
     width: int
     heads: int
 
+    def __post_init__(self) -> None:
+        if self.width % 4 or self.width % self.heads:
+            raise ExperimentError(
+                f"pretrain.mae.decoder_width: {self.width} must be a multiple of 4 (positions) "
+                f"and of decoder_heads, {self.heads}"
+            )
+
 
 def removed_count(patches: int, mask_ratio: float) -> int:
     """floor(N·S) of sec. 4.1.

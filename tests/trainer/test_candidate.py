@@ -1,0 +1,111 @@
+"""The candidate: any batch, the same numbers, and never a part in two sets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lineside.candidate import PROGRAM, SAMPLES, read_samples
+from lineside.contract import InputSpec
+from lineside.preprocess import prepare
+from lineside_trainer.candidate import compare, export_program, sample_sets, write_candidate
+from lineside_trainer.errors import TrainerError
+from lineside_trainer.experiment import (
+    DataSettings,
+    Experiment,
+    ModelSettings,
+    TrainSettings,
+)
+from lineside_trainer.prepared import Prepared, prepare_data
+from lineside_trainer.tasks import Task, build_task
+from lineside_trainer.tuning import make_contract
+
+SIZE_HW = (16, 24)
+
+
+def make_prepared(folder: Path, *, groups: int) -> tuple[Experiment, Prepared]:
+    generator = np.random.default_rng(0)
+    lines = ["file,part,y"]
+    (folder / "images").mkdir()
+    for row in range(60):
+        pixels = generator.integers(0, 4096, (20, 30), dtype=np.uint16)
+        assert cv2.imwrite(str(folder / "images" / f"{row}.png"), pixels)
+        lines.append(f"{row}.png,part{row % groups},{row / 10}")
+    (folder / "images" / "labels.csv").write_text("\n".join(lines))
+    data = DataSettings(folder=str(folder / "images"), group="part", image_size_hw=SIZE_HW)
+    experiment = Experiment(
+        data=data, model=ModelSettings(patch_px=8), train=TrainSettings(target="y")
+    )
+    return experiment, prepare_data(experiment, target="y", folder=folder)
+
+
+def make_task(experiment: Experiment, prepared: Prepared) -> Task:
+    torch.manual_seed(0)
+    targets = prepared.table.targets[prepared.labelled("training")]
+    return build_task(experiment, prepared.grid, prepared.normalise(), targets)
+
+
+def test_it_computes_the_same_from_raw_frames_at_any_batch(tmp_path: Path) -> None:
+    experiment, prepared = make_prepared(tmp_path, groups=30)
+    task = make_task(experiment, prepared)
+    contract = make_contract(experiment, prepared, task)
+    folder = tmp_path / "candidate"
+    check = write_candidate(folder, task.network, contract, prepared, {"seed": "0"})
+    assert check.max_abs_difference <= check.tolerance_abs
+    program = torch.export.load(folder / PROGRAM).module()
+    samples = read_samples(folder / SAMPLES)["validation"]
+    assert samples.frames_hwc[0].dtype == np.uint16
+    assert contract.frame.bit_depth == 16
+    ready = np.stack([prepare(f, contract.frame, contract.input) for f in samples.frames_hwc])
+    with torch.no_grad():
+        for count in (1, 2, 3, len(ready)):
+            values = program(torch.from_numpy(ready[:count]))
+            assert values.shape == (count,)
+            assert values.dtype == torch.float32
+            expected = task.network(torch.from_numpy(ready[:count]))
+            assert torch.allclose(values, expected, atol=check.tolerance_abs)
+
+
+@pytest.mark.parametrize("groups", [30, 5])
+def test_no_part_is_in_two_sets_however_few_there_are(groups: int, tmp_path: Path) -> None:
+    _, prepared = make_prepared(tmp_path, groups=groups)
+    sets = sample_sets(prepared)
+    parts = [set(samples.parts) for samples in sets.values()]
+    assert sum(map(len, parts)) == len(set().union(*parts))
+    assert {name: len(s) for name, s in sets.items()} == {
+        name: len(prepared.split.indices[name]) for name in sets
+    }
+
+
+class _Moody(nn.Module):
+    """Says something else outside the traced graph."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+
+    def forward(self, image: Tensor) -> Tensor:
+        mean = image.float().mean((1, 2, 3)) * self.weight
+        return mean if torch.compiler.is_exporting() else mean * 1.01
+
+
+def test_a_program_that_differs_is_not_offered() -> None:
+    network = _Moody().eval()
+    program = export_program(network, InputSpec(size_hw=(8, 8), channels=1))
+    images = torch.randint(0, 256, (5, 8, 8, 1), dtype=torch.uint8)
+    with pytest.raises(TrainerError, match="differs from the network"):
+        compare(program, network, images)
+
+
+def test_a_program_that_gives_no_numbers_is_not_offered() -> None:
+    network = _Moody().eval()
+    with torch.no_grad():
+        network.weight.fill_(torch.nan)
+    program = export_program(network, InputSpec(size_hw=(8, 8), channels=1))
+    with pytest.raises(TrainerError, match="differs from the network"):
+        compare(program, network, torch.zeros(5, 8, 8, 1, dtype=torch.uint8))

@@ -1,0 +1,272 @@
+"""`lineside pretrain` and `lineside train` as people use them, on a folder of small images."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from lineside.candidate import CONTRACT, PROGRAM, PROVENANCE, SAMPLES, read_samples
+from lineside.cli.main import lineside
+from lineside.contract import RegressionHead, decode_contract
+from lineside.errors import LinesideError
+from lineside_trainer.durable import read_weights
+from lineside_trainer.errors import ExperimentError, TrainerError
+
+PARTS = 30
+SMALL = ("--image-size", "16", "--patch", "8", "--batch-size", "16", "--device", "cpu")
+
+
+def call(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(lineside, [str(a) for a in arguments], catch_exceptions=True)
+
+
+def succeed(*arguments: str | Path) -> Result:
+    result = call(*arguments)
+    assert result.exit_code == 0, (result.output, result.exception)
+    return result
+
+
+def refuse(kind: type[LinesideError], *arguments: str | Path) -> str:
+    result = call(*arguments)
+    assert isinstance(result.exception, kind), (result.output, result.exception)
+    return str(result.exception)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two images a part; the target is their brightness, with a few faults in the folder."""
+    folder = tmp_path_factory.mktemp("images")
+    generator = np.random.default_rng(0)
+    with (folder / "labels.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["file", "part", "damage"])
+        for part in range(PARTS):
+            for view in range(2):
+                level = generator.uniform(20, 200)
+                pixels = np.clip(generator.normal(level, 20, (20, 24)), 0, 255).astype(np.uint8)
+                name = f"{part}_{view}.png"
+                assert cv2.imwrite(str(folder / name), pixels)
+                writer.writerow([name, f"part{part}", "" if part == 3 else level / 100])
+        (folder / "broken.png").write_bytes(b"no image")
+        writer.writerow(["broken.png", "part99", 1.0])
+        writer.writerow(["gone.png", "part99", 1.0])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pre(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "pre"
+    succeed("pretrain", "--data", images, "--group", "part", "--out", out, "--epochs", "2", *SMALL)
+    return out
+
+
+@pytest.fixture(scope="module")
+def tuned(images: Path, pre: Path) -> tuple[Path, dict[str, object]]:
+    out = pre.parent / "joint"
+    result = succeed(
+        *("train", "--data", images, "--target", "damage", "--init", pre, "--out", out),
+        *("--epochs", "3", "--batch-size", "16", "--limit", "1.5", "--unit", "mm", "--json"),
+    )
+    return out, json.loads(result.stdout)
+
+
+def test_pretraining_leaves_what_it_should(pre: Path) -> None:
+    names = {path.relative_to(pre).as_posix() for path in pre.rglob("*") if path.is_file()}
+    assert names == {
+        *("experiment.toml", "split.json", "seen.json", "result.json", "metrics.csv"),
+        *("best.pt", "last.ckpt", "encoder.pt", "report.html"),
+        *("figures/curves.png", "figures/reconstructions.png"),
+    }
+    result = json.loads((pre / "result.json").read_text())
+    assert set(result["run"]["rejected"]) == {"broken.png", "gone.png"}
+    assert result["run"]["transductive"] is False
+    split = json.loads((pre / "split.json").read_text())["files"]
+    seen = set(json.loads((pre / "seen.json").read_text())["files"].values())
+    assert seen == {*split["training"], *split["quantisation"]}
+    rows = list(csv.DictReader((pre / "metrics.csv").open()))
+    assert [row["epoch"] for row in rows] == ["0", "1"]
+
+
+def test_tuning_takes_over_network_and_split(
+    tuned: tuple[Path, dict[str, object]], pre: Path
+) -> None:
+    out, _ = tuned
+    ours = json.loads((out / "split.json").read_text())["files"]
+    assert ours == json.loads((pre / "split.json").read_text())["files"]
+
+
+def test_the_result_says_what_is_promised(tuned: tuple[Path, dict[str, object]]) -> None:
+    out, said = tuned
+    saved = json.loads((out / "result.json").read_text())
+    assert said == {"out": str(out), **saved}
+    assert saved["test_mse"]["low"] <= saved["test_mse"]["value"] <= saved["test_mse"]["high"]
+    assert saved["test_mse"]["confidence"] == 0.95
+    assert saved["test_mse"]["drawn_by"] == "image"  # 6 parts in the test fold
+    assert saved["mean_predictor_mse"]["value"] > 0
+    assert saved["unlabelled"] == 2
+    run = saved["run"]
+    assert set(run["rejected"]) == {"broken.png", "gone.png", "3_0.png", "3_1.png"}
+    assert sum(run["counts"].values()) in range(56, 61)
+    assert (run["seed"], run["epochs"], run["device"], run["precision"]) == (0, 3, "cpu", "fp32")
+    assert len(run["data_sha256"]) == 64
+    assert {"torch", "timm", "lightning", "lineside-trainer"} <= set(run["versions"])
+    assert run["images_per_s"] > 0 < run["seconds"]
+
+
+def test_the_report_stands_alone(tuned: tuple[Path, dict[str, object]]) -> None:
+    out, _ = tuned
+    page = (out / "report.html").read_text()
+    figures = {path.name for path in (out / "figures").iterdir()}
+    assert figures == {
+        *("predictions.png", "residuals.png", "curves.png"),
+        *("pretraining_curves.png", "pretraining_reconstructions.png"),
+    }
+    assert page.count("data:image/png;base64,") == len(figures)
+    assert 'src="http' not in page
+    for text in ("mean predictor", "broken.png", "gone.png", "[train.fit]", "data SHA-256"):
+        assert text in page
+    assert "Transductive" not in page
+
+
+def test_the_candidate_is_whole(tuned: tuple[Path, dict[str, object]], images: Path) -> None:
+    folder = tuned[0] / "candidate"
+    assert {p.name for p in folder.iterdir()} == {PROGRAM, CONTRACT, SAMPLES, PROVENANCE}
+    contract = decode_contract((folder / CONTRACT).read_bytes(), source="test")
+    assert contract.frame.size_hw == (20, 24)
+    assert contract.input.size_hw == (16, 16)
+    assert contract.head == RegressionHead(output="value", target="damage")
+    assert (contract.outputs[0].name, contract.outputs[0].unit) == ("value", "mm")
+    assert contract.proposed_rule is not None
+    assert contract.proposed_rule.not_ok_limit == 1.5
+    assert contract.product == images.name
+    samples = read_samples(folder / SAMPLES)
+    assert set(samples) == {"quantisation", "validation", "golden"}
+    assert all(len(s) and s.frames_hwc[0].shape == (20, 24, 1) for s in samples.values())
+
+
+def test_a_folder_in_use_is_refused_and_a_finished_run_left_alone(
+    tuned: tuple[Path, dict[str, object]], images: Path, pre: Path
+) -> None:
+    out, _ = tuned
+    base = ("train", "--data", images, "--target", "damage", "--init", pre, "--out", out)
+    assert "--resume" in refuse(ExperimentError, *base)
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    succeed("train", "--out", out, "--resume")
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
+    message = refuse(ExperimentError, "train", "--out", out, "--resume", "--lr", "0.5")
+    assert "train.fit.lr" in message
+
+
+def test_images_seen_in_pretraining_are_never_reported_on(images: Path, pre: Path) -> None:
+    base = ("train", "--data", images, "--target", "damage", "--init", pre, "--epochs", "1")
+    message = refuse(
+        ExperimentError, *base, "--out", pre.parent / "leak", "--split-seed", "5", *SMALL
+    )
+    assert "pre-trained on" in message
+    assert "--transductive" in message
+
+
+def test_transductive_runs_are_marked_and_so_is_what_grows_from_them(
+    images: Path, tmp_path: Path
+) -> None:
+    pre, out = tmp_path / "pre", tmp_path / "out"
+    succeed(
+        *("pretrain", "--data", images, "--out", pre, "--epochs", "1", "--transductive"), *SMALL
+    )
+    succeed(
+        *("train", "--data", images, "--target", "damage", "--init", pre, "--out", out),
+        *("--epochs", "1", "--batch-size", "16"),
+    )
+    for folder in (pre, out):
+        run = json.loads((folder / "result.json").read_text())["run"]
+        assert run["transductive"] is True
+        assert any(note.startswith("TRANSDUCTIVE") for note in run["notes"])
+        assert "<strong>Transductive:</strong>" in (folder / "report.html").read_text()
+
+
+def test_an_unfinished_run_is_no_start(images: Path, tmp_path: Path) -> None:
+    base = ("train", "--data", images, "--target", "damage", "--out", tmp_path / "out")
+    assert "no run" in refuse(ExperimentError, *base, "--init", tmp_path / "nothing", *SMALL)
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / "experiment.toml").write_text("")
+    message = refuse(TrainerError, *base, "--init", tmp_path / "half", *SMALL)
+    assert "finished" in message
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--patch", "7"), "model.patch_px"),
+        (("--mask-ratio", "0.1"), "mask_ratio"),
+        (("--mask-ratio", "1"), "mask_ratio"),
+        (("--arch", "vit_huge"), "vit_huge"),
+        (("--method", "moco"), "moco"),
+        (("--epochs", "0"), "pretrain.fit.epochs"),
+    ],
+)
+def test_impossible_settings_are_refused_before_training(
+    options: tuple[str, str], words: str, images: Path, tmp_path: Path
+) -> None:
+    message = refuse(
+        ExperimentError, "pretrain", "--data", images, "--out", tmp_path / "x", *SMALL, *options
+    )
+    assert words in message
+
+
+def test_a_missing_target_is_asked_for(images: Path, tmp_path: Path) -> None:
+    assert "--target" in refuse(
+        ExperimentError, "train", "--data", images, "--out", tmp_path / "x", *SMALL
+    )
+
+
+def test_strict_refuses_the_faulty_folder(images: Path, tmp_path: Path) -> None:
+    result = call("pretrain", "--data", images, "--out", tmp_path / "x", "--strict", *SMALL)
+    assert isinstance(result.exception, LinesideError)
+    assert "broken.png" in str(result.exception)
+
+
+def test_a_killed_process_goes_on_to_the_same_bytes(images: Path, tmp_path: Path) -> None:
+    """SIGKILL while it trains, twice; nothing may be left half written."""
+    config = tmp_path / "experiment.toml"
+    config.write_text("[run]\ncheckpoint_every_steps = 1\n")
+
+    def command(out: str, *more: str) -> list[str]:
+        options = ["--data", str(images), "--group", "part", "--epochs", "3", *SMALL]
+        return [
+            *(str(Path(sys.executable).with_name("lineside")), "pretrain"),
+            *("--out", str(tmp_path / out)),
+            *("--config", str(config), *options, *more),
+        ]
+
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run(command("whole"), env=environment, check=True, capture_output=True)
+    checkpoint = tmp_path / "killed" / "last.ckpt"
+    for more in ((), ("--resume",)):
+        seen = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
+        process = subprocess.Popen(
+            command("killed", *more), env=environment, stderr=subprocess.DEVNULL
+        )
+        deadline = time.monotonic() + 120
+        while not (checkpoint.exists() and checkpoint.stat().st_mtime_ns != seen):
+            assert process.poll() is None, "it ended before it could be killed"
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert not (tmp_path / "killed" / "result.json").exists()
+    subprocess.run(command("killed", "--resume"), env=environment, check=True, capture_output=True)
+    ours, whole = (read_weights(tmp_path / name / "best.pt") for name in ("killed", "whole"))
+    assert {n: t.numpy().tobytes() for n, t in ours.items()} == {
+        n: t.numpy().tobytes() for n, t in whole.items()
+    }
