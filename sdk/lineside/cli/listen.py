@@ -172,11 +172,15 @@ def _listen(
 
     deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
     floor = _Floor(show)
-    told = ""
+    told, ready = "", f"listening on {settings.url}"
     with Receiver(settings, filters) as receiver:
         while deadline_s is None or time.monotonic() < deadline_s:
             try:
-                for message in receiver.receive(_TICK_S):
+                messages = receiver.receive(_TICK_S)
+                if receiver.listening and told != ready:
+                    told = ready
+                    click.echo(f"lineside: {told}", err=True)
+                for message in messages:
                     floor.take(message)
                     if floor.heard == count:
                         return floor.heard

@@ -75,6 +75,7 @@ class Link:
         self._acknowledged: deque[int] = deque()
         self._received: deque[Message] = deque()
         self._let_in = False
+        self._subscribed = False
         self._refusal: str | None = None
         self._client = self._make_client(settings, client_id)
         if will is not None:
@@ -101,6 +102,11 @@ class Link:
             code, _ = self._client.subscribe([(topic, 1) for topic in filters])
             if code != MQTTErrorCode.MQTT_ERR_SUCCESS:
                 raise BrokerError(f"{self._address}: {paho.error_string(code)}")
+
+    @property
+    def subscribed(self) -> bool:
+        """Whether the broker has granted what `subscribe` asked for."""
+        return self._subscribed
 
     def step(self, timeout_s: float) -> list[int]:
         """Read and write until something happens, the wake is set, or the time is over.
@@ -169,6 +175,7 @@ class Link:
         client.on_connect = self._on_connect
         client.on_publish = self._on_publish
         client.on_message = self._on_message
+        client.on_subscribe = self._on_subscribe
         if settings.username:
             client.username_pw_set(settings.username, settings.read_password())
         if self._address.tls:
@@ -256,6 +263,21 @@ class Link:
             self._refusal = f"a message was refused: {reason}"
         else:
             self._acknowledged.append(number)
+
+    def _on_subscribe(
+        self,
+        _client: paho.Client,
+        _data: object,
+        _number: int,
+        reasons: list[ReasonCode],
+        _properties: Properties | None,
+    ) -> None:
+        # A broker with access rules answers SUBACK with a failure and then stays silent for ever.
+        refused = [str(reason) for reason in reasons if reason.is_failure]
+        if refused:
+            self._refusal = f"the subscription was refused: {refused[0]}"
+        else:
+            self._subscribed = True
 
     def _on_message(self, _client: paho.Client, _data: object, message: paho.MQTTMessage) -> None:
         try:

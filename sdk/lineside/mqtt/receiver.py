@@ -27,6 +27,11 @@ class Receiver:
         self._wake = Wake()
         self._link: Link | None = None
 
+    @property
+    def listening(self) -> bool:
+        """Whether what is published now will be heard."""
+        return self._link is not None and self._link.subscribed
+
     def receive(self, timeout_s: float) -> list[Message]:
         """What has come, or nothing when ``timeout_s`` is over.
 

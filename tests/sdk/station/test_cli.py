@@ -123,6 +123,7 @@ def test_run_and_listen_agree(
     assert [line for line in lines if line["kind"] == "gap"] == []
     code, out, err = finish(table)
     assert code == 0, err
+    assert f"listening on {broker.url}" in err
     assert "evaluation" in out.splitlines()[0]
     assert sum("plant1/line3/aoi1" in line and "OK" in line for line in out.splitlines()) == 19
     assert "NOT_DECIDABLE" in out

@@ -96,6 +96,19 @@ def test_mqtt_5_hears_that_a_message_was_thrown_away(
                 assert link.step(0.1) == []
 
 
+def test_a_refused_subscription_is_a_refusal_not_silence(wake: Wake) -> None:
+    # MQTT 3.1.1, section 3.9.3: return code 0x80 is a failure, and nothing else ever comes.
+    peer = Peer(CONNACK + bytes.fromhex("9003000180"))
+    link = Link(MqttSettings(url=peer.url), client_id="x", wake=wake)
+    with pytest.raises(BrokerRefusedError, match="subscription"):
+        link.subscribe(["lineside/#"])
+        for _ in range(20):
+            link.step(0.1)
+    assert not link.subscribed
+    link.abort()
+    peer.close()
+
+
 def test_acknowledgements_come_back_by_number(broker: Mosquitto, wake: Wake) -> None:
     with Link(MqttSettings(url=broker.url), client_id="x", wake=wake) as link:
         sent = {link.publish(Message(topic="lineside/t", payload=b"1")) for _ in range(50)}
