@@ -49,6 +49,8 @@ def lineside() -> None:
 
 def main() -> None:
     """Run a verb; our own errors become one line and an exit code, never a trace."""
+    # OpenCV writes a page of its own for each damaged image; our errors name the file and why.
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     try:
         # A verb that ends by `context.exit(code)` comes back with that code.
         exit_code = lineside.main(standalone_mode=False)
