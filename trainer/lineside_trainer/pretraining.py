@@ -8,30 +8,17 @@ import numpy as np
 import torch
 
 from lineside_trainer.data import write_split
-from lineside_trainer.device import choose_device
-from lineside_trainer.evaluate.figures import draw_curves, draw_pictures
-from lineside_trainer.evaluate.report import Picture, Report, write_report
-from lineside_trainer.experiment import Experiment, encode_experiment
-from lineside_trainer.fit import FitResult, fit
+from lineside_trainer.experiment import Experiment
+from lineside_trainer.fit import FitResult
 from lineside_trainer.initial import save_encoder, seen_images
-from lineside_trainer.prepared import IntArray, Prepared, prepare_data
+from lineside_trainer.learning import Lesson, learn
+from lineside_trainer.prepared import Prepared, prepare_data
 from lineside_trainer.pretrain import Method, build_method
-from lineside_trainer.progress import Progress
+from lineside_trainer.pretraining_report import report_pretraining
 from lineside_trainer.results import PretrainResult
-from lineside_trainer.runfolder import (
-    FIGURES,
-    REPORT,
-    RESULT,
-    SPLIT,
-    begin_run,
-    read_document,
-    write_document,
-)
+from lineside_trainer.runfolder import RESULT, SPLIT, begin_run, read_document, write_document
 from lineside_trainer.summary import summarise
 
-RECONSTRUCTIONS = "reconstructions.png"
-CURVES = "curves.png"
-_EXAMPLES = 8
 _TRANSDUCTIVE = "TRANSDUCTIVE: pre-training saw every image, also those that runs are judged on"
 
 
@@ -53,29 +40,42 @@ def pretrain(experiment: Experiment, out: Path, *, resume: bool) -> PretrainResu
         return read_document(out / RESULT, PretrainResult)
     prepared = prepare_data(experiment, target=None, folder=out)
     write_split(out / SPLIT, prepared.split, prepared.table)
-    settings, run = experiment.pretrain, experiment.run
-    training, judging = _rows(prepared, transductive=settings.transductive)
-    torch.manual_seed(run.seed)
+    lesson = _lesson(experiment, prepared)
+    torch.manual_seed(experiment.run.seed)
     learner = build_method(experiment, prepared.grid, prepared.normalise())
-    data = prepared.batches(
-        training, judging, settings=settings.fit, seed=run.seed, device=choose_device(run)
+    fitted = learn(learner, prepared, lesson, run=experiment.run, folder=out, resume=resume)
+    rows = np.union1d(lesson.training, lesson.judging)
+    transductive = experiment.pretrain.transductive
+    save_encoder(out, learner.encoder, seen_images(prepared, rows, transductive=transductive))
+    result = _result(experiment, prepared, learner, fitted, lesson)
+    report_pretraining(out, experiment, result, prepared, learner, fitted)
+    write_document(out / RESULT, result)
+    return result
+
+
+def _lesson(experiment: Experiment, prepared: Prepared) -> Lesson:
+    """Training and judging rows are both of the training fold: its quantisation samples, which no
+    step learns from, choose the epoch, so that validation images stay unseen."""
+    settings, split = experiment.pretrain, prepared.split
+    everything = np.arange(len(prepared.table))
+    return Lesson(
+        title=f"pre-training ({settings.method})",
+        training=everything if settings.transductive else split.indices["training"],
+        judging=split.indices["quantisation"],
+        settings=settings.fit,
+        augment=settings.augment,
     )
-    with Progress(f"pre-training ({settings.method})", settings.fit.epochs) as progress:
-        fitted = fit(
-            learner,
-            data,
-            settings=settings.fit,
-            augment=settings.augment,
-            run=run,
-            folder=out,
-            resume=resume,
-            progress=progress,
-        )
-    seen = np.union1d(training, judging)
-    save_encoder(
-        out, learner.encoder, seen_images(prepared, seen, transductive=settings.transductive)
-    )
-    result = PretrainResult(
+
+
+def _result(
+    experiment: Experiment,
+    prepared: Prepared,
+    learner: Method,
+    fitted: FitResult,
+    lesson: Lesson,
+) -> PretrainResult:
+    settings = experiment.pretrain
+    return PretrainResult(
         method=settings.method,
         arch=experiment.model.arch,
         run=summarise(
@@ -84,58 +84,8 @@ def pretrain(experiment: Experiment, out: Path, *, resume: bool) -> PretrainResu
             fitted,
             experiment=experiment,
             settings=settings.fit,
-            counts={"pre-training": len(training), "judging": len(judging)},
+            counts={"pre-training": len(lesson.training), "judging": len(lesson.judging)},
             notes=(_TRANSDUCTIVE,) if settings.transductive else (),
             transductive=settings.transductive,
         ),
     )
-    _report(out, experiment, result, prepared, learner, fitted)
-    write_document(out / RESULT, result)
-    return result
-
-
-def _rows(prepared: Prepared, *, transductive: bool) -> tuple[IntArray, IntArray]:
-    """Training and judging rows. Both are of the training fold: its quantisation samples, which
-    no step learns from, choose the epoch, so that validation images stay unseen."""
-    split = prepared.split
-    if transductive:
-        return np.arange(len(prepared.table)), split.indices["quantisation"]
-    return split.indices["training"], split.indices["quantisation"]
-
-
-def _report(
-    out: Path,
-    experiment: Experiment,
-    result: PretrainResult,
-    prepared: Prepared,
-    learner: Method,
-    fitted: FitResult,
-) -> None:
-    figures = out / FIGURES
-    curves = figures / CURVES
-    draw_curves(curves, fitted.rows, best_epoch=fitted.best_epoch, validation="masked MSE")
-    pictures = [Picture(file=curves, caption="Losses over epochs.")]
-    rows = torch.from_numpy(prepared.split.indices["quantisation"][:_EXAMPLES])
-    generator = torch.Generator().manual_seed(experiment.run.seed)
-    with torch.no_grad():
-        examples = learner.eval().examples(prepared.store.rows(rows).cpu(), generator)
-    if examples:
-        draw_pictures(figures / RECONSTRUCTIONS, examples)
-        caption = "Masked and reconstructed images that no step learnt from."
-        pictures.append(Picture(file=figures / RECONSTRUCTIONS, caption=caption))
-    run = result.run
-    report = Report(
-        title=f"Pre-training: {result.method}, {result.arch}",
-        figures={
-            "reconstruction error (masked MSE, 1 = variance of the pixels)": (
-                f"{run.validation.best:.4g} (first epoch {run.validation.first:.4g})"
-            ),
-            "images learnt from": f"{run.counts['pre-training']} of {run.images}",
-            "epochs": f"{run.epochs}, kept {run.validation.best_epoch + 1}",
-        },
-        pictures=tuple(pictures),
-        run=run,
-        experiment=encode_experiment(experiment),
-        more={},
-    )
-    write_report(out / REPORT, report)

@@ -9,14 +9,13 @@ import torch
 from lineside.contract import Contract, LimitRule
 from lineside_trainer.candidate import write_candidate
 from lineside_trainer.data import write_split
-from lineside_trainer.device import choose_device
 from lineside_trainer.errors import ExperimentError
 from lineside_trainer.evaluate.judgement import judge, predict
 from lineside_trainer.experiment import Experiment, TrainSettings
-from lineside_trainer.fit import FitResult, fit
+from lineside_trainer.fit import FitResult
 from lineside_trainer.initial import InitialWeights, check_unseen, load_encoder, read_initial
+from lineside_trainer.learning import Lesson, learn
 from lineside_trainer.prepared import Prepared, prepare_data
-from lineside_trainer.progress import Progress
 from lineside_trainer.results import TrainResult
 from lineside_trainer.runfolder import (
     CANDIDATE,
@@ -98,27 +97,20 @@ def _tune(
     *,
     resume: bool,
 ) -> tuple[Task, FitResult]:
-    settings, run = experiment.train, experiment.run
-    training, judging = prepared.labelled("training"), prepared.labelled("validation")
-    torch.manual_seed(run.seed)
-    targets = prepared.table.targets[training]
+    settings = experiment.train
+    lesson = Lesson(
+        title=f"tuning ({settings.task})",
+        training=prepared.labelled("training"),
+        judging=prepared.labelled("validation"),
+        settings=settings.fit,
+        augment=settings.augment,
+    )
+    torch.manual_seed(experiment.run.seed)
+    targets = prepared.table.targets[lesson.training]
     learner = build_task(experiment, prepared.grid, prepared.normalise(), targets)
     if initial:
         load_encoder(learner.encoder, initial)
-    data = prepared.batches(
-        training, judging, settings=settings.fit, seed=run.seed, device=choose_device(run)
-    )
-    with Progress(f"tuning ({settings.task})", settings.fit.epochs) as progress:
-        fitted = fit(
-            learner,
-            data,
-            settings=settings.fit,
-            augment=settings.augment,
-            run=run,
-            folder=out,
-            resume=resume,
-            progress=progress,
-        )
+    fitted = learn(learner, prepared, lesson, run=experiment.run, folder=out, resume=resume)
     return learner, fitted
 
 

@@ -15,7 +15,7 @@ from lineside_trainer.evaluate.judgement import Judgement
 from lineside_trainer.evaluate.report import Picture, Report, write_report
 from lineside_trainer.experiment import Experiment, encode_experiment
 from lineside_trainer.fit import FitResult
-from lineside_trainer.pretraining import CURVES, RECONSTRUCTIONS
+from lineside_trainer.pretraining_report import CURVES, RECONSTRUCTIONS
 from lineside_trainer.results import Figure, PretrainResult, TrainResult
 from lineside_trainer.runfolder import FIGURES, REPORT, RESULT, read_document
 

@@ -1,0 +1,64 @@
+"""One learner on one data set: what both verbs do between reading and reporting."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from lineside_trainer.data import Augmentation
+from lineside_trainer.device import choose_device
+from lineside_trainer.experiment import FitSettings, RunSettings
+from lineside_trainer.fit import FitResult, fit
+from lineside_trainer.learner import Learner
+from lineside_trainer.prepared import IntArray, Prepared
+from lineside_trainer.progress import Progress
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lesson:
+    """What is learnt from, and how.
+
+    Attributes:
+        title: for the progress bar.
+        training: rows of the table that steps learn from.
+        judging: rows that choose the epoch.
+        settings: of the fit.
+        augment: what training images go through.
+    """
+
+    title: str
+    training: IntArray
+    judging: IntArray
+    settings: FitSettings
+    augment: Augmentation
+
+
+def learn(
+    learner: Learner,
+    prepared: Prepared,
+    lesson: Lesson,
+    *,
+    run: RunSettings,
+    folder: Path,
+    resume: bool,
+) -> FitResult:
+    """Fit on these rows; see `fit.fit` for what stays in the folder and what may go wrong."""
+    settings = lesson.settings
+    data = prepared.batches(
+        lesson.training,
+        lesson.judging,
+        settings=settings,
+        seed=run.seed,
+        device=choose_device(run),
+    )
+    with Progress(lesson.title, settings.epochs) as progress:
+        return fit(
+            learner,
+            data,
+            settings=settings,
+            augment=lesson.augment,
+            run=run,
+            folder=folder,
+            resume=resume,
+            progress=progress,
+        )

@@ -1,0 +1,73 @@
+"""The report of a pre-training run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import torch
+
+from lineside_trainer.evaluate.figures import draw_curves, draw_pictures
+from lineside_trainer.evaluate.report import Picture, Report, write_report
+from lineside_trainer.experiment import Experiment, encode_experiment
+from lineside_trainer.fit import FitResult
+from lineside_trainer.prepared import Prepared
+from lineside_trainer.pretrain import Method
+from lineside_trainer.results import PretrainResult
+from lineside_trainer.runfolder import FIGURES, REPORT
+
+RECONSTRUCTIONS: Final = "reconstructions.png"
+CURVES: Final = "curves.png"
+_EXAMPLES: Final = 8
+
+
+def report_pretraining(
+    out: Path,
+    experiment: Experiment,
+    result: PretrainResult,
+    prepared: Prepared,
+    learner: Method,
+    fitted: FitResult,
+) -> None:
+    """Draw the figures and write the page.
+
+    Args:
+        out: the run's folder.
+        experiment: all settings.
+        result: what the page says.
+        prepared: for examples.
+        learner: with the weights that were kept.
+        fitted: the curves.
+    """
+    run = result.run
+    curves = out / FIGURES / CURVES
+    draw_curves(curves, fitted.rows, best_epoch=fitted.best_epoch, validation="masked MSE")
+    report = Report(
+        title=f"Pre-training: {result.method}, {result.arch}",
+        figures={
+            "reconstruction error (masked MSE, 1 = variance of the pixels)": (
+                f"{run.validation.best:.4g} (first epoch {run.validation.first:.4g})"
+            ),
+            "images learnt from": f"{run.counts['pre-training']} of {run.images}",
+            "epochs": f"{run.epochs}, kept {run.validation.best_epoch + 1}",
+        },
+        pictures=(
+            Picture(file=curves, caption="Losses over epochs."),
+            *_examples(out / FIGURES / RECONSTRUCTIONS, prepared, learner, experiment.run.seed),
+        ),
+        run=run,
+        experiment=encode_experiment(experiment),
+        more={},
+    )
+    write_report(out / REPORT, report)
+
+
+def _examples(path: Path, prepared: Prepared, learner: Method, seed: int) -> tuple[Picture, ...]:
+    rows = torch.from_numpy(prepared.split.indices["quantisation"][:_EXAMPLES])
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        examples = learner.eval().examples(prepared.store.rows(rows), generator)
+    if not examples:
+        return ()
+    draw_pictures(path, examples)
+    return (Picture(file=path, caption="Masked and reconstructed; no step learnt from these."),)
