@@ -151,11 +151,11 @@ def test_it_learns_to_complete_stripes(normalised: bool) -> None:
         loss.backward()
         optimiser.step()
         losses.append(loss.item())
-    # 1 is what the mean gray gets; 0.07 and 0.13 were measured.
-    assert sum(losses[-5:]) / 5 < 0.4 < losses[0]
+    # 1 is what the mean gray gets; 0.015 was measured with both targets.
+    assert sum(losses[-5:]) / 5 < 0.1 < losses[0]
     judged = learner.eval().judge(draw(8), nothing[:8], generator)
     assert judged.shape == (8,)
-    assert float(judged.mean()) < 0.4
+    assert float(judged.detach().mean()) < 0.1
 
 
 def test_examples_show_original_masked_and_completed() -> None:
