@@ -14,7 +14,7 @@ from lineside_trainer.data import Augmentation, Batches, ImageStore
 from lineside_trainer.device import choose_device, choose_precision
 from lineside_trainer.errors import ExperimentError, OutOfMemoryError
 from lineside_trainer.experiment import FitSettings, RunSettings
-from lineside_trainer.fit import fit
+from lineside_trainer.fit import FitResult, fit
 from lineside_trainer.learner import Learner
 from lineside_trainer.loop import FitData
 from lineside_trainer.progress import Progress
@@ -37,28 +37,57 @@ class Greedy(Learner):
         return [list(self.parameters())]
 
 
-def test_out_of_memory_is_advice_not_a_trace(tmp_path: Path) -> None:
-    store = ImageStore(images_nhwc=torch.zeros(64, 48, 96, 1, dtype=torch.uint8))
+def run(learner: Learner, folder: Path, precision: str = "auto") -> FitResult:
+    store = ImageStore(images_nhwc=torch.full((64, 48, 96, 1), 128, dtype=torch.uint8))
     batches = Batches(
-        store, np.arange(64), None, batch_size=64, seed=0, shuffle=True, drop_last=True
+        store, np.arange(64), np.ones(64), batch_size=64, seed=0, shuffle=True, drop_last=True
     )
-    data = FitData(training=batches, judging=batches, image_size_hw=(48, 96), digest="x")
+    return fit(
+        learner,
+        FitData(training=batches, judging=batches, image_size_hw=(48, 96), digest="x"),
+        settings=FitSettings(epochs=2, batch_size=64, lr=1e-3),
+        augment=Augmentation(),
+        run=RunSettings(device="cpu", precision=precision),  # type: ignore[arg-type]
+        folder=folder,
+        resume=False,
+        progress=Progress("test", 2),
+    )
+
+
+def test_out_of_memory_is_advice_not_a_trace(tmp_path: Path) -> None:
     with pytest.raises(OutOfMemoryError) as caught:
-        fit(
-            Greedy(),
-            data,
-            settings=FitSettings(epochs=1, batch_size=64, lr=1e-3),
-            augment=Augmentation(),
-            run=RunSettings(device="cpu"),
-            folder=tmp_path,
-            resume=False,
-            progress=Progress("test", 1),
-        )
+        run(Greedy(), tmp_path)
     message = str(caught.value)
     for advice in ("64 images of 48x96", "--batch-size to 32", "--precision bf16", "--image-size"):
         assert advice in message
     assert isinstance(caught.value.__cause__, torch.OutOfMemoryError)
     assert caught.value.exit_code == 1
+
+
+class Noted(Greedy):
+    """Writes down in which precision its products are made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dtypes: list[torch.dtype] = []
+
+    def loss(self, images_nhwc: Tensor, targets: Tensor, generator: torch.Generator) -> Tensor:
+        values = self.layer(images_nhwc[:, :1, 0].float().mean(1))
+        self.dtypes.append(values.dtype)
+        return (values.float()[:, 0] - targets).square().mean()
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)]
+)
+def test_bf16_is_for_products_and_never_for_weights(
+    precision: str, dtype: torch.dtype, tmp_path: Path
+) -> None:
+    learner = Noted()
+    result = run(learner, tmp_path, precision)
+    assert learner.dtypes == [dtype, dtype]
+    assert result.precision == precision
+    assert {p.dtype for p in learner.parameters()} == {torch.float32}
 
 
 @pytest.mark.parametrize(

@@ -76,9 +76,10 @@ def fit(
     device = choose_device(run)
     precision = choose_precision(run, device)
     use_fused_attention(learner, fused=device == "cuda")
-    module = FitModule(learner, data, settings=settings, augment=augment, seed=run.seed)
+    bf16 = precision == "bf16"
+    module = FitModule(learner, data, settings=settings, augment=augment, seed=run.seed, bf16=bf16)
     keeper = Keeper(folder, run, progress)
-    trainer = _make_trainer(settings, device, precision, _KeeperCallback(keeper, folder))
+    trainer = _make_trainer(settings, device, _KeeperCallback(keeper, folder))
     size_hw = data.image_size_hw
     with memory_advice(batch_size=settings.batch_size, image_size_hw=size_hw, precision=precision):
         _run(trainer, module, folder / LAST if resume and (folder / LAST).exists() else None)
@@ -140,14 +141,12 @@ class _DurableCheckpoints(TorchCheckpointIO):
         return read_tensors(Path(path))
 
 
-def _make_trainer(
-    settings: FitSettings, device: str, precision: str, callback: Callback
-) -> Trainer:
+def _make_trainer(settings: FitSettings, device: str, callback: Callback) -> Trainer:
     with _quiet():
         return Trainer(
             accelerator="gpu" if device == "cuda" else "cpu",
             devices=1,
-            precision="bf16-mixed" if precision == "bf16" else "32-true",
+            precision="32-true",
             max_epochs=settings.epochs,
             gradient_clip_val=settings.grad_clip or None,
             limit_val_batches=0,

@@ -64,6 +64,7 @@ class FitModule(LightningModule):
         settings: FitSettings,
         augment: Augmentation,
         seed: int,
+        bf16: bool,
     ) -> None:
         super().__init__()
         self.learner = learner
@@ -74,6 +75,7 @@ class FitModule(LightningModule):
         self._settings = settings
         self._augment = augment
         self._seed = seed
+        self._bf16 = bf16
 
     @property
     def judged(self) -> Learner:
@@ -108,7 +110,9 @@ class FitModule(LightningModule):
         generator = torch.Generator().manual_seed(step_seed)
         images_nchw = batch.images_nhwc.permute(0, 3, 1, 2)
         augmented = augment_batch(images_nchw, self._augment, generator).permute(0, 2, 3, 1)
-        loss = self.learner.loss(augmented, batch.targets, generator)
+        # Lightning's own autocast refuses fused AdamW with clipping, and casts weights each time.
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16):
+            loss = self.learner.loss(augmented, batch.targets, generator)
         self.loss_sum += loss.detach()
         return loss
 
@@ -127,13 +131,12 @@ class FitModule(LightningModule):
         """Mean judgement over the judging images, in fp32, with the same draws every time."""
         judged = self.judged.eval()
         generator = torch.Generator().manual_seed(self._seed)
-        with torch.autocast(self.device.type, enabled=False):
-            figures = [
-                judged.judge(
-                    batch.images_nhwc.to(self.device), batch.targets.to(self.device), generator
-                ).double()
-                for batch in self._data.judging
-            ]
+        figures = [
+            judged.judge(
+                batch.images_nhwc.to(self.device), batch.targets.to(self.device), generator
+            ).double()
+            for batch in self._data.judging
+        ]
         judged.train()
         return float(torch.cat(figures).mean())
 
