@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import hypothesis
@@ -16,6 +17,7 @@ hypothesis.settings.load_profile("lineside")
 
 # Before any test module can import a vendor.
 silence_telemetry()
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as `lineside.cli.main` does, and why
 
 
 @pytest.fixture(scope="session")
