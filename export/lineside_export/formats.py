@@ -8,6 +8,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from onnx import ModelProto
 
 from lineside.bundle import ModelEntry, PartData
 from lineside.contract import Contract
@@ -63,66 +64,92 @@ class Format:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Built:
-    """What became of the candidate.
+class Source:
+    """The candidate's float program in the form that all formats are made from.
 
     Attributes:
-        program: the float program; ``None`` where the candidate came as ONNX.
-        formats: float first, then int8 where it was asked for.
+        program: for torch; ``None`` where the candidate came as ONNX.
+        model: the ONNX graph.
+        data: its bytes.
     """
 
     program: Program | None
-    formats: tuple[Format, ...]
+    model: ModelProto
+    data: bytes
+
+    @property
+    def computed_by(self) -> str:
+        """Who computes the reference: ``torch``, else ``onnxruntime``."""
+        return "onnxruntime" if self.program is None else "torch"
+
+    def infer(
+        self, images_nhwc: NDArray[np.uint8], contract: Contract
+    ) -> dict[str, NDArray[np.float32]]:
+        """The reference: as `Format.infer`, in float32 by whoever came with the candidate."""
+        if self.program is not None:
+            return self.program.infer(images_nhwc)
+        return onnx_format(FLOAT, self.data).infer(images_nhwc, contract)
+
+
+def read_source(candidate: Candidate) -> Source:
+    """Load the program and translate it.
+
+    Raises:
+        CandidateError: it is not what the contract says, or cannot be translated.
+    """
+    if candidate.is_onnx:
+        program, model = None, graph.read_onnx(candidate)
+    else:
+        program = load_program(candidate.program_file, candidate.contract)
+        model = graph.program_to_onnx(program, candidate.contract)
+    return Source(program=program, model=model, data=graph.to_bytes(model))
 
 
 def build_formats(
     candidate: Candidate,
+    source: Source,
     *,
     engines: Sequence[str],
     precision: str,
     progress: Callable[[str], None],
-) -> Built:
-    """Translate, and quantise where asked for.
+) -> tuple[Format, ...]:
+    """Every engine's float files, to compare with, then int8 where it was asked for.
 
     Args:
-        candidate: read and checked.
+        candidate: whose quantisation samples give the ranges.
+        source: its program.
         engines: for whom.
-        precision: ``int8`` or ``fp32``; float files are made in any case, to compare with.
+        precision: ``int8`` or ``fp32``.
         progress: told what is being done.
 
     Raises:
-        CandidateError: the program is not what the contract says, or cannot be translated.
+        CandidateError: a frame that the contract does not accept.
         GraphError: a vendor's tool refuses the model.
     """
-    contract = candidate.contract
-    progress("ONNX graph")
-    program = None if candidate.is_onnx else load_program(candidate.program_file, contract)
-    model = (
-        graph.read_onnx(candidate) if program is None else graph.program_to_onnx(program, contract)
-    )
-    onnx_bytes = graph.to_bytes(model)
     formats: list[Format] = []
-    if "onnxruntime" in engines or program is None:
-        formats.append(_onnx_format(FLOAT, onnx_bytes))
+    if "onnxruntime" in engines:
+        formats.append(onnx_format(FLOAT, source.data))
     if "openvino" in engines:
         progress("OpenVINO IR")
-        network = openvino_ir.onnx_to_openvino(onnx_bytes)
-        formats.append(_openvino_format(FLOAT, openvino_ir.ir_bytes(network)))
+        network = openvino_ir.onnx_to_openvino(source.data)
+        formats.append(openvino_format(FLOAT, openvino_ir.ir_bytes(network)))
     if precision != INT8:
-        return Built(program=program, formats=tuple(formats))
+        return tuple(formats)
     images = candidate.images_nhwc("quantisation")
     if "onnxruntime" in engines:
         progress(f"int8 for ONNX Runtime, ranges from {len(images)} samples")
-        quantised = quantize.quantise_onnx(model, images, contract.input.name)
-        formats.append(_onnx_format(INT8, graph.to_bytes(quantised)))
+        quantised = quantize.quantise_onnx(source.model, images, candidate.contract.input.name)
+        formats.append(onnx_format(INT8, graph.to_bytes(quantised)))
     if "openvino" in engines:
         progress(f"int8 for OpenVINO, ranges from {len(images)} samples")
-        network = quantize.quantise_openvino(openvino_ir.onnx_to_openvino(onnx_bytes), images)
-        formats.append(_openvino_format(INT8, openvino_ir.ir_bytes(network)))
-    return Built(program=program, formats=tuple(formats))
+        network = openvino_ir.onnx_to_openvino(source.data)
+        network = quantize.quantise_openvino(network, images)
+        formats.append(openvino_format(INT8, openvino_ir.ir_bytes(network)))
+    return tuple(formats)
 
 
-def _onnx_format(precision: str, data: bytes) -> Format:
+def onnx_format(precision: str, data: bytes) -> Format:
+    """ONNX Runtime's one file."""
     name = "onnxruntime/model.onnx"
     return Format(
         entry=ModelEntry(
@@ -132,7 +159,8 @@ def _onnx_format(precision: str, data: bytes) -> Format:
     )
 
 
-def _openvino_format(precision: str, files: openvino_ir.IrFiles) -> Format:
+def openvino_format(precision: str, files: openvino_ir.IrFiles) -> Format:
+    """OpenVINO's two files."""
     names = ("openvino/model.xml", "openvino/model.bin")
     return Format(
         entry=ModelEntry(engine="openvino", precision=precision, parts=names, batch=DEVICE_BATCH),

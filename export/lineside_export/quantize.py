@@ -3,6 +3,12 @@
 Transformer settings: SmoothQuant moves outliers of the activations into the weights before the
 ranges are taken (Xiao et al. 2023, eq. 4), attention keeps the patterns that engines fuse, and
 fast bias correction takes out the mean error (Nagel et al. 2019, sec. 4.2).
+
+Two settings differ from nncf's defaults, because of a measurement on a ViT-Ti pre-trained and tuned
+on synthetic joints (60 quantisation samples, scores spread by 0.073; docs/export.md). nncf averages
+each sample's minimum and maximum, so whatever is unusual saturates; and its SmoothQuant strength is
+0.95, the paper's is 0.5. Root mean square of int8's drift: 0.0114 with the defaults, 0.0041 with
+true ranges, 0.0006 with both.
 """
 
 from __future__ import annotations
@@ -19,6 +25,8 @@ from lineside_export.vendors import quiet_vendors, told
 
 # nncf's own default; its ranges settle well before (Nagel et al. 2021, sec. 3: some hundred).
 MAX_SAMPLES: Final = 300
+# Xiao et al. 2023, sec. 4: the migration strength that suits most models.
+_SMOOTH_ALPHA: Final = 0.5
 
 
 def quantise_onnx(model: ModelProto, images_nhwc: NDArray[np.uint8], input_name: str) -> ModelProto:
@@ -45,6 +53,7 @@ def quantise_openvino(model: Any, images_nhwc: NDArray[np.uint8]) -> Any:
     quantised = _quantise(model, [image[np.newaxis] for image in chosen])
     if openvino_ir.count_operators(quantised, "FakeQuantize") == 0:
         raise GraphError("nncf put no quantiser into the OpenVINO model: nothing can be int8")
+    openvino_ir.unfuse_means(quantised)
     return quantised
 
 
@@ -75,6 +84,16 @@ def _quantise(model: Any, feeds: list[Any]) -> Any:
                 nncf.Dataset(feeds),
                 model_type=nncf.ModelType.TRANSFORMER,
                 subset_size=len(feeds),
+                advanced_parameters=_advanced_parameters(),
             )
         except faults as error:
             raise GraphError(f"nncf cannot quantise the model: {told(error)}") from error
+
+
+def _advanced_parameters() -> Any:
+    from nncf.quantization import advanced_parameters, range_estimator
+
+    return advanced_parameters.AdvancedQuantizationParameters(
+        activations_range_estimator_params=range_estimator.RangeEstimatorParametersSet.MINMAX,
+        smooth_quant_alphas=advanced_parameters.AdvancedSmoothQuantParameters(matmul=_SMOOTH_ALPHA),
+    )

@@ -132,11 +132,13 @@ def _draw(file: Path, candidate: Candidate, parity: Parity, rule: LimitRule) -> 
 
 def _draw_histogram(axes: Any, shown: Sequence[Comparison], unit: str) -> None:
     for found in shown:
-        axes.hist(found.score_drift, bins=40, alpha=0.55, label=found.measured.label)
+        axes.hist(
+            found.score_drift, bins=40, histtype="step", linewidth=1.4, label=found.measured.label
+        )
     axes.axvline(0.0, color="black", linewidth=0.8)
     axes.set(
         title="Drift of the score",
-        xlabel=f"score - float program {unit}".rstrip(),
+        xlabel=f"format - float program {unit}".rstrip(),
         ylabel="samples",
     )
     axes.legend()
@@ -148,19 +150,19 @@ def _draw_scatter(
     scores = parity.reference.scores
     for found in shown:
         axes.scatter(scores, found.measured.scores, s=9, alpha=0.55, label=found.measured.label)
-    flipped = sorted({index for found in shown for index in found.flipped})
-    for found in shown[:1] if flipped else ():
+    flips = [(scores[i], found.measured.scores[i]) for found in shown for i in found.flipped]
+    if flips:
+        across, up = zip(*flips, strict=True)
         axes.scatter(
-            scores[flipped], found.measured.scores[flipped], s=60, facecolors="none",
-            edgecolors="crimson", label="verdict flips",
-        )  # fmt: skip
+            across, up, s=70, facecolors="none", edgecolors="crimson", label="verdict flips"
+        )
     ends = [float(scores.min()), float(scores.max())]
     axes.plot(ends, ends, color="black", linewidth=0.8)
     for limit in sorted({rule.ok_limit, rule.not_ok_limit}):
         axes.axvline(limit, color="crimson", linewidth=0.8, linestyle="--")
         axes.axhline(limit, color="crimson", linewidth=0.8, linestyle="--")
     axes.set(
-        title="Score by the float program and by the format (limit dashed)",
+        title="Scores, and the limit (dashed)",
         xlabel=f"{parity.reference.label} {unit}".rstrip(),
         ylabel=f"format {unit}".rstrip(),
     )

@@ -12,10 +12,10 @@ from lineside.bundle import Identity, PrivateKey
 from lineside.contract import Contract, LimitRule
 from lineside_export.candidate import Candidate
 from lineside_export.errors import CandidateError, ExportError, GateError
-from lineside_export.formats import Built, Format, build_formats
+from lineside_export.formats import FLOAT, Format, Source, build_formats, read_source
 from lineside_export.gates import Gates, missed_gates
 from lineside_export.golden import GoldenTolerance, choose_golden, golden_tolerance, make_golden
-from lineside_export.parity import Measurement, Outputs, Parity, compare, measure
+from lineside_export.parity import Measurement, Parity, compare, measure
 from lineside_export.report import parity_table, write_report
 from lineside_export.seal import Sealed, make_manifest, seal
 
@@ -111,53 +111,38 @@ def export_candidate(
         GateError: a format is too far from the float program.
         SelfTestError, BundleError, StorageError: while sealing.
     """
-    built = build_formats(
-        candidate, engines=order.engines, precision=order.precision, progress=progress
+    progress("ONNX graph")
+    source = read_source(candidate)
+    # Before minutes of quantising: a program that gives NaN is found here.
+    references = {
+        name: measure_reference(candidate, source, name, order.rule)
+        for name in ("validation", "golden")
+    }
+    formats = build_formats(
+        candidate, source, engines=order.engines, precision=order.precision, progress=progress
     )
     progress(f"agreement on {len(candidate.samples['validation'])} validation samples")
-    parity = measure_parity(candidate, built, "validation", order.rule)
-    show(parity_table(parity, built.formats))
+    parity = measure_parity(candidate, references["validation"], formats, "validation", order.rule)
+    show(parity_table(parity, formats))
     missed = missed_gates(parity, order.rule, order.gates)
     if not missed or order.report_on_failure:
         write_report(order.report, candidate, parity, order.rule, missed)
     if missed:
-        raise GateError("; ".join(missed) + ". Nothing was written", failures=missed)
+        raise GateError("; ".join(missed) + ". No bundle was written", failures=missed)
     progress("golden samples, seal, self-test")
-    return _seal(candidate, order, built, parity)
+    on_golden = measure_parity(candidate, references["golden"], formats, "golden", order.rule)
+    return _seal(candidate, order, formats, parity, on_golden)
 
 
-def measure_parity(candidate: Candidate, built: Built, set_name: str, rule: LimitRule) -> Parity:
-    """Run the float program and every format on one sample set.
+def measure_reference(
+    candidate: Candidate, source: Source, set_name: str, rule: LimitRule
+) -> Measurement:
+    """Run the float program on one sample set.
 
     Raises:
-        CandidateError: the float program fails or gives NaN.
-        GateError: a format gives NaN.
-        EngineError: an engine refuses a format.
+        CandidateError: it fails, or gives NaN.
     """
-    contract, samples = candidate.contract, candidate.samples[set_name]
-    images = candidate.images_nhwc(set_name)
-
-    def scored(engine: str, precision: str, outputs: Outputs) -> Measurement:
-        return measure(
-            engine, precision, outputs, targets=samples.targets, contract=contract, rule=rule
-        )
-
-    measured = [
-        scored(format_.entry.engine, format_.entry.precision, format_.infer(images, contract))
-        for format_ in built.formats
-    ]
-    if built.program is None:
-        reference = measured[0]  # ONNX from elsewhere is its own float program
-    else:
-        outputs = built.program.infer(images)
-        _refuse_nan(candidate, set_name, outputs)
-        reference = scored("torch", "fp32", outputs)
-    return Parity(
-        reference=reference, comparisons=tuple(compare(reference, one) for one in measured)
-    )
-
-
-def _refuse_nan(candidate: Candidate, set_name: str, outputs: Outputs) -> None:
+    outputs = source.infer(candidate.images_nhwc(set_name), candidate.contract)
     for name, values in outputs.items():
         bad = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1)
         if bad.any():
@@ -166,15 +151,52 @@ def _refuse_nan(candidate: Candidate, set_name: str, outputs: Outputs) -> None:
                 f"sample {int(bad.argmax())} ({int(bad.sum())} of {len(values)} samples): train "
                 "again with a lower learning rate, or look for a division by zero"
             )
+    return measure(
+        source.computed_by,
+        FLOAT,
+        outputs,
+        targets=candidate.samples[set_name].targets,
+        contract=candidate.contract,
+        rule=rule,
+    )
 
 
-def _seal(candidate: Candidate, order: Order, built: Built, parity: Parity) -> Export:
-    sealed_formats = [
-        format_
-        for format_ in built.formats
-        if format_.entry.precision == order.precision and format_.entry.engine in order.engines
-    ]
-    on_golden = measure_parity(candidate, built, "golden", order.rule)
+def measure_parity(
+    candidate: Candidate,
+    reference: Measurement,
+    formats: Sequence[Format],
+    set_name: str,
+    rule: LimitRule,
+) -> Parity:
+    """Run every format on one sample set, with the device's own engines.
+
+    Raises:
+        GateError: a format gives NaN.
+        EngineError: an engine refuses a format.
+    """
+    images = candidate.images_nhwc(set_name)
+    comparisons = []
+    for format_ in formats:
+        measured = measure(
+            format_.entry.engine,
+            format_.entry.precision,
+            format_.infer(images, candidate.contract),
+            targets=candidate.samples[set_name].targets,
+            contract=candidate.contract,
+            rule=rule,
+        )
+        comparisons.append(compare(reference, measured))
+    return Parity(reference=reference, comparisons=tuple(comparisons))
+
+
+def _seal(
+    candidate: Candidate,
+    order: Order,
+    formats: tuple[Format, ...],
+    parity: Parity,
+    on_golden: Parity,
+) -> Export:
+    sealed_formats = [found for found in formats if found.entry.precision == order.precision]
     keys = [(format_.entry.engine, format_.entry.precision) for format_ in sealed_formats]
     tolerances = [
         golden_tolerance([parity, on_golden], engine=engine, precision=precision)
@@ -199,7 +221,7 @@ def _seal(candidate: Candidate, order: Order, built: Built, parity: Parity) -> E
     return Export(
         sealed=sealed,
         parity=parity,
-        formats=built.formats,
+        formats=formats,
         golden_frames=len(golden.frames),
         tolerances={f"{e} {p}": t for (e, p), t in zip(keys, tolerances, strict=True)},
     )
