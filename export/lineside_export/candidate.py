@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,25 +118,9 @@ def _read_bytes(file: Path) -> bytes:
 
 def _read_contract(file: Path) -> Contract:
     try:
-        contract = decode_contract(_read_bytes(file), source=str(file))
+        return decode_contract(_read_bytes(file), source=str(file))
     except ConfigurationError as error:
         raise CandidateError(f"{error}: docs/export.md says what a contract holds") from error
-    names = [output.name for output in contract.outputs]
-    doubled = [name for name, count in Counter(names).items() if count > 1]
-    if doubled:
-        raise CandidateError(f"{file}: outputs: {doubled[0]!r} stands there twice")
-    scored = [output for output in contract.outputs if output.name == contract.head.output]
-    if not scored:
-        raise CandidateError(
-            f"{file}: head.output: {contract.head.output!r} is none of the outputs "
-            f"({', '.join(names) or 'there are none'})"
-        )
-    if int(np.prod(scored[0].shape)) != 1:
-        raise CandidateError(
-            f"{file}: head.output: {scored[0].name!r} has shape {scored[0].shape} per image; a "
-            "regression's score is one value, shape []"
-        )
-    return contract
 
 
 def _read_samples(file: Path) -> dict[str, SampleSet]:

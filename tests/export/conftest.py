@@ -45,7 +45,7 @@ class SmallVit(nn.Module):
         torch.manual_seed(seed)
         self.body = VisionTransformer(
             img_size=SIDE_PX, patch_size=8, in_chans=1, embed_dim=192, depth=2, num_heads=3,
-            num_classes=0, global_pool="avg",
+            num_classes=0,
         )  # fmt: skip
         self.hidden = nn.Sequential(nn.Linear(192, 256), nn.GELU())
         self.last = nn.Linear(256, 1)
@@ -56,7 +56,8 @@ class SmallVit(nn.Module):
     def features(self, image: torch.Tensor) -> torch.Tensor:
         """(N, H, W, 1) uint8 → (N, 256) float32."""
         pixels_nchw = (image.permute(0, 3, 1, 2).float() / 255.0 - 0.45) / 0.25
-        return self.hidden(self.body(pixels_nchw))  # type: ignore[no-any-return]
+        tokens = self.body.forward_features(pixels_nchw)[:, 1:]
+        return self.hidden(tokens.mean(dim=1))  # type: ignore[no-any-return]
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """(N, H, W, 1) uint8 → (N,) float32."""

@@ -63,15 +63,15 @@ FOLDER_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "output twice": (
         lambda f: edit_contract(f, lambda c: c.update(outputs=c["outputs"] * 2)),
-        "'value' stands there twice",
+        "a name stands there twice",
     ),
     "head of another model": (
         lambda f: edit_contract(f, lambda c: c["head"].update(output="heat")),
-        "head.output: 'heat' is none of the outputs (value)",
+        "head.output 'heat' is not among the outputs",
     ),
     "head of many values": (
         lambda f: edit_contract(f, lambda c: c["outputs"][0].update(shape=[3])),
-        "a regression's score is one value",
+        "this head takes one value an image",
     ),
     "no samples": (lambda f: (f / SAMPLES).unlink(), "samples.npz"),
     "cut samples": (
