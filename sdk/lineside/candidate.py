@@ -13,7 +13,6 @@ Samples are frames as acquired, before any resize, so that preprocessing is prov
 
 from __future__ import annotations
 
-import os
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from lineside.durable import durable_file
 from lineside.errors import InputDataError
 from lineside.frame import Pixels
 
@@ -58,6 +58,7 @@ def write_samples(path: Path, sets: Mapping[str, SampleSet]) -> None:
 
     Raises:
         InputDataError: a set of another name, lengths that differ, or a part in two sets.
+        StorageError: the disk is full, read-only or not ours.
     """
     _check_sets(sets, str(path))
     arrays: dict[str, NDArray[np.generic]] = {}
@@ -72,12 +73,8 @@ def write_samples(path: Path, sets: Mapping[str, SampleSet]) -> None:
         ).reshape(-1, 3)
         arrays[f"{name}_targets"] = np.asarray(samples.targets, np.float64)
         arrays[f"{name}_parts"] = np.array(list(samples.parts), dtype=np.str_)
-    aside = path.with_name(path.name + ".part")
-    with aside.open("wb") as file:
+    with durable_file(path) as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
 
 
 def read_samples(path: Path) -> dict[str, SampleSet]:

@@ -4,16 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from lineside.errors import StorageError
 
 
 def write_durably(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
-    """Write a whole file such that a power cut leaves the old one or the new one, never a mix.
+    """Write a whole file at once; see `durable_file`.
 
-    Whoever has the old file open or mapped keeps the old bytes.
+    Raises:
+        StorageError: full, read-only, not permitted; what was there before is untouched.
+    """
+    with durable_file(path) as file:
+        for chunk in chunks:
+            file.write(chunk)
+
+
+@contextlib.contextmanager
+def durable_file(path: Path) -> Iterator[BinaryIO]:
+    """Write a file such that a power cut leaves the old one or the new one, never a mix.
+
+    Whoever has the old file open or mapped keeps the old bytes. An exception inside the block
+    leaves the old file as it was.
 
     Raises:
         StorageError: full, read-only, not permitted; what was there before is untouched.
@@ -22,8 +36,7 @@ def write_durably(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
     aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with aside.open("wb") as file:
-            for chunk in chunks:
-                file.write(chunk)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         aside.replace(path)

@@ -27,8 +27,10 @@ _LEAST_TRAINING: Final = 0.4
 
 
 def check_fractions(fractions: Fractions) -> None:
-    """Raises:
-    DataError: not three positive shares that sum to 1.
+    """Refuse shares that are none.
+
+    Raises:
+        DataError: not three positive shares that sum to 1.
     """
     if len(fractions) != 3 or min(fractions) <= 0 or abs(sum(fractions) - 1.0) > 1e-6:
         raise DataError(f"fractions {fractions}: three shares above 0 that sum to 1 are needed")

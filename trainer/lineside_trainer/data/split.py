@@ -8,7 +8,6 @@ reports on.
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -17,6 +16,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from lineside.durable import write_durably
 from lineside_trainer.data.folds import FOLDS, Fractions, assign_parts, check_fractions
 from lineside_trainer.data.table import Table
 from lineside_trainer.errors import DataError
@@ -99,7 +99,11 @@ def split_table(table: Table, *, seed: int, fractions: Fractions = (0.6, 0.2, 0.
 
 
 def write_split(path: Path, split: Split, table: Table) -> None:
-    """Write ``split.json`` aside, flush, and rename into place."""
+    """Write ``split.json`` such that it is whole or absent.
+
+    Raises:
+        StorageError: the disk is full, read-only or not ours.
+    """
     content = _SplitFile(
         seed=split.seed,
         by=split.by,
@@ -110,12 +114,7 @@ def write_split(path: Path, split: Split, table: Table) -> None:
             for name, rows in split.indices.items()
         },
     )
-    aside = path.with_name(path.name + ".part")
-    with aside.open("wb") as file:
-        file.write(msgspec.json.format(msgspec.json.encode(content), indent=1) + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
+    write_durably(path, [msgspec.json.format(msgspec.json.encode(content), indent=1), b"\n"])
 
 
 def read_split(path: Path, table: Table) -> Split:

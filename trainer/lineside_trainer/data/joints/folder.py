@@ -18,6 +18,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from lineside.durable import write_durably
 from lineside.errors import StorageError
 from lineside_trainer.data.joints.part import CYCLES, Inspected, led_type_of, make_part
 from lineside_trainer.data.joints.thermal import MEASUREMENT_NOISE
@@ -106,8 +107,10 @@ def write_joints(
 
 
 def check_settings(settings: JointsSettings) -> None:
-    """Raises:
-    DataError: a number out of range.
+    """Refuse impossible settings.
+
+    Raises:
+        DataError: a number out of range.
     """
     ranges = (
         ("parts", settings.parts, 1, PARTS_MOST),
@@ -164,9 +167,9 @@ def _write_all(
         increases += [one.delta_b_max for one in inspected]
         if progress is not None:
             progress(number + 1, settings.parts)
-    _write_durably(folder / "labels.csv", _table(rows))
-    _write_durably(folder / "README.md", _readme(settings).encode())
-    _write_durably(folder / MARKER, msgspec.json.encode(settings) + b"\n")
+    write_durably(folder / "labels.csv", [_table(rows)])
+    write_durably(folder / "README.md", [_readme(settings).encode()])
+    write_durably(folder / MARKER, [msgspec.json.encode(settings), b"\n"])
     return JointsSummary(
         images=len(rows),
         parts=settings.parts,
@@ -215,13 +218,6 @@ def _table(rows: list[tuple[str, ...]]) -> bytes:
     writer.writerow(COLUMNS)
     writer.writerows(rows)
     return text.getvalue().encode()
-
-
-def _write_durably(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _put_in_place(aside: Path, out: Path) -> None:
