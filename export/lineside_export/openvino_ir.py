@@ -72,7 +72,7 @@ def unfuse_means(model: Any) -> int:
     """Turn means over tokens into products with a constant; returns how many.
 
     OpenVINO 2026.4.1's CPU plugin fuses a FakeQuantize into the ReduceMean before it and then
-    computes wrong values, in silence: a trained ViT-Ti with mean pooling was off by 0.017 on
+    computes wrong values, in silence: a trained ViT-Ti with mean pooling was off by 0.01 on
     average (its scores spread by 0.073), and right again as soon as the mean had a second reader.
     Static and dynamic shapes, with low-precision transformations and without, are all concerned.
     """
