@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lineside_trainer.data import Augmentation
@@ -54,6 +54,7 @@ def write(folder: Path, text: str) -> Path:
 
 
 @given(experiment=experiments)
+@example(experiment=Experiment(train=TrainSettings(unit="\x7f", target='"\\\n\u2028')))
 def test_what_is_written_is_read_back(
     experiment: Experiment, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -268,12 +268,17 @@ def _flat(table: Table, prefix: str) -> dict[str, Setting]:
 def _lines(table: Table, path: str) -> list[str]:
     plain = {key: value for key, value in table.items() if not isinstance(value, Mapping)}
     lines = [f"[{path}]\n"] if path and plain else []
-    # JSON's strings, numbers, booleans and arrays are TOML's too.
-    lines += [f"{key} = {msgspec.json.encode(value).decode()}\n" for key, value in plain.items()]
+    lines += [f"{key} = {_literal(value)}\n" for key, value in plain.items()]
     for key, value in table.items():
         if isinstance(value, Mapping):
             lines += _lines(value, f"{path}.{key}" if path else key)
     return lines
+
+
+def _literal(value: object) -> str:
+    # JSON's strings, numbers, booleans and arrays are TOML's too, but for one character that TOML
+    # wants escaped (toml.io, v1.0.0, "String").
+    return msgspec.json.encode(value).decode().replace("\x7f", "\\u007f")
 
 
 def _with_path(message: str) -> str:
