@@ -108,9 +108,11 @@ class FolderSource:
 
     def is_gone(self, name: bytes) -> bool:
         """Whether the folder no longer has that file; an unreachable folder has them all."""
-        return (
-            self._settings.path.is_dir() and not (self._settings.path / os.fsdecode(name)).exists()
-        )
+        folder = self._settings.path
+        try:
+            return folder.is_dir() and not (folder / os.fsdecode(name)).exists()
+        except OSError:
+            return False  # a share that answers with a fault says nothing about its files
 
     def _look(self) -> dict[str, _Look]:
         looks: dict[str, _Look] = {}

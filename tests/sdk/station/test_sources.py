@@ -222,6 +222,17 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
         folder_source(tmp_path / "nowhere")
 
 
+def test_a_file_is_gone_only_when_the_folder_says_so(tmp_path: Path) -> None:
+    (tmp_path / "here.png").write_bytes(b"x")
+    source = folder_source(tmp_path)
+    assert not source.is_gone(b"here.png")
+    assert source.is_gone(b"taken-away.png")
+    # The file system refuses to answer, as a stale network share does.
+    assert not source.is_gone(b"x" * 5000)
+    tmp_path.rename(tmp_path.with_name("elsewhere"))
+    assert not source.is_gone(b"here.png")
+
+
 def test_a_name_that_is_not_utf8(tmp_path: Path) -> None:
     name = os.fsencode(str(tmp_path)) + b"/\xff\xfe.png"
     with open(name, "wb") as file:  # noqa: PTH123 - pathlib takes no bytes
