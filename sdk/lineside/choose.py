@@ -5,6 +5,7 @@ Measured once, remembered in a small file, and proved again by the self-test at 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 from collections.abc import Sequence
@@ -31,7 +32,13 @@ from lineside.engines import (
 )
 from lineside.engines.cache import private_folder
 from lineside.engines.machine import cpu_flags, cpu_name, usable_cores
-from lineside.errors import EngineError, ProviderError, SelfTestError, StorageError
+from lineside.errors import (
+    EngineError,
+    LinesideError,
+    ProviderError,
+    SelfTestError,
+    StorageError,
+)
 from lineside.selftest import prepare_golden, read_golden, run_selftest
 
 _LOG: Final = logging.getLogger("lineside")
@@ -95,7 +102,6 @@ def list_candidates(
         threads: ``None`` tries a few numbers.
     """
     counts = (threads,) if threads is not None else thread_counts(usable_cores())
-    installed = available_engines()
     ways: list[tuple[ModelEntry, Candidate]] = []
     refused: list[Refused] = []
     for model in bundle.manifest.models:
@@ -105,15 +111,22 @@ def list_candidates(
             Candidate(engine=model.engine, precision=model.precision, threads=count)
             for count in counts
         ]
-        absent = [part for part in model.parts if part not in bundle.present]
-        if absent:
-            refused.append(Refused(candidate=named[0], detail=f"thin copy without {absent[0]}"))
-        elif model.engine not in installed:
-            remedy = f"not installed: pip install 'lineside[{model.engine}]'"
-            refused.append(Refused(candidate=named[0], detail=remedy))
+        obstacle = find_obstacle(bundle, model)
+        if obstacle:
+            refused.append(Refused(candidate=named[0], detail=obstacle))
         else:
             ways += [(model, candidate) for candidate in named]
     return ways, refused
+
+
+def find_obstacle(bundle: Bundle, model: ModelEntry) -> str:
+    """Why a form of the model cannot even be tried here; ``""`` where it can."""
+    absent = [part for part in model.parts if part not in bundle.present]
+    if absent:
+        return f"not in this thin copy: {absent[0]}"
+    if model.engine not in available_engines():
+        return f"not installed: pip install 'lineside[{model.engine}]'"
+    return ""
 
 
 def thread_counts(cores: int) -> tuple[int, ...]:
@@ -128,6 +141,7 @@ def open_proven(
 
     Raises:
         EngineError: it does not open, fails, or does not pass (`SelfTestError`).
+        BundleFormatError: the golden samples are damaged.
     """
     engine = open_engine(
         model,
@@ -137,7 +151,7 @@ def open_proven(
     )
     try:
         run_selftest(bundle, engine)
-    except EngineError:
+    except LinesideError:
         engine.close()
         raise
     return engine
@@ -189,31 +203,24 @@ def _measure(
     refused: list[Refused],
     memory: Path,
 ) -> tuple[Engine, Choice]:
-    passed: list[tuple[Candidate, Engine]] = []
-    for model, candidate in ways:
-        try:
-            passed.append((candidate, open_proven(bundle, model, candidate, settings)))
-        except ProviderError:
-            # Asked for by name: another engine in its place would be a silent replacement.
-            _close_all(passed)
-            raise
-        except EngineError as error:
-            _LOG.warning("%s is refused: %s", candidate.told(), error)
-            refused.append(Refused(candidate=candidate, detail=str(error)))
-    if not passed:
-        raise _nothing_passes(bundle, refused)
-    if len(passed) == 1:
-        choice = Choice(taken=passed[0][0], refused=tuple(refused))
-        return passed[0][1], choice
-    inputs = prepare_golden(read_golden(bundle), bundle.manifest.contract)
-    medians = measure_medians([opened for _, opened in passed], inputs)
-    fastest = int(np.argmin(medians))
-    _close_all([*passed[:fastest], *passed[fastest + 1 :]])
+    with contextlib.ExitStack() as on_fault:
+        passed = _open_passing(bundle, settings, ways, refused, on_fault)
+        if not passed:
+            raise _nothing_passes(bundle, refused)
+        if len(passed) == 1:
+            on_fault.pop_all()
+            return passed[0][1], Choice(taken=passed[0][0], refused=tuple(refused))
+        inputs = prepare_golden(read_golden(bundle), bundle.manifest.contract)
+        medians_us = measure_medians([opened for _, opened in passed], inputs)
+        on_fault.pop_all()
+    fastest = int(np.argmin(medians_us))
+    for _, opened in [*passed[:fastest], *passed[fastest + 1 :]]:
+        opened.close()
     choice = Choice(
         taken=passed[fastest][0],
         measured=tuple(
             Measured(candidate=candidate, median_us=median_us)
-            for (candidate, _), median_us in zip(passed, medians, strict=True)
+            for (candidate, _), median_us in zip(passed, medians_us, strict=True)
         ),
         refused=tuple(refused),
     )
@@ -221,9 +228,28 @@ def _measure(
     return passed[fastest][1], choice
 
 
-def _close_all(engines: Sequence[tuple[Candidate, Engine]]) -> None:
-    for _, opened in engines:
-        opened.close()
+def _open_passing(
+    bundle: Bundle,
+    settings: EngineSettings,
+    ways: Sequence[tuple[ModelEntry, Candidate]],
+    refused: list[Refused],
+    on_fault: contextlib.ExitStack,
+) -> list[tuple[Candidate, Engine]]:
+    """All that pass; the others join ``refused``."""
+    passed: list[tuple[Candidate, Engine]] = []
+    for model, candidate in ways:
+        try:
+            opened = open_proven(bundle, model, candidate, settings)
+        except ProviderError:
+            # Asked for by name: another engine in its place would be a silent replacement.
+            raise
+        except EngineError as error:
+            _LOG.warning("%s is refused: %s", candidate.told(), error)
+            refused.append(Refused(candidate=candidate, detail=str(error)))
+        else:
+            on_fault.callback(opened.close)
+            passed.append((candidate, opened))
+    return passed
 
 
 def measure_medians(engines: Sequence[Engine], inputs_nhwc: NDArray[np.uint8]) -> list[float]:
@@ -272,7 +298,11 @@ def _memory_file(
         [(name, engine_version(name)) for name in available_engines()],
         (cpu_name(), cpu_flags(), usable_cores()),
         [msgspec.to_builtins(candidate) for candidate in candidates],
-        (settings.providers, settings.device, sorted(settings.provider_options)),
+        (settings.providers, settings.device),
+        [
+            (provider, sorted(options.items()))
+            for provider, options in sorted(settings.provider_options.items())
+        ],
     )
     digest = hashlib.sha256(msgspec.json.encode(circumstances)).hexdigest()
     return folder / "choice" / f"{digest[:32]}.json"

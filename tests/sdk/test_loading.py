@@ -96,6 +96,15 @@ def test_a_remembered_choice_is_for_this_bundle_alone(
     assert len(memories(private_cache)) == 2
 
 
+def test_a_remembered_choice_is_for_these_provider_options_alone(
+    tiny_bundle: TinyBundle, private_cache: Path
+) -> None:
+    for device_id in ("0", "1"):
+        # Not asked for here, so not used; on a machine with CUDA another device is another speed.
+        loaded(tiny_bundle, provider_options={"CUDA": {"device_id": device_id}}).close()
+    assert len(memories(private_cache)) == 2
+
+
 @pytest.mark.parametrize("content", [b"", b"torn{", b'{"taken": 3}', b"\xff" * 50])
 def test_a_torn_memory_is_measured_again(
     tiny_bundle: TinyBundle, private_cache: Path, content: bytes
@@ -178,7 +187,7 @@ def test_a_thin_copy_runs_with_the_engine_it_holds(
         assert inspector.choice is not None
         assert ["thin copy" in found.detail for found in inspector.choice.refused] == [True]
     (other,) = set(ENGINES) - {kept}
-    with pytest.raises(SelfTestError, match="thin copy without"):
+    with pytest.raises(SelfTestError, match="not in this thin copy"):
         loaded(tiny_bundle, thin, engine=other)
 
 

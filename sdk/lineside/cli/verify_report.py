@@ -8,9 +8,10 @@ from typing import Literal
 import msgspec
 
 from lineside.bundle import Bundle, Manifest, ModelEntry
+from lineside.choose import find_obstacle
 from lineside.cli.table import format_table
 from lineside.contract import Contract, LimitRule
-from lineside.engines import EngineSettings, available_engines, open_engine
+from lineside.engines import EngineSettings, open_engine
 from lineside.errors import EngineError
 from lineside.selftest import OutputDrift, SelfTestResult, measure_selftest
 
@@ -58,13 +59,9 @@ def prove(bundle: Bundle, engine: str) -> list[Proof]:
 
 def _prove_one(bundle: Bundle, model: ModelEntry) -> Proof:
     named = Proof(engine=model.engine, precision=model.precision, status="skipped")
-    absent = [name for name in model.parts if name not in bundle.present]
-    if absent:
-        detail = f"not in this thin copy ({absent[0]})"
-        return msgspec.structs.replace(named, detail=detail)
-    if model.engine not in available_engines():
-        detail = f"not installed here: pip install 'lineside[{model.engine}]'"
-        return msgspec.structs.replace(named, detail=detail)
+    obstacle = find_obstacle(bundle, model)
+    if obstacle:
+        return msgspec.structs.replace(named, detail=obstacle)
     try:
         engine = open_engine(model, bundle.part, bundle.manifest.contract, EngineSettings())
         try:
