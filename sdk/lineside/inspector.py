@@ -58,26 +58,29 @@ class Inspector:
             frame: a `Frame`, or its pixels: (H, W) or (H, W, C), uint8 or uint16, colour as RGB.
             part_id: the physical part; the frame's own where left out.
         """
-        started = perf_counter_ns()
-        prepared = 0
+        started_ns = perf_counter_ns()
+        prepared_ns = 0
+        if isinstance(frame, Frame):
+            part_id = part_id or frame.part_id
         try:
-            pixels_hwc, source, part_id = _unpack(frame, part_id)
+            pixels_hwc, source = _unpack(frame)
             input_hwc = prepare(
                 pixels_hwc, self._contract.frame, self._contract.input, source=source
             )
-            prepared = perf_counter_ns()
+            prepared_ns = perf_counter_ns()
             outputs = self.engine.infer(input_hwc[np.newaxis])
-            inferred = perf_counter_ns()
+            inferred_ns = perf_counter_ns()
         except FrameError as error:
-            return self._undecided(Reason(error.reason), str(error), part_id, started, prepared)
+            reason = Reason(error.reason)
+            return self._undecided(reason, str(error), part_id, started_ns, prepared_ns)
         except EngineError as error:
-            return self._undecided(Reason.ENGINE, str(error), part_id, started, prepared)
+            return self._undecided(Reason.ENGINE, str(error), part_id, started_ns, prepared_ns)
         score = float(score_outputs(outputs, self._contract.head)[0])
         decision = decide(score, self._rule)
         timings = Timings(
-            preprocess_us=(prepared - started) / 1e3,
-            infer_us=(inferred - prepared) / 1e3,
-            decide_us=(perf_counter_ns() - inferred) / 1e3,
+            preprocess_us=(prepared_ns - started_ns) / 1e3,
+            infer_us=(inferred_ns - prepared_ns) / 1e3,
+            decide_us=(perf_counter_ns() - inferred_ns) / 1e3,
         )
         return self._decided(score, decision, part_id, timings)
 
@@ -86,11 +89,11 @@ class Inspector:
 
         Decoding is not part of the verdict's timings.
         """
-        started = perf_counter_ns()
         try:
             frame = read_frame(path, part_id=part_id)
         except FrameError as error:
-            return self._undecided(Reason(error.reason), str(error), part_id, started, 0)
+            now_ns = perf_counter_ns()
+            return self._undecided(Reason(error.reason), str(error), part_id, now_ns, 0)
         return self.inspect(frame)
 
     def close(self) -> None:
@@ -134,9 +137,9 @@ class Inspector:
         )
 
     def _undecided(
-        self, reason: Reason, detail: str, part_id: str, started: int, prepared: int
+        self, reason: Reason, detail: str, part_id: str, started_ns: int, prepared_ns: int
     ) -> Verdict:
-        now = perf_counter_ns()
+        now_ns = perf_counter_ns()
         return Verdict(
             evaluation=Evaluation.NOT_DECIDABLE,
             reason=reason,
@@ -149,21 +152,26 @@ class Inspector:
             part_id=part_id,
             job_id=_new_job_id(),
             timings=Timings(
-                preprocess_us=((prepared or now) - started) / 1e3,
-                infer_us=(now - prepared) / 1e3 if prepared else 0.0,
+                preprocess_us=((prepared_ns or now_ns) - started_ns) / 1e3,
+                infer_us=(now_ns - prepared_ns) / 1e3 if prepared_ns else 0.0,
             ),
         )
 
 
-def _unpack(frame: Frame | NDArray[Any], part_id: str) -> tuple[Pixels, str, str]:
+def _unpack(frame: Frame | NDArray[Any]) -> tuple[Pixels, str]:
     if isinstance(frame, Frame):
-        return frame.pixels_hwc, frame.source or "frame", part_id or frame.part_id
-    if not isinstance(frame, np.ndarray):
+        return _pixels(frame.pixels_hwc, frame.source or "frame"), frame.source or "frame"
+    pixels = _pixels(frame, "frame")
+    return (pixels[:, :, np.newaxis] if pixels.ndim == 2 else pixels), "frame"
+
+
+def _pixels(found: object, source: str) -> NDArray[Any]:
+    if not isinstance(found, np.ndarray):
         # OpenCV gives None for a picture it could not read, and people pass it on.
         raise FrameError(
-            f"frame: got {type(frame).__name__}, not pixels", reason=Reason.FRAME_MISSING.value
+            f"{source}: got {type(found).__name__}, not pixels", reason=Reason.FRAME_MISSING.value
         )
-    return (frame[:, :, np.newaxis] if frame.ndim == 2 else frame), "frame", part_id
+    return found
 
 
 def _new_job_id() -> str:

@@ -100,6 +100,8 @@ def test_a_part_named_at_the_call_counts_before_the_frame_s(
     assert inspector.inspect(frame).part_id == "on-frame"
     assert inspector.inspect(frame, part_id="at-call").part_id == "at-call"
     assert inspector.inspect(frame.pixels_hwc[:3], part_id="faulty").part_id == "faulty"
+    unread = Frame(pixels_hwc=None, part_id="unread")  # type: ignore[arg-type]
+    assert inspector.inspect(unread).part_id == "unread"
 
 
 def test_between_the_limits_nothing_is_decided(inspector: Inspector) -> None:
@@ -122,6 +124,7 @@ def test_between_the_limits_nothing_is_decided(inspector: Inspector) -> None:
         (np.zeros(7, np.uint8), Reason.FRAME_CHANNELS),
         (None, Reason.FRAME_MISSING),
         ("part.png", Reason.FRAME_MISSING),
+        (Frame(pixels_hwc=None), Reason.FRAME_MISSING),  # type: ignore[arg-type]
     ],
 )
 def test_a_frame_that_cannot_be_used_is_not_decidable(
