@@ -12,8 +12,8 @@ from lineside.contract import LimitRule
 from lineside_export.formats import FLOAT
 from lineside_export.parity import METRIC, Comparison, Measurement, Parity
 
-# Of the reference's largest value. Measured for ViT-Ti: float engines differ by up to 1e-6, OpenVINO
-# in bfloat16 by 2e-3; this lies between, so rounding passes and another arithmetic does not.
+# Of the reference's largest value. Measured for ViT-Ti: float engines differ by up to 1e-6,
+# OpenVINO in bfloat16 by 2e-3; this lies between, so rounding passes, other arithmetic does not.
 FLOAT_TOLERANCE_SHARE: Final = 2e-5
 # Root mean square of int8's drift over the spread of the scores. A weak model's error hides its
 # own collapse (a constant raises its MSE little); this does not let it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import platform
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from lineside.cli.table import format_table
 from lineside.contract import LimitRule
 from lineside.durable import write_durably
 from lineside.engines.machine import cpu_name, usable_cores
+from lineside.errors import StorageError
 from lineside.verdict import Evaluation
 from lineside_export.candidate import Candidate
 from lineside_export.formats import FLOAT, Format
@@ -75,11 +77,15 @@ def write_report(
     Raises:
         StorageError: the folder cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     document = parity_document(candidate, parity, rule, missed)
     encoded = msgspec.json.format(msgspec.json.encode(document), indent=2)
+    picture = _draw(candidate, parity, rule)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"{folder}: cannot be made: {error.strerror}") from error
     write_durably(folder / REPORT_JSON, [encoded, b"\n"])
-    _draw(folder / REPORT_PNG, candidate, parity, rule)
+    write_durably(folder / REPORT_PNG, [picture])
 
 
 def _format_document(candidate: Candidate, parity: Parity, found: Comparison) -> dict[str, Any]:
@@ -105,7 +111,7 @@ def _format_document(candidate: Candidate, parity: Parity, found: Comparison) ->
     }
 
 
-def _draw(file: Path, candidate: Candidate, parity: Parity, rule: LimitRule) -> None:
+def _draw(candidate: Candidate, parity: Parity, rule: LimitRule) -> bytes:
     # Not pyplot: it would pick a backend for a screen, and keep every figure alive.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -125,9 +131,9 @@ def _draw(file: Path, candidate: Candidate, parity: Parity, rule: LimitRule) -> 
         f"nncf {versions.get('nncf')}",
         fontsize=7,
     )
-    aside = file.with_name(file.name + ".part")
-    figure.savefig(aside, format="png", dpi=130)
-    aside.replace(file)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=130)
+    return picture.getvalue()
 
 
 def _draw_histogram(axes: Any, shown: Sequence[Comparison], unit: str) -> None:

@@ -25,7 +25,7 @@ from torch import nn
 import lineside
 from lineside.bundle import open_bundle
 from lineside.engines import silence_telemetry
-from lineside.errors import KeyFileError, LinesideError
+from lineside.errors import KeyFileError, LinesideError, StorageError
 from lineside_export.cli import export
 from lineside_export.errors import CandidateError, ExportError, GateError, GraphError
 from lineside_export.quantize import MAX_SAMPLES, choose_samples
@@ -158,6 +158,17 @@ def test_fp32_for_one_engine(
         assert (manifest.rule.ok_limit, manifest.rule.worse) == (0.05, "lower")
         assert (manifest.identity.version, manifest.identity.security_counter) == ("2.1.0", 7)
         assert set(bundle.present) == {"golden.msgpack", "openvino/model.xml", "openvino/model.bin"}
+
+
+def test_figures_that_cannot_be_written_stop_the_export(
+    small_candidate: Path, key_pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "taken").write_text("a file, and no folder")
+    out = tmp_path / "x.lsb"
+    arguments = (small_candidate, "--out", out, "--key", key_pair[0], "--precision", "fp32")
+    error = refused(run(*arguments, "--report", tmp_path / "taken" / "figures"))
+    assert isinstance(error, StorageError)
+    assert not out.exists()
 
 
 def test_onnx_from_elsewhere_goes_the_same_road(
