@@ -5,15 +5,19 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from lineside.errors import FrameError
+from lineside.plainfile import read_whole
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
+
+# 150 megapixels of 16-bit gray or 8-bit colour, uncompressed, are below it.
+MAX_FILE_BYTES: Final = 512 * 2**20
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
 
@@ -50,7 +54,7 @@ def decode_frame(data: bytes, *, source: str, part_id: str = "") -> Frame:
             np.frombuffer(data, dtype=np.uint8),
             cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION,
         )
-    except cv2.error as error:
+    except (cv2.error, MemoryError) as error:
         raise FrameError(f"{source}: cannot be decoded: {error}", reason="frame_decode") from error
     if decoded is None:
         raise FrameError(
@@ -68,7 +72,7 @@ def read_frame(path: str | Path, *, part_id: str = "") -> Frame:
     """
     path = Path(path)
     try:
-        data = path.read_bytes()
+        data = read_whole(path, limit_bytes=MAX_FILE_BYTES)
     except OSError as error:
         raise FrameError(f"{path}: {error.strerror}", reason="frame_missing") from error
     return decode_frame(data, source=str(path), part_id=part_id)

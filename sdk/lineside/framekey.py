@@ -12,7 +12,7 @@ class FrameKey:
     Attributes:
         source: the source's identity, e.g. ``folder:/data/frames``.
         name: the frame within it; bytes, because a file name need not be UTF-8.
-        size_bytes, mtime_ns: another frame under the same name has others.
+        size_bytes, mtime_ns: another frame under the same name has others; 64 bits, signed.
     """
 
     source: str

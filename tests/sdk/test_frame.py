@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from pathlib import Path
 
@@ -105,6 +106,23 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
         with pytest.raises(FrameError, match=str(path)) as caught:
             read_frame(path)
         assert caught.value.reason == "frame_missing"
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_a_device_and_a_null_character_are_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    for path in (tmp_path / "pipe.png", Path("/dev/zero"), tmp_path / "a\0b.png"):
+        with pytest.raises(FrameError) as caught:
+            read_frame(path)
+        assert caught.value.reason == "frame_missing"
+
+
+def test_a_file_too_large_for_an_image_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "huge.png"
+    path.touch()
+    os.truncate(path, 200 * 2**30)  # a hole: it takes no room on the disk
+    with pytest.raises(FrameError, match="at most 536,870,912 are read"):
+        read_frame(path)
 
 
 def test_an_empty_file_says_so(tmp_path: Path) -> None:

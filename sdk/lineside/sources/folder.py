@@ -14,14 +14,17 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 
 from lineside.errors import FrameError, InputDataError
-from lineside.frame import SUFFIXES, Frame, decode_frame
+from lineside.frame import MAX_FILE_BYTES, SUFFIXES, Frame, decode_frame
 from lineside.framekey import FrameKey
+from lineside.plainfile import is_folder, read_with_status
 from lineside.sources.capture import Capture, Memory
+
+_HALF_RANGE: Final = 2**63
 
 
 class FolderSettings(
@@ -74,11 +77,15 @@ class FolderSource:
     """
 
     def __init__(self, settings: FolderSettings, *, memory: Memory) -> None:
-        if not settings.path.is_dir():
-            raise InputDataError(f"source.path = {settings.path}: there is no such folder")
+        if not is_folder(settings.path):
+            raise InputDataError(
+                f"source.path = {settings.path}: there is no such folder that this user may enter"
+            )
         self.fault = ""
         self.passed_over = 0
-        self.identity = f"folder:{settings.path.resolve()}"
+        # A name that is not UTF-8 stands as escapes: the memory keeps text.
+        folder = os.fsencode(settings.path.resolve())
+        self.identity = f"folder:{folder.decode('utf-8', 'backslashreplace')}"
         self._settings = settings
         self._memory = memory
         self._done: dict[str, _Look] = {}
@@ -216,15 +223,23 @@ def _look_at(entry: os.DirEntry[str]) -> _Look | None:
     try:
         if not entry.is_file():
             return None
-        stat = entry.stat()
+        return _look_of(entry.stat())
     except FileNotFoundError:
         return None  # renamed away between listing and looking
-    return _Look(size_bytes=stat.st_size, mtime_ns=stat.st_mtime_ns)
+    except OSError:
+        if not entry.is_symlink():
+            raise
+        # A link that leads nowhere is one part's fault, not the folder's: reading it says which.
+        return _look_of(entry.stat(follow_symlinks=False))
+
+
+def _look_of(status: os.stat_result) -> _Look:
+    # File systems keep times beyond the 64 bits of nanoseconds that a memory keeps (the year
+    # 2262); a camera whose clock is mad must not stop the line.
+    wrapped_ns = (status.st_mtime_ns + _HALF_RANGE) % (2 * _HALF_RANGE) - _HALF_RANGE
+    return _Look(size_bytes=status.st_size, mtime_ns=wrapped_ns)
 
 
 def _read_unchanged(path: Path, look: _Look) -> bytes | None:
-    with path.open("rb") as file:
-        data = file.read()
-        stat = os.fstat(file.fileno())
-    now = _Look(size_bytes=stat.st_size, mtime_ns=stat.st_mtime_ns)
-    return data if now == look and len(data) == look.size_bytes else None
+    data, status = read_with_status(path, limit_bytes=MAX_FILE_BYTES)
+    return data if _look_of(status) == look and len(data) == look.size_bytes else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -13,6 +14,8 @@ import pytest
 
 from lineside.errors import InputDataError
 from lineside.framekey import FrameKey
+from lineside.outbox import Draft, Outbox
+from lineside.outbox.settings import OutboxSettings
 from lineside.sources import Capture, FolderSettings, FolderSource
 
 
@@ -241,3 +244,62 @@ def test_a_name_that_is_not_utf8(tmp_path: Path) -> None:
     [capture] = take(folder_source(tmp_path, memory, settle_ms=0))
     memory.keep(capture)
     assert take(folder_source(tmp_path, memory, settle_ms=0)) == []
+
+
+@pytest.mark.parametrize("target", ["loop.png", "file/below.png"])
+def test_a_link_that_leads_nowhere_is_one_part_s_fault(tmp_path: Path, target: str) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    (tmp_path / "loop.png").symlink_to(target)
+    (tmp_path / "part.png").write_bytes(b"x")
+    memory = Remembered()
+
+    captures = take(folder_source(tmp_path, memory, settle_ms=0))
+
+    assert [capture.part_id for capture in captures] == ["loop", "part"]
+    assert captures[0].fault is not None
+    assert captures[0].fault.reason == "frame_missing"
+    for capture in captures:
+        memory.keep(capture)
+    assert take(folder_source(tmp_path, memory, settle_ms=0)) == []
+
+
+def test_a_pipe_among_the_images_holds_nobody_up(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "part.png").write_bytes(b"x")
+    assert [capture.part_id for capture in take(folder_source(tmp_path, settle_ms=0))] == ["part"]
+
+
+def test_a_file_too_large_for_memory_is_undecided_and_the_next_one_comes(tmp_path: Path) -> None:
+    (tmp_path / "huge.png").touch()
+    os.truncate(tmp_path / "huge.png", 200 * 2**30)  # a hole: it takes no room on the disk
+    (tmp_path / "part.png").write_bytes(b"x")
+
+    huge, part = take(folder_source(tmp_path, settle_ms=0))
+
+    assert huge.fault is not None
+    assert "at most 536,870,912 are read" in str(huge.fault)
+    assert part.part_id == "part"
+
+
+# 1901, 1970, 2262 (the end of 64 bits of nanoseconds) and 2400: cameras have had each of them.
+@pytest.mark.parametrize("second", [-2_147_483_000, 0, 9_223_372_037, 13_569_465_600])
+def test_a_mad_clock_s_time_fits_into_the_memory(tmp_path: Path, second: int) -> None:
+    image = tmp_path / "part.png"
+    image.write_bytes(b"x")
+    with contextlib.closing(Outbox(OutboxSettings(path=tmp_path / "outbox.sqlite"))) as outbox:
+        for by_ns in (0, 1):
+            os.utime(image, ns=(0, second * 10**9 + by_ns))
+            [capture] = take(
+                FolderSource(FolderSettings(path=tmp_path, settle_ms=0), memory=outbox)
+            )
+            outbox.put(Draft(encode=lambda _: b"", key=capture.key), stopping=threading.Event())
+            assert outbox.flush(10)
+        source = FolderSource(FolderSettings(path=tmp_path, settle_ms=0), memory=outbox)
+        assert take(source) == []
+        assert source.passed_over == 1
+
+
+def test_a_folder_whose_name_is_not_utf8_can_be_remembered(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    folder_source(folder).identity.encode("utf-8")
