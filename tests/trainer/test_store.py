@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -89,6 +90,14 @@ def test_a_disk_without_room_is_a_storage_error_and_leaves_nothing(
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_image_that_has_gone_leaves_no_half_made_array(table: Table, tmp_path: Path) -> None:
+    gone = replace(table.records[-1], file=tmp_path / "gone.png")
+    later = replace(table, records=(*table.records[:-1], gone), kept_pixels=())
+    with pytest.raises(DataError, match=r"gone\.png"):
+        ImageStore.build(later, INPUT, folder=tmp_path / "run", mapped_from_bytes=1)
+    assert list((tmp_path / "run").iterdir()) == []
 
 
 def test_progress_counts_to_the_end(table: Table) -> None:

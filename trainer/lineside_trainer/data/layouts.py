@@ -85,13 +85,7 @@ def image_names(folder: Path) -> Iterator[str]:
 
 def _read_class_folders(folder: Path) -> Layout:
     rows = tuple(
-        Row(
-            name=name,
-            line=0,
-            cells={CLASS_COLUMN: PurePosixPath(name).parts[0]}
-            if "/" in name
-            else {CLASS_COLUMN: ""},
-        )
+        Row(name=name, line=0, cells={CLASS_COLUMN: name.partition("/")[0] if "/" in name else ""})
         for name in image_names(folder)
     )
     if not rows:

@@ -26,7 +26,7 @@ MAPPED_FROM_BYTES: Final = 2 * 2**30
 
 STORE_FILE: Final = "images.u8"
 _GPU_SHARE: Final = 0.5
-_HASHED_AT_ONCE: Final = 64 * 2**20
+_HASHED_AT_ONCE_BYTES: Final = 64 * 2**20
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -59,7 +59,7 @@ class ImageStore:
         """SHA-256 (64 hex) over shape and pixels; equal data give equal digests everywhere."""
         shape = "x".join(str(extent) for extent in self.images_nhwc.shape)
         sha256 = hashlib.sha256(f"uint8 nhwc {shape}\n".encode())
-        rows_at_once = max(1, _HASHED_AT_ONCE // max(1, self.size_bytes // max(1, len(self))))
+        rows_at_once = max(1, _HASHED_AT_ONCE_BYTES * len(self) // max(1, self.size_bytes))
         for start in range(0, len(self), rows_at_once):
             rows = self.images_nhwc[start : start + rows_at_once]
             sha256.update(rows.cpu().numpy().tobytes())
@@ -79,7 +79,7 @@ class ImageStore:
         return replace(self, images_nhwc=self.images_nhwc.to(device), mapped_file=None)
 
     def rows(self, rows: torch.Tensor) -> torch.Tensor:
-        """(B, H, W, C) uint8, a copy, on the store's device."""
+        """(B, H, W, C) uint8, a copy, on the store's device; ``rows`` is (B,) int64."""
         return self.images_nhwc.index_select(0, rows.to(self.device))
 
     @staticmethod
@@ -136,11 +136,13 @@ def _build_mapped(
         mapped.flush()
         aside.replace(path)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            aside.unlink()
         raise StorageError(
             f"{path}: {error.strerror}; the images need {int(np.prod(shape)) / 2**30:.1f} GiB there"
         ) from error
+    finally:
+        # Whatever went wrong, an image that cannot be read included: gigabytes must not stay.
+        with contextlib.suppress(OSError):
+            aside.unlink(missing_ok=True)
     return ImageStore(images_nhwc=torch.from_numpy(mapped), mapped_file=path)
 
 

@@ -10,7 +10,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Final, Literal, cast
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from lineside.contract import FrameSpec
 from lineside.errors import FrameError
 from lineside.frame import Pixels, read_frame
-from lineside_trainer.data.layouts import Layout, Rejected, Row, read_layout
+from lineside_trainer.data.layouts import CLASS_COLUMN, Layout, Rejected, Row, read_layout
 from lineside_trainer.errors import DataError
 
 Progress = Callable[[int, int], None]
@@ -159,7 +159,7 @@ def read_table(
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Opened:
     shape_hwc: tuple[int, int, int]
     bit_depth: Literal[8, 16]
@@ -215,7 +215,7 @@ def _open_all(
             else:
                 pixels = result.pixels_hwc
                 room -= pixels.nbytes if pixels is not None else 0
-                opened[row.name] = result if room >= 0 else _without_pixels(result)
+                opened[row.name] = result if room >= 0 else replace(result, pixels_hwc=None)
             if progress is not None:
                 progress(done, len(rows))
     return opened, rejected
@@ -234,10 +234,6 @@ def _open(folder: Path, row: Row) -> _Opened | Rejected:
         brightest=int(pixels.max()),
         pixels_hwc=pixels,
     )
-
-
-def _without_pixels(opened: _Opened) -> _Opened:
-    return _Opened(opened.shape_hwc, opened.bit_depth, opened.brightest, None)
 
 
 def _common_kind(frames: dict[str, _Opened]) -> tuple[FrameSpec, list[Rejected]]:
@@ -276,8 +272,9 @@ def _record(
     split_column: str | None,
     layout: Layout,
 ) -> Record:
-    shown = target if target is not None else ("class" if layout.kind == "class folders" else None)
-    text = row.cells[shown] if shown is not None else ""
+    text = row.cells[target] if target is not None else ""
+    if target is None and layout.kind == "class folders":
+        text = row.cells[CLASS_COLUMN]
     return Record(
         file=folder / row.name,
         name=row.name,
