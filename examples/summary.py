@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ def print_summary(out: Path, station: dict[str, Any], *, seconds: float) -> bool
     pre = _read(out / "pre" / "result.json")
     joint = _read(out / "joint" / "result.json")
     export = _read(out / "export.json")
+    _write(out / "summary.json", pre, joint, export, station, seconds)
     rows = [
         *_learning(pre, joint),
         *_exported(export),
@@ -38,6 +41,39 @@ def print_summary(out: Path, station: dict[str, Any], *, seconds: float) -> bool
 def _read(path: Path) -> dict[str, Any]:
     document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return document
+
+
+def _write(
+    path: Path,
+    pre: dict[str, Any],
+    joint: dict[str, Any],
+    export: dict[str, Any],
+    station: dict[str, Any],
+    seconds: float,
+) -> None:
+    """The same figures for programs, with what they were made on and by which command."""
+    document = {
+        "what": "the demo, from images to verdicts",
+        "commands": [pre["run"]["command"], joint["run"]["command"]],
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": joint["run"]["machine"],
+        "load_average": os.getloadavg(),
+        "versions": joint["run"]["versions"],
+        "data_sha256": joint["run"]["data_sha256"],
+        "seed": joint["run"]["seed"],
+        "seconds": round(seconds, 1),
+        "images": joint["run"]["images"],
+        "counts": joint["run"]["counts"],
+        "pre_training_loss": pre["run"]["training_loss"],
+        "validation_mse": joint["run"]["validation"],
+        "test_mse": joint["test_mse"],
+        "mean_predictor_mse": joint["mean_predictor_mse"],
+        "agreements": export["agreements"],
+        "bundle_size_bytes": export["size_bytes"],
+        "evaluations": station["evaluations"],
+        "latency_us": station["latency_us"],
+    }
+    path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
 def _learning(pre: dict[str, Any], joint: dict[str, Any]) -> list[tuple[str, str]]:
