@@ -22,7 +22,7 @@ from lineside.errors import EngineError, InputDataError, SelfTestError
 from lineside.frame import Frame
 from lineside.inspector import Inspector
 from lineside.selftest import read_golden
-from lineside.verdict import Evaluation, Timings, Verdict
+from lineside.verdict import Evaluation, Reason, Timings, Verdict
 
 WARM_UP_ROUNDS = 20
 
@@ -118,6 +118,7 @@ def run_bench(
     Raises:
         SelfTestError: no candidate passes.
         InputDataError: a frame that cannot be judged, whose timings would flatter.
+        EngineError: an engine that fails while it is measured.
     """
     inspectors, refused = _open_all(bundle, engine, threads or (None,))
     try:
@@ -193,4 +194,5 @@ def _run_rounds(
 
 def _refuse_fault(verdict: Verdict) -> None:
     if verdict.evaluation is Evaluation.NOT_DECIDABLE and verdict.detail:
-        raise InputDataError(f"{verdict.engine}: cannot be measured: {verdict.detail}")
+        kind = EngineError if verdict.reason is Reason.ENGINE else InputDataError
+        raise kind(f"{verdict.engine}: cannot be measured: {verdict.detail}")

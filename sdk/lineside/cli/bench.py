@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lineside.cli.document import format_document
 from lineside.cli.options import engine_option, json_option, trust_option
 
 if TYPE_CHECKING:
@@ -55,8 +56,6 @@ def bench(
 
     Example: lineside bench joint.lsb --trust factory.pub --rounds 1000
     """
-    import msgspec
-
     from lineside.bench import golden_frames, run_bench
     from lineside.bundle import open_bundle
     from lineside.frame import read_frame
@@ -64,10 +63,7 @@ def bench(
     with open_bundle(bundle, trust=trust) as opened:
         frames = [read_frame(image) for image in images] or golden_frames(opened)
         report = run_bench(opened, frames, engine=engine, threads=threads, rounds=rounds)
-    if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(report), indent=2).decode())
-    else:
-        click.echo(_tell(report))
+    click.echo(format_document(report) if as_json else _tell(report))
 
 
 def _tell(report: BenchReport) -> str:

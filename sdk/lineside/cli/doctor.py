@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lineside.cli.document import format_document
 from lineside.cli.options import TRUST_FOLDERS, TRUST_VARIABLE, json_option
 
 if TYPE_CHECKING:
@@ -29,22 +30,24 @@ def doctor(context: click.Context, station: Path | None, as_json: bool) -> None:
 
     Example: lineside doctor --station station.toml
     """
-    import msgspec
-
     from lineside.doctor import State, examine_machine, examine_station
 
     named = os.environ.get(TRUST_VARIABLE, "")
     trust_places = [Path(place) for place in named.split(os.pathsep) if place]
     trust_places = trust_places or [Path(folder) for folder in TRUST_FOLDERS]
-    checks = examine_machine(folder=Path.cwd(), trust_places=trust_places)
+    checks = examine_machine(folder=_here(), trust_places=trust_places)
     if station is not None:
         checks += examine_station(station, machine_trust=trust_places)
-    if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(checks), indent=2).decode())
-    else:
-        click.echo(_tell(checks))
+    click.echo(format_document(checks) if as_json else _tell(checks))
     if any(check.state is State.MISSING for check in checks):
         context.exit(1)
+
+
+def _here() -> Path:
+    try:
+        return Path.cwd()
+    except OSError:  # it was removed meanwhile
+        return Path()
 
 
 def _tell(checks: list[Check]) -> str:

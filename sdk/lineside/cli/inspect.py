@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lineside.cli.document import format_document
 from lineside.cli.options import engine_option, json_option, trust_option
 
 if TYPE_CHECKING:
@@ -74,14 +75,14 @@ def _expand(images: Sequence[Path]) -> list[Path]:
 
 
 def _as_table(files: Sequence[Path], verdicts: Sequence[Verdict]) -> str:
-    from lineside.cli.table import format_table
+    from lineside.cli.table import format_figure, format_table
 
     rows = [
         (
             str(file),
             verdict.evaluation.name,
-            _figure(verdict.score),
-            _figure(verdict.limit),
+            format_figure(verdict.score),
+            format_figure(verdict.limit),
             verdict.unit,
             verdict.reason.value,
             f"{verdict.timings.total_us / 1e3:.2f}",
@@ -89,10 +90,6 @@ def _as_table(files: Sequence[Path], verdicts: Sequence[Verdict]) -> str:
         for file, verdict in zip(files, verdicts, strict=True)
     ]
     return format_table(_HEAD, rows, right=(2, 3, 6))
-
-
-def _figure(value: float | None) -> str:
-    return "-" if value is None else f"{value:.6g}"
 
 
 def _as_json(files: Sequence[Path], verdicts: Sequence[Verdict]) -> str:
@@ -108,4 +105,4 @@ def _as_json(files: Sequence[Path], verdicts: Sequence[Verdict]) -> str:
         }
         for file, verdict in zip(files, verdicts, strict=True)
     ]
-    return msgspec.json.format(msgspec.json.encode(rows), indent=2).decode()
+    return format_document(rows)

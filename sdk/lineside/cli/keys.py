@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from lineside.cli.document import format_document
 from lineside.cli.options import json_option, password_options, read_password
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def new(name: str, out: Path, password_env: str | None, ask_password: bool, as_j
     private_path, public_path = write_key_pair(out, name, password)
     found = _describe(public_path, "public", load_public_key(public_path))
     if as_json:
-        click.echo(json.dumps({"private_file": str(private_path), **found}, indent=2))
+        click.echo(format_document({"private_file": str(private_path), **found}))
         return
     lock = "with a password" if password is not None else "without a password"
     click.echo(f"{private_path}  seals bundles; keep it to yourself ({lock})")
@@ -79,7 +79,7 @@ def show(file: Path, password_env: str | None, ask_password: bool, as_json: bool
     else:
         found = _describe(file, "public", load_public_key(file))
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        click.echo(format_document(found))
         return
     for field, value in found.items():
         click.echo(f"{field.replace('_', ' '):<11} {value}")

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lineside.cli.options import json_option
+from lineside.cli.options import Seconds, json_option
+from lineside.cli.table import format_figure
 
 if TYPE_CHECKING:
     from lineside.mqtt import Message, MqttSettings, StateMessage, StationTopics, VerdictMessage
@@ -27,7 +28,7 @@ _COLUMNS = (
 @click.option("--line", default="+", help="Only this line.")
 @click.option("--station", default="+", help="Only this station.")
 @click.option("--count", type=click.IntRange(min=1), help="End after so many verdicts.")
-@click.option("--timeout-s", type=click.FloatRange(min=0), help="End after so many seconds.")
+@click.option("--timeout-s", type=Seconds(), help="End after so many seconds.")
 @click.option("--username", default="", help="User at the broker.")
 @click.option("--password-file", type=click.Path(path_type=Path), help="First line: its password.")
 @click.option("--password-env", default="", help="Environment variable with the password.")
@@ -60,7 +61,10 @@ def listen(
     if count is not None and heard < count:
         from lineside.errors import BrokerError
 
-        raise BrokerError(f"{heard} of {count} verdicts within {timeout_s:g} s")
+        raise BrokerError(
+            f"{heard} of {count} verdicts within {timeout_s:g} s: is the station running, and does "
+            "it publish to this broker?"
+        )
 
 
 def _settings(
@@ -101,15 +105,15 @@ class _Table:
         click.echo(head + "\n" + "  ".join("-" * width for _, width in _COLUMNS))
 
     def verdict(self, topics: StationTopics, message: VerdictMessage) -> None:
-        clock = time.strftime("%H:%M:%S", time.localtime(message.t / 1000))
+        clock = _clock(message.t)
         cells = (
-            f"{clock}.{message.t % 1000:03d}",
-            f"{topics.site}/{topics.line}/{topics.station}",
+            clock,
+            str(topics),
             str(message.seq),
             message.part or "-",
             message.evaluation.name,
-            "-" if message.score is None else f"{message.score:.6g}",
-            "-" if message.limit is None else f"{message.limit:.6g}",
+            format_figure(message.score),
+            format_figure(message.limit),
             message.unit,
             message.reason,
             f"{message.lat_us / 1000:.1f} ms",
@@ -120,16 +124,12 @@ class _Table:
     def state(self, topics: StationTopics, message: StateMessage) -> None:
         why = f" ({message.reason})" if message.reason else ""
         click.echo(
-            f"-- {topics.site}/{topics.line}/{topics.station} is {message.state.value}{why}, "
-            f"given {message.given}, queue {message.queue}"
+            f"-- {topics} is {message.state.value}{why}, given {message.given}, "
+            f"queue {message.queue}"
         )
 
     def gap(self, topics: StationTopics, first: int, last: int) -> None:
-        name = f"{topics.site}/{topics.line}/{topics.station}"
-        click.echo(f"-- {name}: seq {first} to {last} missing")
-
-    def fault(self, words: str) -> None:
-        click.echo(f"lineside: {words}", err=True)
+        click.echo(f"-- {topics}: seq {first} to {last} missing")
 
 
 class _JsonLines:
@@ -144,9 +144,6 @@ class _JsonLines:
     def gap(self, topics: StationTopics, first: int, last: int) -> None:
         self._line("gap", topics, {"first": first, "last": last})
 
-    def fault(self, words: str) -> None:
-        click.echo(f"lineside: {words}", err=True)
-
     def _line(self, kind: str, topics: StationTopics, message: object) -> None:
         import msgspec
 
@@ -155,7 +152,22 @@ class _JsonLines:
         click.echo(msgspec.json.encode({"kind": kind, **who, **body}).decode("utf-8"))
 
 
+def _say(words: str) -> None:
+    click.echo(f"lineside: {words}", err=True)
+
+
+def _clock(unix_ms: int) -> str:
+    """Time of day; another publisher's time may be none at all."""
+    try:
+        clock = time.strftime("%H:%M:%S", time.localtime(unix_ms / 1000))
+    except (OverflowError, ValueError, OSError):
+        return "-"
+    return f"{clock}.{unix_ms % 1000:03d}"
+
+
 def _cell(name: str, text: str, width: int) -> str:
+    # Anybody may publish: what steers a terminal is shown, not done.
+    text = "".join(char if char.isprintable() else "?" for char in text)
     return text.rjust(width) if name.startswith(">") else text.ljust(width)
 
 
@@ -179,7 +191,7 @@ def _listen(
                 messages = receiver.receive(_TICK_S)
                 if receiver.listening and told != ready:
                     told = ready
-                    click.echo(f"lineside: {told}", err=True)
+                    _say(told)
                 for message in messages:
                     floor.take(message)
                     if floor.heard == count:
@@ -188,7 +200,7 @@ def _listen(
                 raise
             except BrokerError as error:
                 if str(error) != told:
-                    show.fault(f"{error}; trying again")
+                    _say(f"{error}; trying again")
                 told = str(error)
                 time.sleep(_TICK_S)
     return floor.heard
@@ -219,7 +231,7 @@ class _Floor:
             else:
                 self._verdict(station, decode_verdict(message.payload, source=message.topic))
         except InputDataError as error:
-            self._show.fault(str(error))
+            _say(str(error))
 
     def _verdict(self, station: StationTopics, verdict: VerdictMessage) -> None:
         heard = self._hearing.hear(station, verdict)

@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 
+def format_figure(value: float | None) -> str:
+    """Six significant digits; ``-`` where there is none."""
+    return "-" if value is None else f"{value:.6g}"
+
+
 def format_table(
     head: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()
 ) -> str:

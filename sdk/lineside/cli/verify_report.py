@@ -9,6 +9,7 @@ import msgspec
 
 from lineside.bundle import Bundle, Manifest, ModelEntry
 from lineside.choose import find_obstacle
+from lineside.cli.document import format_document
 from lineside.cli.table import format_table
 from lineside.contract import Contract, LimitRule
 from lineside.engines import EngineSettings, open_engine
@@ -101,7 +102,7 @@ def as_json(bundle: Bundle, proofs: Sequence[Proof], *, explain: bool) -> str:
     }
     if explain:
         document["manifest"] = manifest
-    return msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
+    return format_document(document)
 
 
 def summarise(bundle: Bundle) -> str:

@@ -40,15 +40,19 @@ class StationTopics:
     line: str
     station: str
 
+    def __str__(self) -> str:
+        """For people."""
+        return f"{self.site}/{self.line}/{self.station}"
+
     @property
     def verdict(self) -> str:
         """One message a part, never retained."""
-        return f"{ROOT}/{self.site}/{self.line}/{self.station}/verdict"
+        return f"{ROOT}/{self}/verdict"
 
     @property
     def state(self) -> str:
         """The station's state, retained, with last will."""
-        return f"{ROOT}/{self.site}/{self.line}/{self.station}/state"
+        return f"{ROOT}/{self}/state"
 
 
 def parse_topic(topic: str) -> tuple[StationTopics, str] | None:
