@@ -61,13 +61,17 @@ def _expand(images: Sequence[Path]) -> list[Path]:
     """Folders become their images in name order; a missing file stays, for its row to say so."""
     from lineside.errors import InputDataError
     from lineside.frame import SUFFIXES
+    from lineside.plainfile import is_folder
 
     files: list[Path] = []
     for image in images:
-        if not image.is_dir():
+        if not is_folder(image):
             files.append(image)
             continue
-        found = sorted(file for file in image.iterdir() if file.suffix.lower() in SUFFIXES)
+        try:
+            found = sorted(file for file in image.iterdir() if file.suffix.lower() in SUFFIXES)
+        except OSError as error:
+            raise InputDataError(f"{image}: {error.strerror}") from error
         if not found:
             raise InputDataError(f"{image}: no image in it; Lineside reads {', '.join(SUFFIXES)}")
         files += found

@@ -6,13 +6,20 @@ to show its first help line and must stay below 0.3 s.
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import io
 import os
 import sys
 from importlib import metadata
+from typing import Final, TextIO
 
 import click
 
-from lineside.errors import LinesideError
+from lineside.errors import LinesideError, StorageError
+
+# `lineside … > FILE` on a full disk, beyond a quota or a size limit.
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 _VERB_ORDER = (
     *("dataset", "pretrain", "train"),
@@ -54,20 +61,52 @@ def main() -> None:
     # OpenMP threads that spin while they wait take the cores from each other as soon as anything
     # else runs: training beside three busy processes, 7 images/s spinning and 39 waiting.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            # A file's name need not be UTF-8, nor does every terminal know every letter.
+            stream.reconfigure(errors="backslashreplace")
+    exit_code = _run()
+    _let_go(sys.stdout)
+    _let_go(sys.stderr)
+    sys.exit(exit_code)
+
+
+def _run() -> int:
     try:
         # A verb that ends by `context.exit(code)` comes back with that code.
         exit_code = lineside.main(standalone_mode=False)
     except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
+        with contextlib.suppress(OSError):
+            error.show()
+        return error.exit_code
     except LinesideError as error:
-        click.echo(f"lineside: {error}", err=True)
-        sys.exit(error.exit_code)
+        _tell(str(error))
+        return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        click.echo("lineside: interrupted", err=True)
-        sys.exit(130)
+        _tell("interrupted")
+        return 130
     except BrokenPipeError:
         # The reader went away (`lineside … | head`): not a fault, and nothing more can be said.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
-    sys.exit(exit_code if isinstance(exit_code, int) else 0)
+        return 141
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        _tell(f"{error.filename or 'standard output'}: {error.strerror}; free space on its disk")
+        return StorageError.exit_code
+    return exit_code if isinstance(exit_code, int) else 0
+
+
+def _tell(words: str) -> None:
+    # Where standard error is full or gone, the exit code still says what happened.
+    with contextlib.suppress(OSError):
+        click.echo(f"lineside: {words}", err=True)
+
+
+def _let_go(stream: TextIO | None) -> None:
+    """What cannot be written any more must not become Python's own complaint, nor its exit code."""
+    if stream is None:
+        return
+    try:
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -30,14 +31,26 @@ def find_trust(given: tuple[Path, ...] = ()) -> tuple[Path, ...]:
     """
     if given:
         return given
-    folders = tuple(folder for folder in map(_expand, TRUST_FOLDERS) if any(folder.glob("*.pub")))
+    closed: list[str] = []
+    folders = tuple(folder for folder in map(_expand, TRUST_FOLDERS) if _holds_key(folder, closed))
     if not folders:
         raise ConfigurationError(
             "no trusted keys: give --trust factory.pub (a file, or a folder of *.pub), set "
-            f"{TRUST_VARIABLE}, or put the factory's public key into {' or '.join(TRUST_FOLDERS)}",
+            f"{TRUST_VARIABLE}, or put the factory's public key into {' or '.join(TRUST_FOLDERS)}"
+            + "".join(f"; {why}" for why in closed),
             path="trust",
         )
     return folders
+
+
+def _holds_key(folder: Path, closed: list[str]) -> bool:
+    try:
+        return any(path.suffix == ".pub" for path in folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:  # a service that was given another user's HOME
+        closed.append(f"{folder}: {error.strerror}")
+        return False
 
 
 def _expand(folder: str) -> Path:
@@ -65,6 +78,21 @@ def trust_option(command: _Command) -> _Command:
         help="Public key that may sign, or a folder of *.pub; may be given again. Without it: "
         f"{TRUST_VARIABLE}, else {' and '.join(TRUST_FOLDERS)}.",
     )(command)
+
+
+class Seconds(click.FloatRange):
+    """A duration; `nan`, which passes every comparison with a limit, is refused."""
+
+    def __init__(self) -> None:
+        super().__init__(min=0)
+
+    def convert(
+        self, value: float, param: click.Parameter | None, context: click.Context | None
+    ) -> float:
+        seconds = float(super().convert(value, param, context))
+        if math.isnan(seconds):
+            self.fail("nan is no number of seconds", param, context)
+        return seconds
 
 
 def json_option(command: _Command) -> _Command:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 import threading
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lineside.cli.options import TRUST_VARIABLE, find_trust, json_option
+from lineside.cli.options import TRUST_VARIABLE, Seconds, find_trust, json_option
 
 if TYPE_CHECKING:
     from lineside.station import RunReport, Station, StationConfiguration
@@ -34,7 +35,7 @@ _PROGRESS_S = 0.2
 )
 @click.option(
     "--drain-timeout-s",
-    type=click.FloatRange(min=0),
+    type=Seconds(),
     default=30.0,
     show_default=True,
     help="After the last frame, wait so long for the broker to acknowledge everything.",
@@ -54,7 +55,7 @@ def run(
     from lineside.station import open_station, read_configuration
 
     settings = _with_trust(read_configuration(configuration), trust)
-    say = _Progress(counts=sys.stderr.isatty())
+    say = _Progress(counts=sys.stderr is not None and sys.stderr.isatty())
     with open_station(settings, progress=say) as station:
         _stop_on_signals(station.stop)
         report = station.run(drain_timeout_s=drain_timeout_s)
@@ -107,7 +108,7 @@ class _Progress:
     def end(self) -> None:
         """Leave the counting line."""
         if self._width:
-            click.echo(err=True)
+            _say("")
             self._width = 0
 
     def _tell(self, what: str, words: str) -> None:
@@ -116,14 +117,20 @@ class _Progress:
             return
         self._told[what] = words
         self.end()
-        click.echo(f"lineside: {what}: {words or 'well again'}", err=True)
+        _say(f"lineside: {what}: {words or 'well again'}")
 
     def _count(self, station: Station, broker: str) -> None:
         counts = [f"{name} {count}" for name, count in station.tally.evaluations.items() if count]
         words = [f"{station.tally.frames} inspected", *counts, f"queue {station.outbox.waiting}"]
         line = "  ".join([*words, f"broker {broker}"])
-        click.echo("\r" + line.ljust(self._width), nl=False, err=True)
+        _say("\r" + line.ljust(self._width), newline=False)
         self._width = len(line)
+
+
+def _say(words: str, *, newline: bool = True) -> None:
+    # A log on the disk that is full, or whose reader has gone, must not end the inspection.
+    with contextlib.suppress(OSError):
+        click.echo(words, nl=newline, err=True)
 
 
 def _print_report(report: RunReport, as_json: bool) -> None:
