@@ -48,6 +48,7 @@ def load(
 
     Raises:
         BundleError: the bundle is refused.
+        KeyFileError: a trusted key cannot be read.
         ProviderError: a provider or device that was asked for did not come up.
         SelfTestError: no engine passes here.
         ConfigurationError: an unknown engine or an impossible number of threads.

@@ -25,6 +25,7 @@ from tiny_bundle import (
 )
 
 from lineside.bundle import ModelEntry
+from lineside.cli import options
 from lineside.contract import Contract, InputSpec, OutputSpec, RegressionHead
 from lineside.engines import (
     ENGINE_NAMES,
@@ -98,6 +99,11 @@ def test_both_engines_are_here() -> None:
     for name in ENGINE_NAMES:
         assert engine_version(name) == importlib.import_module(name).__version__.split("-")[0]
         assert any("CPU" in device for device in engine_devices(name))
+
+
+def test_the_command_line_offers_every_engine() -> None:
+    # Spelt out there as well: importing the registry would make `lineside --help` wait for numpy.
+    assert options.ENGINES == ENGINE_NAMES
 
 
 def test_an_engine_says_what_it_is(engine: Engine, name: str) -> None:

@@ -36,13 +36,12 @@ SIGNATURE_BYTES: Final = 64
 ALIGNMENT_BYTES: Final = 4096
 MAX_MANIFEST_BYTES: Final = 4 * 1024 * 1024
 
-_SIGNED: Final = struct.Struct("<4sHH16sII")
-_HEADER: Final = struct.Struct("<4sHH16sII64sQ20s")
+_SIGNED: Final = struct.Struct(f"<4sHH{KEY_ID_BYTES}sII")
+_HEADER: Final = struct.Struct(f"{_SIGNED.format}{SIGNATURE_BYTES}sQ20s")
 _CRC: Final = struct.Struct("<I")
-_SIGNATURE_OFFSET: Final = 32
 _CRC_OFFSET: Final = 124
 
-assert _SIGNED.size == SIGNED_HEADER_BYTES == _SIGNATURE_OFFSET
+assert _SIGNED.size == SIGNED_HEADER_BYTES
 assert _HEADER.size == _CRC_OFFSET
 assert _HEADER.size + _CRC.size == HEADER_BYTES
 

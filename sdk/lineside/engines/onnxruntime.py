@@ -161,6 +161,11 @@ def resolve_providers(asked: Sequence[str], available: Sequence[str]) -> tuple[s
 
 
 def check_providers(label: str, asked: tuple[str, ...], came_up: tuple[str, ...]) -> None:
+    """Hold what a session runs on against what was asked for.
+
+    Raises:
+        ProviderError: one is not there; ONNX Runtime would go on without it.
+    """
     for name in asked:
         if name not in came_up:
             raise ProviderError(
@@ -182,6 +187,15 @@ def _session_options(onnxruntime: Any, threads: int) -> Any:
 
 
 def provider_options(name: str, settings: EngineSettings) -> dict[str, str]:
+    """One provider's options; those of the settings win over ours.
+
+    Args:
+        name: its long name.
+        settings: their ``provider_options`` may name it long or short, in any case.
+
+    Raises:
+        StorageError: the cache folder cannot be used.
+    """
     options: dict[str, str] = {}
     if name == _TENSORRT and settings.cache_folder is not None:
         # Building an engine takes minutes on a Jetson, loading a cached one seconds.

@@ -188,11 +188,11 @@ class Link:
             self._await_entry()
 
     def _await_entry(self) -> None:
-        deadline = time.monotonic() + CONNECT_TIMEOUT_S
+        deadline_s = time.monotonic() + CONNECT_TIMEOUT_S
         while not self._let_in:
             if self._refusal is not None:
                 break
-            left_s = deadline - time.monotonic()
+            left_s = deadline_s - time.monotonic()
             if left_s <= 0:
                 raise BrokerError(f"{self._address}: no answer within {CONNECT_TIMEOUT_S:g} s")
             try:

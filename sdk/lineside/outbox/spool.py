@@ -119,11 +119,11 @@ class Outbox:
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until all that was handed over is durable; ``False`` after ``timeout_s``."""
-        deadline = time.monotonic() + timeout_s
+        deadline_s = time.monotonic() + timeout_s
         with self._changed:
             while self._pending or self._writing:
                 self._worker.check()
-                left_s = deadline - time.monotonic()
+                left_s = deadline_s - time.monotonic()
                 if left_s <= 0:
                     return False
                 self._changed.wait(min(left_s, 0.2))

@@ -23,7 +23,7 @@ def open_station(
 
     Raises:
         ConfigurationError: the password cannot be read, or no key is trusted.
-        BundleError, EngineError: see ``lineside.load``.
+        BundleError, KeyFileError, EngineError: see ``lineside.load``.
         StorageError: the outbox is torn, not writable, or in use by another station.
         InputDataError: the source is not there.
     """
