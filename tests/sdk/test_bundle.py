@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import os
 import resource
@@ -13,21 +12,18 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import Final
 
 import msgspec
 import pytest
+from bundle_vectors import KEY, TRUSTED, VECTOR, VECTORS, full, minimal, minimal_manifest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lineside.bundle
 import lineside.errors
 from lineside.bundle import (
-    Manifest,
     PartData,
-    PrivateKey,
-    TrustedKeys,
     make_thin_copy,
     open_bundle,
     seal_bundle,
@@ -44,35 +40,7 @@ from lineside.errors import (
     UntrustedBundleError,
 )
 
-VECTORS: Final = Path(__file__).parent / "bundle_vectors"
 PUBLIC: Final = VECTORS / "factory.pub"
-
-
-def load_generator() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("bundle_vectors", VECTORS / "generate.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-VECTOR: Final = load_generator()
-KEY: Final[PrivateKey] = VECTOR.FACTORY
-TRUSTED: Final[TrustedKeys] = VECTOR.TRUSTED
-
-
-def minimal_manifest() -> Manifest:
-    manifest: Manifest = VECTOR.describe(VECTOR.ONNX)
-    return manifest
-
-
-def minimal() -> bytes:
-    return (VECTORS / "minimal.bin").read_bytes()
-
-
-def full() -> bytes:
-    return (VECTORS / "full.bin").read_bytes()
 
 
 # --- what is sealed comes out again -------------------------------------------------------------

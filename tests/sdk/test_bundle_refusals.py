@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import json
 import struct
 import zlib
 from pathlib import Path
-from types import ModuleType
 from typing import Final
 
 import msgspec
 import pytest
+from bundle_vectors import KEY, TRUSTED, VECTOR, VECTORS, full, minimal, minimal_manifest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lineside.bundle import Manifest, PartData, PrivateKey, TrustedKeys, seal_bundle
+from lineside.bundle import PartData, seal_bundle
 from lineside.bundle.checks import check_bundle
 from lineside.bundle.layout import align
 from lineside.bundle.manifest import encode_manifest
@@ -28,27 +27,6 @@ from lineside.errors import (
     SignatureError,
     UntrustedBundleError,
 )
-
-VECTORS: Final = Path(__file__).parent / "bundle_vectors"
-
-
-def load_generator() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("bundle_vectors", VECTORS / "generate.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-VECTOR: Final = load_generator()
-KEY: Final[PrivateKey] = VECTOR.FACTORY
-TRUSTED: Final[TrustedKeys] = VECTOR.TRUSTED
-
-
-def minimal_manifest() -> Manifest:
-    manifest: Manifest = VECTOR.describe(VECTOR.ONNX)
-    return manifest
 
 
 def refusal(data: bytes) -> BundleError | None:
@@ -64,14 +42,6 @@ def refusal(data: bytes) -> BundleError | None:
 def mended(data: bytearray) -> bytes:
     struct.pack_into("<I", data, 124, zlib.crc32(data[:124]))
     return bytes(data)
-
-
-def minimal() -> bytes:
-    return (VECTORS / "minimal.bin").read_bytes()
-
-
-def full() -> bytes:
-    return (VECTORS / "full.bin").read_bytes()
 
 
 def test_every_bit_of_header_and_manifest_counts() -> None:
