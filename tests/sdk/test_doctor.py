@@ -202,3 +202,33 @@ def test_a_broker_that_is_away_is_a_warning_because_verdicts_wait() -> None:
     check = check_broker(MqttSettings(url=f"mqtt://127.0.0.1:{port}"))
     assert check.state is State.WARNING
     assert f"127.0.0.1:{port}" in check.found
+
+
+def test_places_that_the_system_will_not_look_at_are_findings(
+    station: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As under a folder that may not be entered, which root, who runs tests in containers, may.
+    closed = "x" * 5000
+    monkeypatch.setenv("LINESIDE_TRUST", closed)
+    text = station.read_text(encoding="utf-8").replace('"frames"', f'"{closed}"')
+    station.write_text(text.replace('"tiny.lsb"', f'"{closed}"'), encoding="utf-8")
+    code, out = run("--station", station, "--json")
+    states = {check["topic"]: check["state"] for check in json.loads(out)}
+    assert code == 1
+    assert (states["trust"], states["bundle"], states["source"]) == (
+        "warning",
+        "missing",
+        "missing",
+    )
+
+
+def test_a_folder_that_was_removed_below_us_is_a_finding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    _, out = run("--json")
+    [disk] = [check for check in json.loads(out) if check["topic"] == "disk"]
+    assert disk["state"] == "warning"

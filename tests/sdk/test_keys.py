@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import stat
 import subprocess
 from pathlib import Path
@@ -229,6 +230,21 @@ def test_a_file_too_large_for_a_key_is_not_read_whole(tmp_path: Path) -> None:
     (tmp_path / "big.pub").write_bytes(bytes(70_000))
     with pytest.raises(KeyFileError, match="more than 65536 bytes"):
         load_trust(tmp_path / "big.pub")
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_in_a_key_s_place_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.pub")
+    with pytest.raises(KeyFileError, match="not a file"):
+        load_trust(tmp_path / "pipe.pub")
+    with pytest.raises(KeyFileError, match="not a file"):
+        load_private_key(tmp_path / "pipe.pub")
+
+
+def test_a_place_that_the_system_will_not_look_at_is_named() -> None:
+    # As under a folder that may not be entered, which root, who runs tests in containers, may.
+    with pytest.raises(KeyFileError, match="File name too long"):
+        load_trust("x" * 5000)
 
 
 # --- completeness -------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from tiny_bundle import TinyBundle, shift_expected
 import lineside
 from lineside.bundle import PartData, make_thin_copy, open_bundle, write_key_pair
 from lineside.choose import Candidate, Choice, measure_medians, thread_counts
+from lineside.engines.cache import default_cache_folder
 from lineside.engines.machine import usable_cores
 from lineside.errors import (
     BundleFormatError,
@@ -226,6 +228,16 @@ def test_a_folder_that_cannot_remember_costs_a_warning_only(
     with caplog.at_level(logging.WARNING, "lineside"), loaded(tiny_bundle) as inspector:
         assert inspector.inspect(tiny_bundle.ok_frame_hwc).evaluation is Evaluation.OK
     assert "cannot be remembered" in caplog.text
+
+
+def test_a_user_without_a_home_keeps_the_choice_where_services_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # `docker run --user 12345`: no HOME, and no line in /etc/passwd.
+    for name in ("LINESIDE_CACHE", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 2**31 - 7)
+    assert default_cache_folder() == Path("/var/cache/lineside")
 
 
 def test_a_named_cache_folder_keeps_compiled_models_and_the_choice(

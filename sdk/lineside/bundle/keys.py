@@ -7,6 +7,7 @@ lines above (RFC 7468, sec. 2 and 5.2, lets readers skip them).
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
@@ -33,6 +34,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from lineside.bundle.layout import KEY_ID_BYTES
 from lineside.errors import KeyFileError, StorageError
+from lineside.plainfile import is_folder, read_whole
 
 KEY_SUFFIX: Final = ".key"
 TRUST_SUFFIX: Final = ".pub"
@@ -237,7 +239,7 @@ def _encode(password: str) -> bytes:
 
 
 def _key_files(place: Path) -> list[Path]:
-    if not place.is_dir():
+    if not is_folder(place):
         return [place]
     try:
         found = sorted(path for path in place.iterdir() if path.suffix == TRUST_SUFFIX)
@@ -252,13 +254,12 @@ def _key_files(place: Path) -> list[Path]:
 
 def _read_small(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
-            data = file.read(_MAX_KEY_FILE_BYTES + 1)
+        return read_whole(path, limit_bytes=_MAX_KEY_FILE_BYTES)
     except OSError as error:
+        if error.errno == errno.EFBIG:
+            told = f"not a key file: more than {_MAX_KEY_FILE_BYTES} bytes"
+            raise KeyFileError(f"{path}: {told}") from error
         raise KeyFileError(f"{path}: {error.strerror}") from error
-    if len(data) > _MAX_KEY_FILE_BYTES:
-        raise KeyFileError(f"{path}: not a key file: more than {_MAX_KEY_FILE_BYTES} bytes")
-    return data
 
 
 def _write_new(path: Path, data: bytes, *, mode: int) -> None:

@@ -64,8 +64,11 @@ def check_trust(places: Iterable[Path]) -> Check:
 
 def public_keys(place: Path) -> list[Path]:
     """The key files that a place stands for; none where it is not there."""
-    place = place.expanduser()
-    return [place] if place.is_file() else sorted(place.glob("*.pub"))
+    try:
+        place = place.expanduser()
+        return [place] if place.is_file() else sorted(place.glob("*.pub"))
+    except (OSError, RuntimeError):  # may not be entered; no home
+        return []
 
 
 def _group_of(port: Path) -> str:

@@ -14,6 +14,7 @@ from lineside.doctor.disk import check_disk
 from lineside.doctor.permissions import public_keys
 from lineside.errors import BundleError, ConfigurationError, KeyFileError, StorageError
 from lineside.mqtt.settings import MqttSettings
+from lineside.plainfile import is_folder
 from lineside.station import StationConfiguration, read_configuration
 
 _CONNECT_TIMEOUT_S: Final = 3.0
@@ -60,11 +61,11 @@ def _check_bundle(configuration: StationConfiguration, machine_trust: Sequence[P
 
 
 def _check_source(folder: Path) -> Check:
-    if not folder.is_dir():
+    if not is_folder(folder):
         return Check(
             topic="source",
             state=State.MISSING,
-            found=f"{folder}: no such folder",
+            found=f"{folder}: no such folder that this user may enter",
             remedy=f"mkdir -p {folder}, or correct [source] path",
         )
     if not os.access(folder, os.R_OK | os.X_OK):

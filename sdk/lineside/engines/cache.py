@@ -5,17 +5,29 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
+from typing import Final
 
 from lineside.errors import StorageError
 
+# Where the file system standard keeps a service's cache (FHS 3.0, sec. 5.5).
+_SERVICE_CACHE: Final = Path("/var/cache")
+
 
 def default_cache_folder() -> Path:
-    """``LINESIDE_CACHE``, else the XDG cache folder, else ``~/.cache``, each with ``lineside``."""
+    """``LINESIDE_CACHE``, else ``lineside`` in the XDG cache folder, in ``~/.cache``, or, where the
+    user has no home (a container's bare user id), in ``/var/cache``."""
     named = os.environ.get("LINESIDE_CACHE")
     if named:
         return Path(named)
     xdg = os.environ.get("XDG_CACHE_HOME")
-    return (Path(xdg) if xdg else Path("~/.cache").expanduser()) / "lineside"
+    return (Path(xdg) if xdg else _home_cache()) / "lineside"
+
+
+def _home_cache() -> Path:
+    try:
+        return Path("~/.cache").expanduser()
+    except RuntimeError:
+        return _SERVICE_CACHE
 
 
 def private_folder(path: Path) -> Path:

@@ -11,8 +11,11 @@ from urllib.parse import urlsplit
 import msgspec
 
 from lineside.errors import ConfigurationError
+from lineside.plainfile import read_whole
 
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
+# MQTT 3.1.1, sec. 1.5.3 and 3.1.3.5: lengths have 16 bits.
+STRING_LIMIT_BYTES = 65_535
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +66,8 @@ class MqttSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             raise ValueError("reconnect_max_s is shorter than reconnect_min_s")
         if self.password_file is not None and self.password_env:
             raise ValueError("password_file and password_env are both given; keep one")
+        if len(self.username.encode("utf-8", "replace")) > STRING_LIMIT_BYTES:
+            raise ValueError(f"username is longer than {STRING_LIMIT_BYTES} bytes")
         if (self.password_file is not None or self.password_env) and not self.username:
             raise ValueError("a password is given without username")
 
@@ -89,7 +94,7 @@ class MqttSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
                     f"mqtt.password_env: the environment has no {self.password_env}",
                     path="mqtt.password_env",
                 )
-            return os.environ[self.password_env]
+            return _check_password(os.environ[self.password_env], "mqtt.password_env")
         return None
 
 
@@ -116,6 +121,10 @@ def parse_url(url: str, *, path: str = "mqtt.url") -> BrokerAddress:
         raise ConfigurationError(f"{path} = {url!r}: {hint}", path=path)
     if port == 0:
         raise ConfigurationError(f"{path} = {url!r}: port 0; {hint}", path=path)
+    try:
+        parts.hostname.encode("idna")  # as the resolver will; it raises what is no OSError
+    except UnicodeError as error:
+        raise ConfigurationError(f"{path} = {url!r}: no host name; {hint}", path=path) from error
     return BrokerAddress(
         host=parts.hostname, port=port or _PORTS[parts.scheme], tls=parts.scheme == "mqtts"
     )
@@ -123,7 +132,8 @@ def parse_url(url: str, *, path: str = "mqtt.url") -> BrokerAddress:
 
 def _read_password_file(file: Path) -> str:
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        data = read_whole(file, limit_bytes=2 * STRING_LIMIT_BYTES)
+        lines = data.decode("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "is not UTF-8"
         raise ConfigurationError(
@@ -133,4 +143,17 @@ def _read_password_file(file: Path) -> str:
         raise ConfigurationError(
             f"mqtt.password_file: {file}: the first line is empty", path="mqtt.password_file"
         )
-    return lines[0]
+    return _check_password(lines[0], "mqtt.password_file")
+
+
+def _check_password(password: str, path: str) -> str:
+    try:
+        size_bytes = len(password.encode("utf-8"))
+    except UnicodeEncodeError as error:
+        # Bytes of the environment that are no UTF-8; not repeated, they are a secret.
+        raise ConfigurationError(f"{path}: the password is not UTF-8", path=path) from error
+    if size_bytes > STRING_LIMIT_BYTES:
+        raise ConfigurationError(
+            f"{path}: the password is longer than {STRING_LIMIT_BYTES} bytes", path=path
+        )
+    return password

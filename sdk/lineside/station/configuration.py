@@ -16,6 +16,7 @@ from lineside.errors import ConfigurationError
 from lineside.mqtt.settings import MqttSettings
 from lineside.mqtt.topics import StationTopics, check_topic_part
 from lineside.outbox.settings import OutboxSettings
+from lineside.plainfile import read_whole
 from lineside.sources.folder import FolderSettings
 
 if sys.version_info >= (3, 11):
@@ -25,6 +26,7 @@ else:
 
 # MQTT 3.1.1 asks brokers for 23 bytes of client id and allows more; all known ones take 128.
 _CLIENT_ID_LIMIT_BYTES = 128
+_FILE_LIMIT_BYTES = 2**20
 
 
 class StationSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -86,11 +88,15 @@ def read_configuration(path: str | Path) -> StationConfiguration:
     """
     file = Path(path)
     try:
-        document = tomllib.loads(file.read_bytes().decode("utf-8"))
+        data = read_whole(file, limit_bytes=_FILE_LIMIT_BYTES)
+        # "-sig": editors on Windows put a byte order mark in front.
+        document = tomllib.loads(data.decode("utf-8-sig"))
     except OSError as error:
         raise ConfigurationError(f"{file}: {error.strerror}", file=file) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{file}: is not TOML: {error}", file=file) from error
+    except RecursionError as error:
+        raise ConfigurationError(f"{file}: is nested too deeply", file=file) from error
     try:
         _refuse_unknown(document, StationConfiguration, "")
         configuration = _convert(document)
@@ -129,7 +135,7 @@ def _convert(document: dict[str, Any]) -> StationConfiguration:
 
 
 def _to_path(kind: type, value: object) -> Path:
-    if kind is Path and isinstance(value, str) and value:
+    if kind is Path and isinstance(value, str) and value and "\0" not in value:
         return Path(value)
     raise ValueError(f"expected a path, got {value!r}")
 

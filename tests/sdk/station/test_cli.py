@@ -267,6 +267,57 @@ def test_wrong_configuration_bundle_and_url_each_have_their_code(
     assert (code, "--line" in err) == (4, True), err
 
 
+@pytest.mark.parametrize("shell", ["2> /dev/full", "2>&-"])
+def test_a_log_that_cannot_be_written_does_not_end_the_inspection(
+    tmp_path: Path, write_station: Callable[..., Path], shell: str
+) -> None:
+    write_tiny_frames(tmp_path / "frames", 3)
+    file = write_station(f"mqtt://127.0.0.1:{free_port()}")  # nobody there: something to tell
+    done = subprocess.run(
+        ["sh", "-c", f'"$@" {shell}', "sh", *COMMAND, "run", file, "--drain-timeout-s", "1"],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 8
+    assert "acknowledged 0 of 3 ever given, waiting 3" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "verb", [["run", "x.toml", "--drain-timeout-s"], ["listen", "--timeout-s"]]
+)
+def test_a_duration_that_is_no_number_is_wrong_use(
+    lineside_command: Callable[..., subprocess.Popen[str]], verb: list[str]
+) -> None:
+    code, _, err = finish(lineside_command(*verb, "nan"))
+    assert (code, "nan is no number of seconds" in err) == (2, True)
+
+
+def test_listen_shows_what_strangers_publish_and_does_not_obey_it(
+    broker: Mosquitto,
+    lineside_command: Callable[..., subprocess.Popen[str]],
+    wait_until: Callable[..., None],
+) -> None:
+    import paho.mqtt.publish as publish
+
+    listener = lineside_command("listen", broker.url, "--count", "2", "--timeout-s", "20")
+    wait_until(lambda: "Sending SUBACK to lineside-listen-" in broker.log())
+    verdict = {"v": 1, "seq": 1, "id": "a", "part": "\x1b[2Jwiped\r\n", "t": 10**40, "ev": 77}
+    verdict |= {"score": None, "limit": None, "unit": "\x07", "reason": "", "code": 0}
+    verdict |= {"model": "0", "lat_us": -1}
+    sent = [
+        {"topic": "lineside/v1/a/b/c/verdict", "payload": json.dumps(verdict | change), "qos": 1}
+        for change in ({}, {"id": "b", "t": -(10**40), "seq": 2})
+    ]
+    publish.multiple(sent, hostname="127.0.0.1", port=broker.port)
+    code, out, err = finish(listener)
+    assert code == 0, err
+    assert all(line.isprintable() for line in out.splitlines())
+    assert "?[2Jwiped??" in out
+    assert "UNDEFINED" in out
+
+
 def test_listen_says_gaps_and_repeats_nothing(
     broker: Mosquitto,
     lineside_command: Callable[..., subprocess.Popen[str]],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineside.errors import ConfigurationError
-from lineside.mqtt import check_topic_part, parse_topic
+from lineside.mqtt import MqttSettings, check_topic_part, parse_topic
 from lineside.mqtt.topics import KINDS, StationTopics
 from lineside.station import StationConfiguration, read_configuration
 
@@ -95,6 +96,12 @@ def test_a_wrong_key_is_named_by_its_path(
         ('path = "joint.lsb"', 'path = "joint.lsb"\nthreads = 0', "bundle.threads"),
         ('path = "frames"', 'path = "frames"\npart_id = "x"', "source"),
         ('path = "frames"', 'path = "frames"\nwatch = 1', "source.watch"),
+        ('path = "frames"', 'path = "a\\u0000b"', "source.path"),
+        ('path = "joint.lsb"', 'path = "a\\u0000b"', "bundle.path"),
+        ('path = "frames"', 'path = "frames"\n[outbox]\npath = "a\\u0000b"', "outbox.path"),
+        ('path = "frames"', 'path = "frames"\n[mqtt]\nurl = "mqtt://a..b"', "mqtt.url"),
+        ('path = "frames"', 'path = "frames"\n[mqtt]\nack_timeout_s = nan', "mqtt.ack_timeout_s"),
+        ('path = "frames"', f'path = "frames"\n[mqtt]\nusername = "{"x" * 70_000}"', "mqtt"),
     ],
 )
 def test_a_wrong_value_is_named_by_its_path(
@@ -116,6 +123,40 @@ def test_what_is_no_file_or_no_toml(tmp_path: Path) -> None:
     file.write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigurationError, match="is not TOML"):
         read_configuration(file)
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_a_giant_and_a_deep_nest_are_refused_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "station.toml"
+    os.mkfifo(file)
+    with pytest.raises(ConfigurationError, match="not a file"):
+        read_configuration(file)
+    file.unlink()
+    file.touch()
+    os.truncate(file, 2**40)  # a hole: it takes no room on the disk
+    with pytest.raises(ConfigurationError, match="at most"):
+        read_configuration(file)
+    os.truncate(file, 0)
+    file.write_text(f"x = {'[' * 5000}")
+    with pytest.raises(ConfigurationError, match="too deeply"):
+        read_configuration(file)
+
+
+def test_a_byte_order_mark_is_no_fault(
+    read: Callable[[str], StationConfiguration],
+) -> None:
+    assert read("\ufeff" + GOOD) == read(GOOD)
+
+
+@pytest.mark.parametrize("password", ["x" * 70_000, "\udcff"])
+def test_a_password_that_mqtt_cannot_carry_is_refused_and_not_told(
+    password: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BROKER_PASSWORD", password)
+    settings = MqttSettings(username="aoi1", password_env="BROKER_PASSWORD")
+    with pytest.raises(ConfigurationError, match="the password is") as caught:
+        settings.read_password()
+    assert password not in str(caught.value)
 
 
 @given(st.text(max_size=12))
