@@ -86,7 +86,8 @@ def _task(arguments: argparse.Namespace, out: Path) -> Task:
         say("No images of your own: 200 synthetic LED joints, five looks at each as they age.")
         run_verb("dataset", "joints", joints, "--parts", 200, "--seed", 7)
         # An LED counts as defective beyond 20 %: Röhrich et al., sec. 3.2.
-        return Task(data=joints, target="delta_b_max", group="part", limit=arguments.limit or 0.2)
+        limit = 0.2 if arguments.limit is None else arguments.limit
+        return Task(data=joints, target="delta_b_max", group="part", limit=limit)
     limit = arguments.limit
     if limit is None:
         limit = _middle_of_range(arguments.data, arguments.target)
@@ -154,6 +155,17 @@ def _inspect(bundle: Path, frames: Path, url: str, out: Path) -> dict[str, objec
     say("On the device: signature, hashes, golden samples.")
     run_verb("verify", bundle, "--trust", public_key)
     station = out / "line" / "station.toml"
+    _write_station(station, bundle, public_key, frames, url)
+    say("The station inspects; the PLC listens (its whole view: line/plc.txt).")
+    count = sum(1 for _ in frames.iterdir())
+    with listening_plc(url, count, out / "line" / "plc.txt"):
+        report = run_verb("run", station, "--json")
+    (out / "run.json").write_text(report, encoding="utf-8")
+    found: dict[str, object] = json.loads(report)
+    return found
+
+
+def _write_station(station: Path, bundle: Path, public_key: Path, frames: Path, url: str) -> None:
     station.write_text(
         f"""[station]
 site = "demo"
@@ -176,13 +188,6 @@ url = "{url}"
 """,
         encoding="utf-8",
     )
-    say("The station inspects; the PLC listens (its whole view: line/plc.txt).")
-    count = sum(1 for _ in frames.iterdir())
-    with listening_plc(url, count, out / "line" / "plc.txt"):
-        report = run_verb("run", station, "--json")
-    (out / "run.json").write_text(report, encoding="utf-8")
-    found: dict[str, object] = json.loads(report)
-    return found
 
 
 if __name__ == "__main__":
