@@ -39,6 +39,7 @@ from lineside.errors import (
     SelfTestError,
     StorageError,
 )
+from lineside.plainfile import read_whole
 from lineside.selftest import prepare_golden, read_golden, run_selftest
 
 _LOG: Final = logging.getLogger("lineside")
@@ -46,6 +47,7 @@ _WARM_UP_ROUNDS: Final = 5
 _ROUNDS: Final = 30
 # A slow model is not measured 30 times: the start would take minutes on a small device.
 _BUDGET_S: Final = 3.0
+_MEMORY_LIMIT_BYTES: Final = 2**20
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
@@ -310,7 +312,9 @@ def _memory_file(
 
 def _recall(memory: Path, candidates: Sequence[Candidate]) -> Choice | None:
     try:
-        choice = msgspec.json.decode(memory.read_bytes(), type=Choice)
+        choice = msgspec.json.decode(
+            read_whole(memory, limit_bytes=_MEMORY_LIMIT_BYTES), type=Choice
+        )
     except (OSError, msgspec.DecodeError):
         return None
     if choice.taken not in candidates:

@@ -120,6 +120,19 @@ def test_a_torn_memory_is_measured_again(
     assert msgspec.json.decode(memory.read_bytes(), type=Choice).measured
 
 
+@pytest.mark.timeout(60)
+def test_a_pipe_in_the_memory_s_place_holds_nobody_up(
+    tiny_bundle: TinyBundle, private_cache: Path
+) -> None:
+    loaded(tiny_bundle).close()
+    [memory] = memories(private_cache)
+    memory.unlink()
+    os.mkfifo(memory)
+    with loaded(tiny_bundle) as inspector:
+        assert inspector.choice is not None
+        assert not inspector.choice.remembered
+
+
 def test_a_memory_that_names_what_is_not_offered_is_measured_again(
     tiny_bundle: TinyBundle, private_cache: Path
 ) -> None:

@@ -66,9 +66,14 @@ class Store:
             self._db.close()
 
     def check(self) -> None:
-        """Read the whole file for torn pages."""
+        """Read the whole file for torn pages, and see that nothing of ours was taken out."""
         with self._mapped("check"):
             found = [str(row[0]) for row in self._db.execute("PRAGMA quick_check(3)")]
+            tables = {row[0] for row in self._db.execute("SELECT name FROM sqlite_master")}
+            lost = [name for name in ("counter", "verdict", "inspected") if name not in tables]
+            if not lost and self._db.execute("SELECT 1 FROM counter").fetchone() is None:
+                lost = ["counter's row"]
+        found = [f"no {name}" for name in lost] if found == ["ok"] and lost else found
         if found != ["ok"]:
             raise StorageError(
                 f"{self._path}: the outbox is damaged ({'; '.join(found)}). Move it aside with its "

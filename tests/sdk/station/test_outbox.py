@@ -281,6 +281,20 @@ def test_someone_elses_database_and_a_newer_format_are_left_alone(
         open_outbox()
 
 
+@pytest.mark.parametrize("change", ["DELETE FROM counter", "DROP TABLE verdict"])
+def test_what_was_taken_out_of_the_file_is_missed_at_opening(
+    open_outbox: Callable[..., Outbox], tmp_path: Path, change: str
+) -> None:
+    outbox = open_outbox()
+    fill(outbox, 2)
+    outbox.close()
+    with sqlite3.connect(tmp_path / "outbox.sqlite") as someone:
+        someone.execute(change)
+    someone.close()
+    with pytest.raises(StorageError, match="the outbox is damaged"):
+        open_outbox()
+
+
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"writable|does not exist"):
         Outbox(OutboxSettings(path=tmp_path / "nowhere" / "outbox.sqlite"))
