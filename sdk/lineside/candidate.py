@@ -14,6 +14,7 @@ Samples are frames as acquired, before any resize, so that preprocessing is prov
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,19 @@ SAMPLES: Final = "samples.npz"
 PROVENANCE: Final = "provenance.json"
 
 SET_NAMES: Final = ("quantisation", "validation", "assurance", "golden")
+_FIELDS: Final = ("pixels", "shapes_hwc", "targets", "parts")
+
+# What a damaged archive raises; RuntimeError where a bit says that an entry is encrypted or
+# compressed in a way that zipfile does not know.
+_DAMAGE: Final = (
+    OSError,
+    ValueError,
+    KeyError,
+    EOFError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,17 +95,25 @@ def read_samples(path: Path) -> dict[str, SampleSet]:
     """Read ``samples.npz``; nothing in it is executed.
 
     Raises:
-        InputDataError: missing, damaged, or a part in two sets.
+        InputDataError: missing, damaged, an array that is none of ours, or a part in two sets.
     """
     try:
         with np.load(path, allow_pickle=False) as archive:
+            _refuse_strange(archive.files)
             sets = {
                 name: _read_set(archive, name) for name in SET_NAMES if f"{name}_pixels" in archive
             }
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except _DAMAGE as error:
         raise InputDataError(f"{path}: not a samples file: {error}") from error
     _check_sets(sets, str(path))
     return sets
+
+
+def _refuse_strange(names: Sequence[str]) -> None:
+    known = {f"{name}_{field}" for name in SET_NAMES for field in _FIELDS}
+    strange = sorted(set(names) - known)
+    if strange:
+        raise ValueError(f"array {strange[0]!r} belongs to no sample set")
 
 
 def _read_set(archive: Mapping[str, NDArray[np.generic]], name: str) -> SampleSet:

@@ -74,6 +74,31 @@ def test_a_file_cut_short_is_refused(tmp_path: Path) -> None:
             read_samples(path)
 
 
+def test_a_flipped_bit_is_refused_or_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "samples.npz"
+    pixels = np.random.default_rng(3).integers(0, 256, (8, 8, 1), np.uint8)
+    write_samples(path, {"golden": SampleSet(frames_hwc=[pixels], targets=np.ones(1), parts=["p"])})
+    whole = path.read_bytes()
+    for position in range(len(whole)):
+        flipped = bytearray(whole)
+        flipped[position] ^= 1 << position % 8
+        path.write_bytes(flipped)
+        try:
+            (found,) = read_samples(path).values()
+        except InputDataError as error:
+            assert "samples.npz" in str(error)
+        else:  # a date, or a field that nobody reads
+            np.testing.assert_array_equal(found.frames_hwc[0], pixels)
+            assert (found.targets.tolist(), found.parts) == ([1.0], ["p"])
+
+
+def test_an_array_of_no_sample_set_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "samples.npz"
+    np.savez(path, test_pixels=np.zeros(1, np.uint8))
+    with pytest.raises(InputDataError, match="'test_pixels' belongs to no sample set"):
+        read_samples(path)
+
+
 def test_pickled_objects_are_never_executed(tmp_path: Path) -> None:
     path = tmp_path / "samples.npz"
     harmful = np.array([Path], dtype=object)
