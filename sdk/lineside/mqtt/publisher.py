@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -47,17 +47,19 @@ class Spool(Protocol):
     def acknowledge(self, seqs: Sequence[int]) -> None: ...
 
 
+ConnectionWord = Literal["connecting", "online", "waiting", "refused", "ended"]
+
+
 class Connection(msgspec.Struct, frozen=True, kw_only=True):
     """How the publisher stands with the broker.
 
     Attributes:
-        word: ``connecting``, ``online``, ``waiting`` (for the next attempt), ``refused`` or
-            ``ended``.
+        word: ``waiting`` is for the next attempt.
         detail: the last fault in words, ``""`` after a connection was made.
         connects: connections made so far.
     """
 
-    word: str = "connecting"
+    word: ConnectionWord = "connecting"
     detail: str = ""
     connects: int = 0
 
@@ -243,7 +245,7 @@ class Publisher:
         while self._in_flight and time.monotonic() < deadline_s:
             self._settle(link.step(0.1))
 
-    def _note(self, word: str, detail: str = "") -> None:
+    def _note(self, word: ConnectionWord, detail: str = "") -> None:
         self.connection = msgspec.structs.replace(self.connection, word=word, detail=detail)
 
     def _pause(self) -> None:

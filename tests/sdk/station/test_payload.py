@@ -78,6 +78,7 @@ def test_any_verdict_fits_and_comes_back(
     verdict: Verdict, seq: int, part_id: str, taken_unix_ns: int, us: float
 ) -> None:
     message = fit(verdict, seq, part_id, taken_unix_ns, us)
+    assert message.seq == seq
     data = encode_verdict(message)
     assert len(data) <= PAYLOAD_LIMIT_BYTES
     assert decode_verdict(data, source="test") == message

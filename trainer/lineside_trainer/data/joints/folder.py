@@ -94,9 +94,9 @@ def write_joints(
     """
     check_settings(settings)
     out = out.resolve()
-    check_free(out)
     aside = out.with_name(f".{out.name}.part-{os.getpid()}")
     try:
+        check_free(out)
         summary = _write_all(aside, settings, progress)
         _put_in_place(aside, out)
     except OSError as error:
