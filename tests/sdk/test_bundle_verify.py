@@ -13,6 +13,7 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
+from tiny_bundle import openvino_files
 
 from lineside.bundle import (
     Agreement,
@@ -35,7 +36,6 @@ from lineside.contract import (
     OutputSpec,
     RegressionHead,
 )
-from lineside.engines.silence import silence_telemetry
 from lineside.golden import (
     GOLDEN_PART,
     GoldenExpectation,
@@ -70,15 +70,6 @@ def mean_model() -> onnx.ModelProto:
         ],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-
-
-def as_openvino(model: onnx.ModelProto, folder: Path) -> tuple[bytes, bytes]:
-    silence_telemetry()
-    import openvino
-
-    network = openvino.Core().read_model(model.SerializeToString())
-    openvino.serialize(network, str(folder / "m.xml"), str(folder / "m.bin"))
-    return (folder / "m.xml").read_bytes(), (folder / "m.bin").read_bytes()
 
 
 def describe() -> Manifest:
@@ -142,7 +133,7 @@ class Factory:
         self.folder = folder
         self.private, self.public = write_key_pair(folder, "factory")
         self.onnx = mean_model()
-        self.xml, self.bin = as_openvino(self.onnx, folder)
+        self.xml, self.bin = openvino_files(self.onnx, folder)
 
     def seal(self, name: str, **shift_by_engine: float) -> Path:
         path = self.folder / name

@@ -132,12 +132,7 @@ class Link:
         """Say goodbye if the connection still stands (no last will then) and free the socket."""
         with contextlib.suppress(*_FAULTS):
             self._client.disconnect()
-        sock = self._client.socket()
-        if sock is not None:
-            with contextlib.suppress(OSError):
-                sock.close()
-        self._client.on_publish = None
-        self._client.on_message = None
+        self.abort()
 
     def abort(self) -> None:
         """Drop the connection without goodbye: the broker tells the last will."""

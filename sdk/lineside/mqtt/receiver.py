@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 from collections.abc import Sequence
 from types import TracebackType
@@ -56,9 +55,8 @@ class Receiver:
 
     def close(self) -> None:
         """Say goodbye."""
-        with contextlib.suppress(BrokerError):
-            if self._link is not None:
-                self._link.close()
+        if self._link is not None:
+            self._link.close()
         self._wake.close()
 
     def __enter__(self) -> Receiver:
