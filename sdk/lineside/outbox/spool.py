@@ -84,7 +84,9 @@ class Outbox:
     @property
     def waiting(self) -> int:
         """Durable verdicts that no broker has acknowledged."""
-        return self._given - self._acknowledged
+        # Together: a commit and its acknowledgement between two reads would make it less than 0.
+        with self._changed:
+            return self._given - self._acknowledged
 
     @property
     def acknowledged(self) -> int:

@@ -12,8 +12,8 @@ class Augmentation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """What may happen to a training image. The defaults are the paper's best (tab. 3c).
 
     Attributes:
-        flip_horizontal: mirror left and right, every second image.
-        flip_vertical: mirror top and bottom, every second image.
+        flip_horizontal: mirror left and right, each image with probability 1/2.
+        flip_vertical: mirror top and bottom, each image with probability 1/2.
         crop: ``fixed`` takes a window of the image's own size at a random place of the image that
             was extended by ``crop_px`` on each side by reflection, so that scale never changes;
             ``resized`` takes a window of random area and aspect and enlarges it to full size.
