@@ -17,7 +17,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -144,7 +144,11 @@ def _broker() -> Iterator[str]:
         say(f"A broker answers on port {BROKER_PORT}: it is used.")
         yield f"mqtt://{BROKER_HOST}:{BROKER_PORT}"
         return
-    with embedded_broker(BROKER_HOST) as port:
+    with ExitStack() as stack:
+        try:
+            port = stack.enter_context(embedded_broker(BROKER_HOST))
+        except RuntimeError as error:
+            raise DemoError(f"{error}; start one on port {BROKER_PORT} and try again", 8) from error
         say(f"No broker answers on port {BROKER_PORT}: one is started inside the demo.")
         yield f"mqtt://{BROKER_HOST}:{port}"
 
