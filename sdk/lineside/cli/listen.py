@@ -50,7 +50,7 @@ def listen(
     """Show verdicts as they arrive, each once, and say where the sequence has gaps.
 
     With --json each verdict, state and gap is one JSON object on a line of its own. With --count,
-    hearing fewer within --timeout-s is exit code 8.
+    hearing fewer within --timeout-s is exit code 8; so is a broker that is away at the end.
 
     Example: lineside listen mqtt://127.0.0.1:1883 --line line3 --count 100
     """
@@ -203,6 +203,8 @@ def _listen(
                     _say(f"{error}; trying again")
                 told = str(error)
                 time.sleep(_TICK_S)
+    if told not in ("", ready):
+        raise BrokerError(told)  # the time is over, and the broker was not there at its end
     return floor.heard
 
 

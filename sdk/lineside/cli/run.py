@@ -86,7 +86,7 @@ def _stop_on_signals(stop: Callable[[], None]) -> None:
 
 
 class _Progress:
-    """On stderr: a line for each change at broker or disk, and on a terminal one that counts."""
+    """On stderr: a line for each change at broker, disk or source; on a terminal a count too."""
 
     def __init__(self, *, counts: bool) -> None:
         self._counts = counts
@@ -102,6 +102,7 @@ class _Progress:
         if connection.word != "connecting":
             self._tell("broker", " ".join((connection.word, connection.detail)).strip())
         self._tell("disk", str(station.outbox.fault or ""))
+        self._tell("source", station.source_fault)
         if self._counts:
             self._count(station, connection.word)
 

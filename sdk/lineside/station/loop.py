@@ -90,6 +90,11 @@ class Station:
         self._forget_at_s = 0.0
         self._sender = Worker(self.publisher.run, name="lineside-publisher")
 
+    @property
+    def source_fault(self) -> str:
+        """Why no frames come just now, ``""`` when all is well."""
+        return self._source.fault
+
     def stop(self) -> None:
         """Finish the current frame and end; from any thread, or from a signal's handler."""
         self._stopping.set()

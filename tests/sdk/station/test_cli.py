@@ -294,6 +294,31 @@ def test_a_duration_that_is_no_number_is_wrong_use(
     assert (code, "nan is no number of seconds" in err) == (2, True)
 
 
+def test_a_broker_that_is_away_all_the_time_is_not_a_quiet_one(
+    lineside_command: Callable[..., subprocess.Popen[str]],
+) -> None:
+    url = f"mqtt://127.0.0.1:{free_port()}"
+    code, _, err = finish(lineside_command("listen", url, "--timeout-s", "0.5"))
+    assert (code, err.count(url)) == (8, 2)
+
+
+def test_a_folder_that_goes_and_returns_is_told(
+    tmp_path: Path,
+    write_station: Callable[..., Path],
+    lineside_command: Callable[..., subprocess.Popen[str]],
+) -> None:
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    station = lineside_command("run", str(write_station("mqtt://127.0.0.1:1", watch=True)))
+    assert station.stderr is not None
+    assert "broker:" in station.stderr.readline()  # it runs
+    frames.rename(tmp_path / "elsewhere")
+    lines = (line for line in station.stderr if "lineside: source:" in line)
+    assert f"{frames}: No such file" in next(lines)
+    (tmp_path / "elsewhere").rename(frames)
+    assert "source: well again" in next(lines)
+
+
 def test_listen_shows_what_strangers_publish_and_does_not_obey_it(
     broker: Mosquitto,
     lineside_command: Callable[..., subprocess.Popen[str]],
