@@ -55,7 +55,8 @@ def decode_frame(data: bytes, *, source: str, part_id: str = "") -> Frame:
             cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION,
         )
     except (cv2.error, MemoryError) as error:
-        raise FrameError(f"{source}: cannot be decoded: {error}", reason="frame_decode") from error
+        told = f"{source}: cannot be decoded: {_why(error)}"
+        raise FrameError(told, reason="frame_decode") from error
     if decoded is None:
         raise FrameError(
             f"{source}: is not an image that can be decoded (cut short, or another format?)",
@@ -76,6 +77,17 @@ def read_frame(path: str | Path, *, part_id: str = "") -> Frame:
     except OSError as error:
         raise FrameError(f"{path}: {error.strerror}", reason="frame_missing") from error
     return decode_frame(data, source=str(path), part_id=part_id)
+
+
+def _why(error: Exception) -> str:
+    """OpenCV's reason without the places in its sources."""
+    why = " ".join((getattr(error, "err", "") or str(error)).split())
+    if "CV_IO_MAX_IMAGE_PIXELS" in why:
+        return (
+            "more pixels than are decoded here; if they are meant, set the environment variable "
+            "OPENCV_IO_MAX_IMAGE_PIXELS to a larger number"
+        )
+    return why or type(error).__name__
 
 
 def _as_hwc_rgb(decoded: NDArray[Any], source: str) -> Pixels:

@@ -58,6 +58,9 @@ def main() -> None:
     """Run a verb; our own errors become one line and an exit code, never a trace."""
     # OpenCV writes a page of its own for each damaged image; our errors name the file and why.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    # A damaged header may claim any size. OpenCV's own bound takes 6 GiB for 16-bit colour, and a
+    # small device whose memory it fills is ended by the kernel, at each start, by the same file.
+    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(2**28))
     # OpenMP threads that spin while they wait take the cores from each other as soon as anything
     # else runs: training beside three busy processes, 7 images/s spinning and 39 waiting.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
