@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import struct
 import subprocess
 import sys
-import zlib
 from pathlib import Path
 
 import pytest
@@ -99,12 +97,8 @@ def test_what_is_no_file_is_a_row_and_the_others_go_on(
 def test_a_header_that_claims_too_many_pixels_takes_no_memory(
     inspect: tuple[str | Path, ...], tmp_path: Path
 ) -> None:
-    header = struct.pack(">4sIIBBBBB", b"IHDR", 30_000, 30_000, 16, 2, 0, 0, 0)
-    checksum = struct.pack(">I", zlib.crc32(header))
-    (tmp_path / "bomb.png").write_bytes(
-        b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + checksum + bytes(64)
-    )
-    done = call(*inspect, tmp_path / "bomb.png", "--json")
+    (tmp_path / "bomb.pgm").write_bytes(b"P5 30000 30000 255\n" + bytes(64))
+    done = call(*inspect, tmp_path / "bomb.pgm", "--json")
     assert done.returncode == 1, done.stderr
     [row] = json.loads(done.stdout)
     assert row["reason"] == "frame_decode"
