@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import cv2
@@ -252,6 +253,34 @@ def test_a_folder_without_images_and_none_at_all(tmp_path: Path) -> None:
         read(tmp_path)
     with pytest.raises(DataError, match="no such folder"):
         read(tmp_path / "nowhere")
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("text", ["", "file,y\na.png,1\nb.png,2\n"])
+def test_pipes_dead_links_and_names_that_are_no_text_are_named(tmp_path: Path, text: str) -> None:
+    for name in ("a.png", "b.png", os.fsdecode(b"caf\xe9.png")):
+        put(tmp_path, name) if name.isascii() else (tmp_path / name).write_bytes(b"x")
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "link.png").symlink_to("nowhere.png")
+    (tmp_path / "folder.png").mkdir()
+    if text:
+        put_table(tmp_path, text)
+
+    table = read(tmp_path, target="y" if text else None)
+
+    assert names(table) == ["a.png", "b.png"]
+    assert set(reasons(table)) == {r"caf\udce9.png", "pipe.png", "link.png"}
+    assert "not UTF-8" in reasons(table)[r"caf\udce9.png"]
+
+
+@pytest.mark.timeout(60)
+def test_a_table_that_is_no_file_is_not_passed_over(tmp_path: Path) -> None:
+    put(tmp_path, "a.png")
+    os.mkfifo(tmp_path / "labels.csv")
+    with pytest.raises(DataError, match=r"labels\.csv: not a file"):
+        read(tmp_path, target=None)
+    with pytest.raises(DataError, match="no such folder"):
+        read(tmp_path / ("x" * 300))
 
 
 def test_progress_ends_at_the_last_image(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final, Literal
 
 from lineside.frame import SUFFIXES
+from lineside.plainfile import is_folder
 from lineside_trainer.errors import DataError
 
 TABLE_FILE: Final = "labels.csv"
@@ -68,31 +69,55 @@ def read_layout(folder: Path) -> Layout:
     Raises:
         DataError: no folder, no image, or a table that is none.
     """
-    if not folder.is_dir():
-        raise DataError(f"{folder}: there is no such folder")
+    if not is_folder(folder):
+        raise DataError(f"{folder}: there is no such folder that this user may enter")
     table = folder / TABLE_FILE
-    return _read_table_layout(folder, table) if table.is_file() else _read_class_folders(folder)
+    if table.is_file():
+        return _read_table_layout(folder, table)
+    if table.exists():
+        raise DataError(f"{table}: not a file; take it away, or put the table there")
+    return _read_class_folders(folder)
 
 
 def image_names(folder: Path) -> Iterator[str]:
-    """Relative names of all image files below, hidden ones left out, in name order."""
+    """Relative names of all that should be images below, hidden ones left out, in name order.
+
+    Pipes and links that lead nowhere are among them: opening them says what is wrong.
+    """
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder)
         hidden = any(part.startswith(".") for part in name.parts)
-        if not hidden and path.suffix.lower() in SUFFIXES and path.is_file():
+        if not hidden and path.suffix.lower() in SUFFIXES and not is_folder(path):
             yield name.as_posix()
 
 
 def _read_class_folders(folder: Path) -> Layout:
+    names = list(image_names(folder))
     rows = tuple(
         Row(name=name, line=0, cells={CLASS_COLUMN: name.partition("/")[0] if "/" in name else ""})
-        for name in image_names(folder)
+        for name in names
+        if _is_text(name)
     )
-    if not rows:
+    if not names:
         raise DataError(
             f"{folder}: neither {TABLE_FILE} nor an image ({', '.join(SUFFIXES)}) is in there"
         )
-    return Layout(kind="class folders", columns=(CLASS_COLUMN,), rows=rows, rejected=())
+    return Layout(
+        kind="class folders",
+        columns=(CLASS_COLUMN,),
+        rows=rows,
+        rejected=tuple(_nameless(name) for name in names if not _is_text(name)),
+    )
+
+
+def _is_text(name: str) -> bool:
+    # Linux lets any bytes be a name; what is no UTF-8 could not stand in reports and split.json.
+    return not any("\ud800" <= char <= "\udfff" for char in name)
+
+
+def _nameless(name: str) -> Rejected:
+    told = name.encode("utf-8", "backslashreplace").decode("utf-8")
+    return Rejected(file=told, reason="its name is not UTF-8; rename it")
 
 
 def _read_table_layout(folder: Path, table: Path) -> Layout:
@@ -122,7 +147,11 @@ def _forgotten(folder: Path, mentioned: set[str]) -> list[Rejected]:
         f"no row of {TABLE_FILE} names it; add one (an empty target is allowed) to use it in "
         "pre-training"
     )
-    return [Rejected(file=n, reason=reason) for n in image_names(folder) if n not in mentioned]
+    return [
+        Rejected(file=name, reason=reason) if _is_text(name) else _nameless(name)
+        for name in image_names(folder)
+        if name not in mentioned
+    ]
 
 
 def _parse_csv(table: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
