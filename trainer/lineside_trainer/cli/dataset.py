@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import click
+
+from lineside.cli.document import format_document
+from lineside.cli.options import json_option
 
 
 @contextmanager
@@ -30,7 +32,7 @@ def dataset() -> None:
 @click.option("--parts", default=200, show_default=True, help="LEDs; each gives five images.")
 @click.option("--seed", default=7, show_default=True, help="Same seed, same bytes.")
 @click.option("--size", default=64, show_default=True, help="Edge of the square images, pixels.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@json_option
 def joints(out: Path, parts: int, seed: int, size: int, as_json: bool) -> None:
     """Compute acoustic-microscope-like images of ageing LED solder joints.
 
@@ -49,7 +51,7 @@ def joints(out: Path, parts: int, seed: int, size: int, as_json: bool) -> None:
         summary = write_joints(out, settings, progress)
     if as_json:
         click.echo(
-            json.dumps(
+            format_document(
                 {
                     "out": str(out),
                     "images": summary.images,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
+
+from lineside.cli.document import format_document
+from lineside.cli.options import json_option
+from lineside.cli.table import format_table
 
 if TYPE_CHECKING:
     import msgspec
@@ -86,7 +89,7 @@ _OPTIONS = (
         help="experiment.toml with any setting; options given here win.",
     ),
     click.option("--resume", is_flag=True, help="Go on where the run in --out stopped."),
-    click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout."),
+    json_option,
 )
 
 
@@ -135,16 +138,14 @@ def tell(flags: Flags, result: msgspec.Struct, rows: dict[str, str], run: Run) -
 
     if flags.as_json:
         document = {"out": str(flags.out), **msgspec.to_builtins(result)}
-        click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+        click.echo(format_document(document))
         return
     for file, reason in run.rejected.items():
         click.echo(f"not used: {file}: {reason}", err=True)
     for note in run.notes:
         click.echo(f"note: {note}", err=True)
-    rows = {**rows, "report": str(flags.out / REPORT)}
-    width = max(map(len, rows))
-    for name, value in rows.items():
-        click.echo(f"{name:<{width}}  {value}")
+    told = [*rows.items(), ("report", str(flags.out / REPORT))]
+    click.echo(format_table(("what", "found"), told))
 
 
 def _shared(flags: Flags) -> dict[str, Any]:
