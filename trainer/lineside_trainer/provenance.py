@@ -12,6 +12,8 @@ from typing import Final
 
 import torch
 
+from lineside.engines.machine import cpu_name
+
 _DISTRIBUTIONS: Final = ("lineside", "lineside-trainer", "torch", "timm", "lightning", "numpy")
 
 
@@ -24,19 +26,10 @@ def versions() -> dict[str, str]:
 def machine(device: str) -> str:
     """In words, for people."""
     if device == "cuda":
-        return f"{torch.cuda.get_device_name()}, {_processor()}"
-    return f"{_processor()}, {torch.get_num_threads()} threads of {os.cpu_count()} cores"
+        return f"{torch.cuda.get_device_name()}, {cpu_name()}"
+    return f"{cpu_name()}, {torch.get_num_threads()} threads of {os.cpu_count()} cores"
 
 
 def command() -> str:
     """What was typed, as it can be typed again."""
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
