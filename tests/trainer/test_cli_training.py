@@ -21,7 +21,7 @@ from lineside.cli.main import lineside
 from lineside.contract import RegressionHead, decode_contract
 from lineside.errors import LinesideError
 from lineside_trainer.durable import read_weights
-from lineside_trainer.errors import ExperimentError, TrainerError
+from lineside_trainer.errors import DataError, ExperimentError, TrainerError
 
 PARTS = 30
 SMALL = ("--image-size", "16", "--patch", "8", "--batch-size", "16", "--device", "cpu")
@@ -204,6 +204,35 @@ def test_an_unfinished_run_is_no_start(images: Path, tmp_path: Path) -> None:
     assert "finished" in message
 
 
+def test_another_kind_of_run_is_no_start(
+    tuned: tuple[Path, dict[str, object]], images: Path, tmp_path: Path
+) -> None:
+    base = ("train", "--data", images, "--target", "damage", "--out", tmp_path / "out")
+    assert "is no pre-training" in refuse(ExperimentError, *base, "--init", tuned[0], *SMALL)
+
+
+def test_what_fails_before_it_learns_leaves_its_folder_as_it_was(
+    images: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    for name in ("new", "empty"):
+        base = ("train", "--data", images, "--epochs", "1", "--out", tmp_path / name, *SMALL)
+        assert "'dammage'" in refuse(DataError, *base, "--target", "dammage")
+    assert [path.name for path in tmp_path.rglob("*")] == ["empty"]
+
+
+def test_a_run_that_learnt_is_not_given_back(images: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    base = ("pretrain", "--data", images, "--out", out, "--epochs", "1", *SMALL)
+    succeed(*base)
+    (out / "result.json").unlink()
+    (out / "best.pt").write_bytes(b"torn")
+    refuse(TrainerError, "pretrain", "--out", out, "--resume")
+    assert {"experiment.toml", "split.json", "last.ckpt", "best.pt"} <= {
+        path.name for path in out.iterdir()
+    }
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -213,6 +242,7 @@ def test_an_unfinished_run_is_no_start(images: Path, tmp_path: Path) -> None:
         (("--arch", "vit_huge"), "vit_huge"),
         (("--method", "moco"), "moco"),
         (("--epochs", "0"), "pretrain.fit.epochs"),
+        (("--lr", "inf"), "pretrain.fit.lr: inf is not finite"),
     ],
 )
 def test_impossible_settings_are_refused_before_training(
@@ -222,6 +252,7 @@ def test_impossible_settings_are_refused_before_training(
         ExperimentError, "pretrain", "--data", images, "--out", tmp_path / "x", *SMALL, *options
     )
     assert words in message
+    assert not (tmp_path / "x").exists()
 
 
 def test_a_missing_target_is_asked_for(images: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -14,7 +15,9 @@ from lineside_trainer.evaluate import judge
 from lineside_trainer.evaluate.judgement import FEWEST_PARTS, predict
 from lineside_trainer.experiment import Experiment, TrainSettings
 from lineside_trainer.models import Normalise, PatchGrid
+from lineside_trainer.results import Figure
 from lineside_trainer.tasks import TASKS, Task, build_task
+from lineside_trainer.tuning_report import show_figure
 
 GRID = PatchGrid(size_hw=(16, 16), patch_px=8, channels=1)
 IMAGES = torch.randint(0, 256, (6, 16, 16, 1), dtype=torch.uint8)
@@ -127,3 +130,5 @@ def test_one_test_image_proves_nothing() -> None:
     result = judge(np.zeros(1), np.zeros(1), np.array(["a"]), mean=5.0)
     assert result.mse.value == 0.0
     assert not result.below
+    assert msgspec.json.decode(msgspec.json.encode(result.mse), type=Figure) == result.mse
+    assert show_figure(result.mse) == "0 (no interval: one image)"

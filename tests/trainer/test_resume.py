@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import resource
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from lineside.errors import StorageError
 from lineside_trainer.data import Augmentation, Batches, ImageStore
-from lineside_trainer.durable import read_tensors, write_durably
+from lineside_trainer.durable import read_tensors, write_archive, write_tensors
 from lineside_trainer.errors import TrainerError
 from lineside_trainer.experiment import FitSettings, RunSettings
 from lineside_trainer.fit import FitResult, fit
@@ -186,8 +187,23 @@ def test_a_full_disk_is_ours_to_name_and_leaves_the_old_file(tmp_path: Path) -> 
     path = tmp_path / "kept"
     path.write_bytes(b"old")
     with pytest.raises(StorageError, match="No space left"):
-        write_durably(path, _full)
+        write_archive(path, _full)
     assert path.read_bytes() == b"old"
+
+
+def test_a_disk_that_fills_under_torch_is_named_by_the_system(tmp_path: Path) -> None:
+    """A limit on the size of files stands for the disk: both refuse in the midst of writing."""
+    path = tmp_path / "kept"
+    path.write_bytes(b"old")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
+    try:
+        with pytest.raises(StorageError, match=r"kept: cannot be written: File too large"):
+            write_tensors(path, {"weights": torch.zeros(100_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == b"old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["kept"]
 
 
 def _full(_: object) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import numpy as np
@@ -13,10 +13,12 @@ from torch import Tensor, nn
 
 from lineside.candidate import CONTRACT, PROGRAM, PROVENANCE, SAMPLES, SampleSet, write_samples
 from lineside.contract import Contract, InputSpec, encode_contract
-from lineside_trainer.durable import write_durably
+from lineside.durable import write_durably
+from lineside_trainer.durable import write_archive
 from lineside_trainer.errors import TrainerError
 from lineside_trainer.models.vit import use_fused_attention
 from lineside_trainer.prepared import IntArray, Prepared
+from lineside_trainer.runfolder import make_folder
 
 SETS: Final = ("quantisation", "validation", "golden")
 MOST_FRAMES: Final = 1000
@@ -67,19 +69,15 @@ def write_candidate(
         StorageError: the disk is full, read-only or gone.
     """
     network.eval()
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     program = export_program(network, contract.input)
     rows = prepared.split.indices["validation"]
     check = compare(program, network, prepared.store.rows(torch.from_numpy(rows[:MOST_FRAMES])))
-
-    def save(file: Any) -> None:
-        torch.export.save(program, file)
-
-    write_durably(folder / PROGRAM, save)
-    write_durably(folder / CONTRACT, encode_contract(contract))
+    write_archive(folder / PROGRAM, lambda file: torch.export.save(program, file))
+    write_durably(folder / CONTRACT, [encode_contract(contract)])
     write_samples(folder / SAMPLES, sample_sets(prepared))
-    text = msgspec.json.format(msgspec.json.encode(provenance), indent=2) + b"\n"
-    write_durably(folder / PROVENANCE, text)
+    text = msgspec.json.format(msgspec.json.encode(provenance), indent=2)
+    write_durably(folder / PROVENANCE, [text, b"\n"])
     return check
 
 

@@ -52,5 +52,5 @@ def memory_advice(
             f"the GPU's memory does not hold a step of {batch_size} images of {height}x{width} "
             f"(height x width) in {precision}: halve --batch-size to {max(1, batch_size // 2)}"
             f"{half}, take a smaller --arch or --image-size, or --device cpu; "
-            "then go on with the same --out after removing it"
+            "then begin again, with another --out where this one holds a checkpoint"
         ) from error

@@ -1,44 +1,37 @@
-"""Files that are whole or absent, whatever happens while they are written."""
+"""torch's files, whole or absent whatever happens while they are written."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
 
-from lineside.errors import StorageError
+from lineside.durable import durable_file
 from lineside_trainer.errors import TrainerError
 
 
-def write_durably(path: Path, content: bytes | Callable[[BinaryIO], None]) -> None:
-    """Write aside, flush, fsync, rename, and fsync the folder, so that the name survives too.
+def write_archive(path: Path, save: Callable[[BinaryIO], None]) -> None:
+    """Let one of torch's savers write a file durably.
+
+    Args:
+        path: of the file; its folder must be there.
+        save: writes into the open file.
 
     Raises:
-        StorageError: the disk is full, read-only or gone.
+        StorageError: the disk is full, read-only or gone; what was there before is untouched.
+        TrainerError: torch cannot write this content.
     """
-    aside = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with aside.open("wb") as file:
-            if isinstance(content, bytes):
-                file.write(content)
-            else:
-                content(file)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
+    with durable_file(path) as file:
         try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        raise StorageError(f"{path}: cannot be written: {error.strerror}") from error
+            save(file)
+        except RuntimeError as error:
+            # torch's archive writer hides a full disk behind a complaint about positions.
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from error
+            raise TrainerError(f"{path}: torch cannot write it: {error}") from error
 
 
 def write_tensors(path: Path, content: dict[str, Any]) -> None:
@@ -47,14 +40,7 @@ def write_tensors(path: Path, content: dict[str, Any]) -> None:
     Raises:
         StorageError: the disk is full, read-only or gone.
     """
-
-    def save(file: BinaryIO) -> None:
-        try:
-            torch.save(content, file)
-        except RuntimeError as error:  # torch's archive writer reports a full disk so
-            raise StorageError(f"{path}: cannot be written: {error}") from error
-
-    write_durably(path, save)
+    write_archive(path, lambda file: torch.save(content, file))
 
 
 def read_tensors(path: Path, *, device: str = "cpu") -> dict[str, Any]:
@@ -67,8 +53,10 @@ def read_tensors(path: Path, *, device: str = "cpu") -> dict[str, Any]:
         content = torch.load(path, map_location=device, weights_only=True)
     except OSError as error:
         raise TrainerError(f"{path}: {error.strerror}; was the run finished?") from error
-    except (RuntimeError, ValueError, EOFError, KeyError, UnpicklingError) as error:
-        raise TrainerError(f"{path}: damaged or not a checkpoint: {error}") from error
+    # Damaged bytes raise whatever the unpickler stumbles over; four of them, IndexError.
+    except Exception as error:
+        words = f"{type(error).__name__}: {error}"
+        raise TrainerError(f"{path}: damaged or not a checkpoint: {words}") from error
     if not isinstance(content, dict):
         raise TrainerError(f"{path}: holds no weights")
     return content

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 from collections.abc import Callable, Mapping
@@ -195,9 +196,15 @@ def convert_experiment(table: Table, *, source: str) -> Experiment:
         ExperimentError: with the path of what is wrong.
     """
     try:
-        return msgspec.convert(_merged(_as_table(Experiment()), table), Experiment)
+        experiment = msgspec.convert(_merged(_as_table(Experiment()), table), Experiment)
     except msgspec.ValidationError as error:
         raise ExperimentError(f"{source}: {_with_path(str(error))}") from error
+    # TOML and floats know inf and nan; bounds let some through, and no setting means anything then.
+    for path, value in _flat(_as_table(experiment), "").items():
+        numbers = value if isinstance(value, list) else [value]
+        if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
+            raise ExperimentError(f"{source}: {path}: {value} is not finite; give a number")
+    return experiment
 
 
 def encode_experiment(experiment: Experiment) -> str:

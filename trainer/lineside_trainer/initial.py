@@ -8,13 +8,15 @@ from pathlib import Path
 import msgspec
 from torch import Tensor, nn
 
-from lineside_trainer.durable import read_tensors, write_tensors
-from lineside_trainer.errors import ExperimentError, TrainerError
+from lineside_trainer.durable import read_weights, write_tensors
+from lineside_trainer.errors import ExperimentError
 from lineside_trainer.experiment import Experiment, Table, read_experiment
 from lineside_trainer.prepared import IntArray, Prepared
+from lineside_trainer.results import PretrainResult
 from lineside_trainer.runfolder import (
     ENCODER,
     EXPERIMENT,
+    RESULT,
     SEEN,
     file_sha256,
     read_document,
@@ -104,16 +106,20 @@ def read_initial(folder: Path) -> InitialWeights:
     """Read a finished pre-training.
 
     Raises:
+        ExperimentError: it is no pre-training.
         TrainerError: it is not finished, or damaged.
     """
-    weights = read_tensors(folder / ENCODER).get("weights")
-    if not isinstance(weights, dict):
-        raise TrainerError(f"{folder / ENCODER}: holds no weights")
+    if (folder / RESULT).exists() and not (folder / ENCODER).exists():
+        raise ExperimentError(
+            f"train.init: {folder} is no pre-training ({ENCODER} is missing); "
+            "name the --out folder of a finished `lineside pretrain`"
+        )
+    read_document(folder / RESULT, PretrainResult)  # the report shows it: not to fail only there
     return InitialWeights(
         folder=folder,
         experiment=read_experiment(folder / EXPERIMENT, {}),
         seen=read_document(folder / SEEN, SeenImages),
-        weights=weights,
+        weights=read_weights(folder / ENCODER),
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from lineside_trainer.durable import write_durably
+from lineside.durable import write_durably
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,4 +71,4 @@ class Logbook:
         writer = csv.DictWriter(text, [f.name for f in fields(Row)], lineterminator="\n")
         writer.writeheader()
         writer.writerows(asdict(row) for row in self.rows)
-        write_durably(path, text.getvalue().encode())
+        write_durably(path, [text.getvalue().encode()])

@@ -128,6 +128,7 @@ def prepare_data(experiment: Experiment, *, target: str | None, folder: Path) ->
     if not settings.folder:
         raise ExperimentError("data.folder: no images are named; give --data DIR")
     height, width = settings.image_size_hw
+    # Before every image is opened: the fit does not depend on channels.
     PatchGrid(size_hw=(height, width), patch_px=experiment.model.patch_px, channels=1)
     table = read_table(
         Path(settings.folder),

@@ -16,7 +16,7 @@ from lineside_trainer.prepared import Prepared, prepare_data
 from lineside_trainer.pretrain import Method, build_method
 from lineside_trainer.pretraining_report import report_pretraining
 from lineside_trainer.results import PretrainResult
-from lineside_trainer.runfolder import RESULT, SPLIT, begin_run, read_document, write_document
+from lineside_trainer.runfolder import RESULT, SPLIT, claimed_run, read_document, write_document
 from lineside_trainer.summary import summarise
 
 _TRANSDUCTIVE = "TRANSDUCTIVE: pre-training saw every image, also those that runs are judged on"
@@ -34,10 +34,15 @@ def pretrain(experiment: Experiment, out: Path, *, resume: bool) -> PretrainResu
         ExperimentError: settings that cannot be, or a folder that is in use.
         DataError: images that cannot be used.
         TrainerError: it went wrong on the way.
+        StorageError: the disk is full, read-only or gone.
     """
-    begin_run(out, experiment, resume=resume)
-    if (out / RESULT).exists():
-        return read_document(out / RESULT, PretrainResult)
+    with claimed_run(out, experiment, resume=resume):
+        if (out / RESULT).exists():
+            return read_document(out / RESULT, PretrainResult)
+        return _pretrain(experiment, out, resume=resume)
+
+
+def _pretrain(experiment: Experiment, out: Path, *, resume: bool) -> PretrainResult:
     prepared = prepare_data(experiment, target=None, folder=out)
     write_split(out / SPLIT, prepared.split, prepared.table)
     lesson = _lesson(experiment, prepared)

@@ -14,7 +14,7 @@ from lineside_trainer.fit import FitResult
 from lineside_trainer.prepared import Prepared
 from lineside_trainer.pretrain import Method
 from lineside_trainer.results import PretrainResult
-from lineside_trainer.runfolder import FIGURES, REPORT
+from lineside_trainer.runfolder import FIGURES, REPORT, make_folder
 
 RECONSTRUCTIONS: Final = "reconstructions.png"
 CURVES: Final = "curves.png"
@@ -38,8 +38,12 @@ def report_pretraining(
         prepared: for examples.
         learner: with the weights that were kept.
         fitted: the curves.
+
+    Raises:
+        StorageError: the disk is full, read-only or gone.
     """
     run = result.run
+    make_folder(out / FIGURES)
     curves = out / FIGURES / CURVES
     draw_curves(curves, fitted.rows, best_epoch=fitted.best_epoch, validation="masked MSE")
     report = Report(

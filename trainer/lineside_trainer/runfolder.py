@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, TypeVar
 
 import msgspec
 
-from lineside_trainer.durable import write_durably
+from lineside.durable import write_durably
+from lineside.errors import LinesideError, StorageError
+from lineside_trainer.data.store import STORE_FILE
 from lineside_trainer.errors import ExperimentError, TrainerError
 from lineside_trainer.experiment import (
     Experiment,
@@ -25,6 +29,7 @@ ENCODER: Final = "encoder.pt"
 REPORT: Final = "report.html"
 FIGURES: Final = "figures"
 CANDIDATE: Final = "candidate"
+_BEFORE_LEARNING: Final = frozenset({EXPERIMENT, SPLIT, STORE_FILE})
 
 Document = TypeVar("Document", bound=msgspec.Struct)
 
@@ -49,7 +54,50 @@ def begin_run(folder: Path, experiment: Experiment, *, resume: bool) -> None:
         raise ExperimentError(
             f"{folder}: exists already; go on with --resume, or choose another --out"
         )
-    write_durably(saved, encode_experiment(experiment).encode())
+    make_folder(folder)
+    write_durably(saved, [encode_experiment(experiment).encode()])
+
+
+@contextlib.contextmanager
+def claimed_run(folder: Path, experiment: Experiment, *, resume: bool) -> Iterator[None]:
+    """`begin_run`; an error before anything was learnt gives the folder back as it was.
+
+    Otherwise a mistyped column would leave a folder that neither begins anew nor goes on.
+
+    Raises:
+        ExperimentError: as `begin_run`.
+    """
+    existed, begun = folder.exists(), (folder / EXPERIMENT).exists()
+    begin_run(folder, experiment, resume=resume)
+    try:
+        yield
+    except LinesideError:
+        if not begun:
+            _give_back(folder, keep=existed)
+        raise
+
+
+def _give_back(folder: Path, *, keep: bool) -> None:
+    with contextlib.suppress(OSError):
+        found = list(folder.iterdir())
+        if any(path.name not in _BEFORE_LEARNING for path in found):
+            return
+        for path in found:
+            path.unlink()
+        if not keep:
+            folder.rmdir()
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it; one that is there is left alone.
+
+    Raises:
+        StorageError: the disk is full, read-only or gone, or a file is in the way.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"{folder}: cannot be made: {error.strerror}") from error
 
 
 def write_document(path: Path, document: msgspec.Struct) -> None:
@@ -58,7 +106,7 @@ def write_document(path: Path, document: msgspec.Struct) -> None:
     Raises:
         StorageError: the disk is full, read-only or gone.
     """
-    write_durably(path, msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n")
+    write_durably(path, [msgspec.json.format(msgspec.json.encode(document), indent=2), b"\n"])
 
 
 def read_document(path: Path, kind: type[Document]) -> Document:

@@ -21,7 +21,7 @@ from lineside_trainer.runfolder import (
     CANDIDATE,
     RESULT,
     SPLIT,
-    begin_run,
+    claimed_run,
     read_document,
     write_document,
 )
@@ -42,20 +42,27 @@ def train(experiment: Experiment, out: Path, *, resume: bool) -> TrainResult:
         ExperimentError: settings that cannot be, or a folder that is in use.
         DataError: images or targets that cannot be used.
         TrainerError: it went wrong on the way.
+        StorageError: the disk is full, read-only or gone.
     """
-    settings = experiment.train
-    if not settings.target:
+    if not experiment.train.target:
         raise ExperimentError("train.target: nothing to learn is named; give --target COLUMN")
-    begin_run(out, experiment, resume=resume)
-    if (out / RESULT).exists():
-        return read_document(out / RESULT, TrainResult)
+    with claimed_run(out, experiment, resume=resume):
+        if (out / RESULT).exists():
+            return read_document(out / RESULT, TrainResult)
+        return _train(experiment, out, resume=resume)
+
+
+def _train(experiment: Experiment, out: Path, *, resume: bool) -> TrainResult:
+    settings = experiment.train
     initial = read_initial(Path(settings.init)) if settings.init else None
     prepared = prepare_data(experiment, target=settings.target, folder=out)
     write_split(out / SPLIT, prepared.split, prepared.table)
     notes = check_unseen(prepared, initial) if initial else ()
-    learner, fitted = _tune(experiment, out, prepared, initial, resume=resume)
-    tested = _test(prepared, learner)
+    lesson = _lesson(settings, prepared)
+    learner = _learner(experiment, prepared, lesson, initial)
     contract = make_contract(experiment, prepared, learner)
+    fitted = learn(learner, prepared, lesson, run=experiment.run, folder=out, resume=resume)
+    tested = _test(prepared, learner)
     result = _result(experiment, prepared, learner, fitted, tested, initial, notes)
     check = write_candidate(
         out / CANDIDATE, learner.network, contract, prepared, _provenance(result)
@@ -89,29 +96,26 @@ def _rule(settings: TrainSettings) -> LimitRule | None:
     )
 
 
-def _tune(
-    experiment: Experiment,
-    out: Path,
-    prepared: Prepared,
-    initial: InitialWeights | None,
-    *,
-    resume: bool,
-) -> tuple[Task, FitResult]:
-    settings = experiment.train
-    lesson = Lesson(
+def _lesson(settings: TrainSettings, prepared: Prepared) -> Lesson:
+    prepared.labelled("test")  # found missing now, and not after hours of training
+    return Lesson(
         title=f"tuning ({settings.task})",
         training=prepared.labelled("training"),
         judging=prepared.labelled("validation"),
         settings=settings.fit,
         augment=settings.augment,
     )
+
+
+def _learner(
+    experiment: Experiment, prepared: Prepared, lesson: Lesson, initial: InitialWeights | None
+) -> Task:
     torch.manual_seed(experiment.run.seed)
     targets = prepared.table.targets[lesson.training]
     learner = build_task(experiment, prepared.grid, prepared.normalise(), targets)
     if initial:
         load_encoder(learner.encoder, initial)
-    fitted = learn(learner, prepared, lesson, run=experiment.run, folder=out, resume=resume)
-    return learner, fitted
+    return learner
 
 
 def _test(prepared: Prepared, learner: Task) -> Tested:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lineside.durable import write_durably
 from lineside_trainer.candidate import CandidateCheck
+from lineside_trainer.errors import TrainerError
 from lineside_trainer.evaluate.figures import draw_curves, draw_predictions, draw_residuals
 from lineside_trainer.evaluate.judgement import Judgement
 from lineside_trainer.evaluate.report import Picture, Report, write_report
@@ -17,7 +18,7 @@ from lineside_trainer.experiment import Experiment, encode_experiment
 from lineside_trainer.fit import FitResult
 from lineside_trainer.pretraining_report import CURVES, RECONSTRUCTIONS
 from lineside_trainer.results import Figure, PretrainResult, TrainResult
-from lineside_trainer.runfolder import FIGURES, REPORT, RESULT, read_document
+from lineside_trainer.runfolder import FIGURES, REPORT, RESULT, make_folder, read_document
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +55,12 @@ def report_tuning(
         fitted: the curves.
         tested: the predictions.
         check: of the exported program.
+
+    Raises:
+        StorageError: the disk is full, read-only or gone.
+        TrainerError: the figures of the pre-training cannot be read any more.
     """
+    make_folder(out / FIGURES)
     unit = "" if result.unit == "1" else f" [{result.unit}]"
     name = f"{result.target}{unit}"
     report = Report(
@@ -131,13 +137,22 @@ def _pretraining_pictures(figures: Path, init: str) -> tuple[Picture, ...]:
         source = Path(init) / FIGURES / name
         if source.exists():
             copy = figures / f"pretraining_{name}"
-            shutil.copyfile(source, copy)
+            write_durably(copy, [_read_picture(source)])
             pictures.append(Picture(file=copy, caption=caption))
     return tuple(pictures)
 
 
+def _read_picture(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise TrainerError(f"{path}: {error.strerror}; needed for the report") from error
+
+
 def show_figure(figure: Figure) -> str:
     """A figure with its interval, in words."""
+    if figure.low is None or figure.high is None:
+        return f"{figure.value:.4g} (no interval: one {figure.drawn_by})"
     return (
         f"{figure.value:.4g} ({figure.confidence:.0%} interval by {figure.drawn_by}: "
         f"{figure.low:.4g} to {figure.high:.4g})"

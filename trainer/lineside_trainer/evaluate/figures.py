@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lineside_trainer.durable import write_durably
+from lineside.durable import write_durably
 from lineside_trainer.logbook import Row
 
 BLUE, ORANGE, GRAY = "#1f6f9f", "#d9822b", "#888888"
@@ -119,4 +119,4 @@ def _name(axes: Axes, title: str, x: str, y: str) -> None:
 def _save(canvas: Canvas, path: Path) -> None:
     png = io.BytesIO()
     canvas.savefig(png, format="png", dpi=130, metadata={"Software": None})
-    write_durably(path, png.getvalue())
+    write_durably(path, [png.getvalue()])

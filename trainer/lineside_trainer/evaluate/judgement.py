@@ -38,7 +38,7 @@ class Judgement:
     @property
     def below(self) -> bool:
         """The whole interval lies below the baseline's figure."""
-        return self.mse.high < self.baseline.value
+        return self.mse.high is not None and self.mse.high < self.baseline.value
 
 
 @torch.no_grad()
@@ -99,7 +99,7 @@ def _figure(errors: NDArray[np.float64], drawn: NDArray[np.str_], by: str) -> Fi
     if len(errors) < 2:
         value = float(errors.mean())
         return Figure(
-            value=value, low=0.0, high=float("inf"), confidence=0.95, drawn_by=by, drawn=len(errors)
+            value=value, low=None, high=None, confidence=0.95, drawn_by=by, drawn=len(errors)
         )
     interval = mean_by_part_interval(errors, drawn)
     return Figure(

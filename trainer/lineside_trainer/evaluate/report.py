@@ -8,7 +8,7 @@ from pathlib import Path
 
 import jinja2
 
-from lineside_trainer.durable import write_durably
+from lineside.durable import write_durably
 from lineside_trainer.results import Run
 
 
@@ -65,4 +65,4 @@ def write_report(path: Path, report: Report) -> None:
         lstrip_blocks=True,
     )
     page = environment.get_template("report.html.jinja").render(report=report, run=report.run)
-    write_durably(path, page.encode())
+    write_durably(path, [page.encode()])

@@ -50,7 +50,8 @@ class PatchGrid:
         if self.patch_px < 1 or height % self.patch_px or width % self.patch_px or not height:
             raise ExperimentError(
                 f"model.patch_px: {self.patch_px} px does not divide the image of "
-                f"{height}x{width} px (height x width); choose a patch or data.image_size that fits"
+                f"{height}x{width} px (height x width); choose a patch or a data.image_size_hw "
+                "that fits"
             )
 
     @property
