@@ -12,9 +12,9 @@ from lineside.contract import LimitRule
 from lineside_export.formats import FLOAT
 from lineside_export.parity import METRIC, Comparison, Measurement, Parity
 
-# Of the reference's largest value. Measured for ViT-Ti: float engines differ by up to 1e-6, OpenVINO
-# by 2.7e-5 on one joint of 180 (mean of all: 3.5e-7), and in bfloat16 by 2e-3. This lies between:
-# rounding passes, other arithmetic does not.
+# Of the reference's largest value. Measured for ViT-Ti: float engines differ by up to 1e-6, on one
+# joint of 180 by 2.7e-5; OpenVINO in bfloat16 by 2e-3. This lies between: rounding passes, other
+# arithmetic does not.
 FLOAT_TOLERANCE_SHARE: Final = 2e-4
 # Root mean square of int8's drift over the spread of the scores. A weak model's error hides its
 # own collapse (a constant raises its MSE little); this does not let it.
