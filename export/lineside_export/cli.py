@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-import json
+import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from lineside.cli.document import format_document
 from lineside.cli.options import json_option, password_options, read_password
 
 if TYPE_CHECKING:
-    from lineside_export.road import Export, Order
+    from lineside_export.road import Export, Order, Worse
+
+
+def _finite(_context: click.Context, _option: click.Parameter, value: float | None) -> float | None:
+    # nan passes every comparison with a bound, and then so does every model.
+    if value is not None and not math.isfinite(value):
+        raise click.BadParameter(f"{value} is not finite; give a number")
+    return value
 
 
 @click.command(short_help="Quantise, prove and seal a candidate into a bundle.")
@@ -36,6 +44,7 @@ if TYPE_CHECKING:
 @click.option(
     "--limit",
     type=float,
+    callback=_finite,
     help="Score that parts OK from NOT_OK. Default: what the trainer proposed.",
 )
 @click.option(
@@ -58,6 +67,7 @@ if TYPE_CHECKING:
     "--max-drop",
     type=click.FloatRange(min=0.0),
     default=0.05,
+    callback=_finite,
     show_default=True,
     help="Relative loss of the task's metric that int8 may cost.",
 )
@@ -82,7 +92,7 @@ def export(  # one parameter for each option
     key: Path,
     precision: str,
     limit: float | None,
-    worse: str | None,
+    worse: Worse | None,
     engines: str,
     max_flips: int | None,
     max_drop: float,
@@ -103,7 +113,7 @@ def export(  # one parameter for each option
     from lineside.bundle import load_private_key
     from lineside_export.candidate import read_candidate
     from lineside_export.gates import Gates
-    from lineside_export.road import Order, choose_rule, export_candidate
+    from lineside_export.road import Order, choose_rule, export_candidate, make_identity
 
     chosen = _engines(engines)
     if worse is not None and limit is None:
@@ -120,8 +130,9 @@ def export(  # one parameter for each option
         engines=chosen,
         rule=choose_rule(read.contract, limit=limit, worse=worse),
         gates=Gates(max_flips=max_flips, max_drop=max_drop),
-        product_version=product_version,
-        security_counter=security_counter,
+        identity=make_identity(
+            read.contract, version=product_version, security_counter=security_counter
+        ),
         report=report or out.with_name(out.name + ".report"),
         report_on_failure=report is not None,
     )
@@ -134,7 +145,7 @@ def export(  # one parameter for each option
         read, order, progress=progress, show=lambda table: click.echo(f"\n{table}\n", err=as_json)
     )
     if as_json:
-        click.echo(json.dumps(_document(done, order), indent=2))
+        click.echo(format_document(_document(done, order)))
     else:
         click.echo(_summary(done, order))
 

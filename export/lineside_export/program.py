@@ -140,8 +140,9 @@ def _meta(exported: ExportedProgram, node_name: str) -> torch.Tensor:
     for node in exported.graph.nodes:
         if node.name == node_name:
             value = node.meta["val"]
-            assert isinstance(value, torch.Tensor), node_name
-            return value
+            if isinstance(value, torch.Tensor):
+                return value
+            raise CandidateError(f"program: {node_name!r} is no tensor: {_REMEDY}")
     raise CandidateError(f"program: no node {node_name!r}: {_REMEDY}")
 
 

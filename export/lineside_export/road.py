@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
+import msgspec
 import numpy as np
 
 from lineside.bundle import Identity, PrivateKey
@@ -20,6 +22,7 @@ from lineside_export.report import parity_table, write_report
 from lineside_export.seal import Sealed, make_manifest, seal
 
 Progress = Callable[[str], None]
+Worse = Literal["higher", "lower"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +36,7 @@ class Order:
         engines: whose files go in.
         rule: score to evaluation.
         gates: bounds for int8.
-        product_version: the maker's own.
-        security_counter: never lowered on a device.
+        identity: what the bundle calls itself.
         report: folder for the figures.
         report_on_failure: also when a gate is missed.
     """
@@ -45,8 +47,7 @@ class Order:
     engines: Sequence[str]
     rule: LimitRule
     gates: Gates = field(default_factory=Gates)
-    product_version: str
-    security_counter: int
+    identity: Identity
     report: Path
     report_on_failure: bool
 
@@ -70,7 +71,24 @@ class Export:
     tolerances: dict[str, GoldenTolerance]
 
 
-def choose_rule(contract: Contract, *, limit: float | None, worse: str | None) -> LimitRule:
+def make_identity(contract: Contract, *, version: str, security_counter: int) -> Identity:
+    """What the bundle will call itself, checked now and not after minutes of work.
+
+    Raises:
+        ExportError: a word that no manifest takes.
+    """
+    identity = Identity(
+        product=contract.product, version=version, security_counter=security_counter
+    )
+    try:
+        return msgspec.convert(msgspec.to_builtins(identity), Identity)
+    except msgspec.ValidationError as error:
+        raise ExportError(
+            f"identity: {error}; give another --product-version, or train.product to the trainer"
+        ) from error
+
+
+def choose_rule(contract: Contract, *, limit: float | None, worse: Worse | None) -> LimitRule:
     """The rule to seal: the limit given, else the contract's proposal.
 
     Raises:
@@ -80,12 +98,7 @@ def choose_rule(contract: Contract, *, limit: float | None, worse: str | None) -
     unit = next(o.unit for o in contract.outputs if o.name == contract.head.output)
     if limit is not None:
         direction = worse or (proposed.worse if proposed is not None else "higher")
-        return LimitRule(
-            ok_limit=limit,
-            not_ok_limit=limit,
-            worse="lower" if direction == "lower" else "higher",
-            unit=unit,
-        )
+        return LimitRule(ok_limit=limit, not_ok_limit=limit, worse=direction, unit=unit)
     if proposed is None:
         raise ExportError(
             "no limit: neither the contract proposes one nor was one given; say which score "
@@ -125,7 +138,7 @@ def export_candidate(
     parity = measure_parity(candidate, references["validation"], formats, "validation", order.rule)
     show(parity_table(parity, formats))
     missed = missed_gates(parity, order.rule, order.gates)
-    if not missed or order.report_on_failure:
+    if missed and order.report_on_failure:
         write_report(order.report, candidate, parity, order.rule, missed)
     if missed:
         raise GateError("; ".join(missed) + ". No bundle was written", failures=missed)
@@ -196,6 +209,7 @@ def _seal(
     parity: Parity,
     on_golden: Parity,
 ) -> Export:
+    """Golden samples first: figures beside OUT would say that there is a bundle."""
     sealed_formats = [found for found in formats if found.entry.precision == order.precision]
     keys = [(format_.entry.engine, format_.entry.precision) for format_ in sealed_formats]
     tolerances = [
@@ -208,15 +222,12 @@ def _seal(
     golden = make_golden(golden_set, chosen, measured, tolerances)
     manifest = make_manifest(
         candidate,
-        identity=Identity(
-            product=candidate.contract.product,
-            version=order.product_version,
-            security_counter=order.security_counter,
-        ),
+        identity=order.identity,
         rule=order.rule,
         formats=sealed_formats,
         parity=parity,
     )
+    write_report(order.report, candidate, parity, order.rule, missed=())
     sealed = seal(order.out, manifest, formats=sealed_formats, golden=golden, key=order.key)
     return Export(
         sealed=sealed,

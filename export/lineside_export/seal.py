@@ -22,6 +22,7 @@ from lineside.bundle import (
     seal_bundle,
 )
 from lineside.contract import LimitRule
+from lineside.durable import replace_durably
 from lineside.engines import EngineSettings, open_engine
 from lineside.engines.machine import cpu_name
 from lineside.errors import StorageError
@@ -102,7 +103,7 @@ def seal(
         bundle_hash = seal_bundle(aside, manifest=manifest, parts=parts, key=key)
         selftests = prove(aside, TrustedKeys(keys=(key.public,)))
         size_bytes = aside.stat().st_size
-        aside.replace(out)
+        replace_durably(aside, out)
     except OSError as error:
         raise StorageError(f"{out}: cannot be written: {error.strerror}") from error
     finally:

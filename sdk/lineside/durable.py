@@ -39,13 +39,22 @@ def durable_file(path: Path) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        aside.replace(path)
-        _sync_folder(path.parent)
+        replace_durably(aside, path)
     except OSError as error:
         raise StorageError(f"{path}: cannot be written: {error.strerror}") from error
     finally:
         with contextlib.suppress(OSError):
             aside.unlink(missing_ok=True)
+
+
+def replace_durably(aside: Path, path: Path) -> None:
+    """Put a flushed file in its place; both are in one folder.
+
+    Raises:
+        OSError: the file system refuses.
+    """
+    aside.replace(path)
+    _sync_folder(path.parent)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -208,6 +208,8 @@ def test_wrong_use_is_told_before_any_work(
         ((candidate, "--out", out, "--key", key, "--engines", ","), "name at least one"),
         ((candidate, "--out", out, "--key", key, "--worse", "lower"), "--worse"),
         ((candidate, "--out", out, "--key", key, "--max-drop", "-1"), "--max-drop"),
+        ((candidate, "--out", out, "--key", key, "--max-drop", "nan"), "nan is not finite"),
+        ((candidate, "--out", out, "--key", key, "--limit", "inf"), "inf is not finite"),
         ((candidate, "--out", tmp_path / "no" / "x.lsb", "--key", key), "is not there"),
         ((candidate, "--key", key), "--out"),
     ):
@@ -218,6 +220,21 @@ def test_wrong_use_is_told_before_any_work(
     assert isinstance(missing, KeyFileError)
     public = refused(run(candidate, "--out", out, "--key", key_pair[1]))
     assert isinstance(public, KeyFileError)
+    unnamed = run(candidate, "--out", out, "--key", key, "--product-version", "")
+    assert "--product-version" in str(refused(unnamed))
+    assert unnamed.output == ""
+
+
+def test_golden_samples_that_prove_nothing_leave_nothing(
+    broken: Path, key_pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    archive = dict(np.load(broken / "samples.npz"))
+    archive["golden_pixels"][:] = archive["golden_pixels"][0]
+    np.savez(broken / "samples.npz", **archive)
+    arguments = (broken, "--out", tmp_path / "x.lsb", "--key", key_pair[0], "--precision", "fp32")
+    error = refused(run(*arguments, "--engines", "onnxruntime"))
+    assert isinstance(error, GateError)
+    assert [path.name for path in tmp_path.iterdir()] == ["candidate"]
 
 
 class Faint(nn.Module):
