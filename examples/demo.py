@@ -25,7 +25,7 @@ from embedded_broker import answers, embedded_broker
 from steps import DemoError, listening_plc, run_verb, say
 from summary import print_summary
 
-EXPERIMENT = Path(__file__).with_name("demo.toml")
+SHORT_BUDGET = Path(__file__).with_name("demo.toml")
 BROKER_HOST, BROKER_PORT = "127.0.0.1", 1883
 
 
@@ -37,6 +37,7 @@ class Task:
     target: str
     group: str | None
     limit: float
+    config: Path
 
 
 def main() -> int:
@@ -64,10 +65,13 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--target", help="column of labels.csv to learn")
     parser.add_argument("--group", help="column that tells which images must stay together")
     parser.add_argument("--limit", type=float, help="score that parts OK from NOT_OK")
+    parser.add_argument("--config", type=Path, default=SHORT_BUDGET, help="experiment.toml")
     parser.add_argument("--out", type=Path, default=Path("demo-out"), help="where everything goes")
     arguments = parser.parse_args()
     if arguments.data is not None and arguments.target is None:
         parser.error("--data needs --target: which column of labels.csv is to be learned?")
+    if arguments.data is None and (arguments.target or arguments.group):
+        parser.error("--target and --group name columns of a folder of yours: give --data too")
     return arguments
 
 
@@ -87,12 +91,24 @@ def _task(arguments: argparse.Namespace, out: Path) -> Task:
         run_verb("dataset", "joints", joints, "--parts", 200, "--seed", 7)
         # An LED counts as defective beyond 20 %: Röhrich et al., sec. 3.2.
         limit = 0.2 if arguments.limit is None else arguments.limit
-        return Task(data=joints, target="delta_b_max", group="part", limit=limit)
+        return Task(
+            data=joints,
+            target="delta_b_max",
+            group="part",
+            limit=limit,
+            config=arguments.config,
+        )
     limit = arguments.limit
     if limit is None:
         limit = _middle_of_range(arguments.data, arguments.target)
         say(f"No LIMIT given: half-way between the smallest and largest target, {limit:g}.")
-    return Task(data=arguments.data, target=arguments.target, group=arguments.group, limit=limit)
+    return Task(
+        data=arguments.data,
+        target=arguments.target,
+        group=arguments.group,
+        limit=limit,
+        config=arguments.config,
+    )
 
 
 def _middle_of_range(data: Path, target: str) -> float:
@@ -108,7 +124,7 @@ def _middle_of_range(data: Path, target: str) -> float:
 
 def _learn_and_seal(task: Task, out: Path) -> Path:
     group = ("--group", task.group) if task.group else ()
-    shared = ("--config", EXPERIMENT, "--data", task.data, *group)
+    shared = ("--config", task.config, "--data", task.data, *group)
     say("Self-pre-training: the network learns the images by filling in what is hidden.")
     run_verb("pretrain", *shared, "--method", "mae", "--arch", "vit_tiny", "--out", out / "pre")
     say("Tuning on the labels; the test parts are looked at once, at the end.")
