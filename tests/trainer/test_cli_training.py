@@ -204,6 +204,20 @@ def test_an_unfinished_run_is_no_start(images: Path, tmp_path: Path) -> None:
     assert "finished" in message
 
 
+def test_there_must_be_a_run_to_go_on_with(tmp_path: Path) -> None:
+    for verb in ("pretrain", "train"):
+        message = refuse(ExperimentError, verb, "--out", tmp_path / "none", "--resume")
+        assert "holds no run to go on with" in message
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_network_is_told_in_a_line(images: Path, pre: Path, tmp_path: Path) -> None:
+    base = ("train", "--data", images, "--group", "part", "--target", "damage", "--init", pre)
+    message = refuse(ExperimentError, *base, "--out", tmp_path / "x", "--patch", "4")
+    assert "vit_tiny on images of 16x16 px" in message
+    assert "\n" not in message
+
+
 def test_another_kind_of_run_is_no_start(
     tuned: tuple[Path, dict[str, object]], images: Path, tmp_path: Path
 ) -> None:

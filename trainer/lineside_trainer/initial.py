@@ -132,9 +132,13 @@ def load_encoder(encoder: nn.Module, initial: InitialWeights) -> None:
     try:
         encoder.load_state_dict(initial.weights)
     except RuntimeError as error:
+        # torch's own message lists every tensor of the network.
+        model, data = initial.experiment.model, initial.experiment.data
+        height, width = data.image_size_hw
         raise ExperimentError(
-            f"train.init: {initial.folder} holds another network: {error}; use the same "
-            "model.arch, model.patch_px, data.image_size_hw and channels"
+            f"train.init: {initial.folder} holds another network: {model.arch} on images of "
+            f"{height}x{width} px (height x width) in patches of {model.patch_px} px; leave "
+            "--arch, --image-size, --patch and data.channels away, and they are taken over"
         ) from error
 
 

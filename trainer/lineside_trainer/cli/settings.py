@@ -116,8 +116,9 @@ def effective_experiment(flags: Flags, verb: Verb, own: dict[str, Any]) -> Exper
         own: the verb's own options; None where not given.
 
     Raises:
-        ExperimentError: a setting that is unknown or cannot be.
+        ExperimentError: a setting that is unknown or cannot be, or no run to go on with.
     """
+    from lineside_trainer.errors import ExperimentError
     from lineside_trainer.experiment import read_experiment
     from lineside_trainer.initial import inherited_settings
     from lineside_trainer.runfolder import EXPERIMENT
@@ -126,6 +127,11 @@ def effective_experiment(flags: Flags, verb: Verb, own: dict[str, Any]) -> Exper
     saved = flags.out / EXPERIMENT
     if flags.resume and flags.config is None and saved.exists():
         return read_experiment(saved, given)
+    if flags.resume and flags.config is None and flags.data is None:
+        raise ExperimentError(
+            f"{flags.out}: holds no run to go on with ({EXPERIMENT} is missing); name the --out "
+            "folder of one, or begin one without --resume"
+        )
     inherit = inherited_settings if verb == "train" else None
     return read_experiment(flags.config, given, inherit)
 
