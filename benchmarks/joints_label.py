@@ -105,6 +105,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="few parts; nothing is written")
     asked = parser.parse_args()
     count = 90 if asked.quick else asked.parts
+    if count <= max(SHOWN):
+        parser.error(f"--parts {count}: at least {max(SHOWN) + 1}, which the picture shows")
     parts = [make_part(number, seed=asked.seed, size_px=64) for number in range(count)]
     result = {
         "what": "share of the label's variance that simple features explain",

@@ -10,10 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from lineside.errors import StorageError
 from lineside_trainer.data import Augmentation, Batches, ImageStore
+from lineside_trainer.descent import rate_factor
 from lineside_trainer.durable import read_tensors, write_archive, write_tensors
 from lineside_trainer.errors import TrainerError
 from lineside_trainer.experiment import FitSettings, RunSettings
@@ -151,12 +154,31 @@ def test_going_on_after_any_step_gives_the_same_bytes(
     assert len((tmp_path / METRICS).read_text().splitlines()) == 1 + EPOCHS
 
 
-def test_the_learning_rate_rises_and_falls_once(
+def test_the_learning_rate_falls_from_epoch_to_epoch(
     whole: tuple[Path, FitResult, dict[str, bytes]],
 ) -> None:
     rates = [row.lr for row in whole[1].rows]
     assert rates == sorted(rates, reverse=True)
     assert rates[-1] < 0.05 * SETTINGS.lr
+
+
+@given(steps=st.integers(20, 500), warmup_share=st.floats(0.0, 0.9))
+def test_the_rate_rises_to_its_highest_and_then_falls_to_nothing(
+    steps: int, warmup_share: float
+) -> None:
+    factors = [rate_factor(step, steps, warmup_share) for step in range(steps + 1)]
+    highest = factors.index(max(factors))
+    assert factors[highest] == 1.0
+    assert factors[: highest + 1] == sorted(factors[: highest + 1])
+    assert factors[highest:] == sorted(factors[highest:], reverse=True)
+    assert factors[0] > 0.0
+    assert factors[-1] == 0.0
+
+
+def test_what_is_no_checkpoint_of_ours_is_named(tmp_path: Path) -> None:
+    write_tensors(tmp_path / LAST, {"weights": {}})
+    with pytest.raises(TrainerError, match=r"last\.ckpt: not a checkpoint of this trainer"):
+        run(tmp_path, resume=True)
 
 
 def test_another_data_set_is_refused(tmp_path: Path) -> None:

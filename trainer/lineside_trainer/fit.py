@@ -17,10 +17,11 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lineside_trainer.data import Augmentation, Batch
 from lineside_trainer.device import choose_device, choose_precision, memory_advice
 from lineside_trainer.durable import read_tensors, read_weights, write_tensors
+from lineside_trainer.errors import TrainerError
 from lineside_trainer.experiment import FitSettings, RunSettings
 from lineside_trainer.learner import Learner
 from lineside_trainer.logbook import Row
-from lineside_trainer.loop import BEST, LAST, FitData, FitModule, Keeper
+from lineside_trainer.loop import BEST, LAST, OURS, FitData, FitModule, Keeper
 from lineside_trainer.models.vit import use_fused_attention
 from lineside_trainer.progress import Progress
 
@@ -138,7 +139,10 @@ class _DurableCheckpoints(TorchCheckpointIO):
         map_location: Any = None,  # noqa: ARG002
         weights_only: bool | None = True,  # noqa: ARG002
     ) -> dict[str, Any]:
-        return read_tensors(Path(path))
+        content = read_tensors(Path(path))
+        if OURS not in content:
+            raise TrainerError(f"{path}: not a checkpoint of this trainer; begin a new run")
+        return content
 
 
 def _make_trainer(settings: FitSettings, device: str, callback: Callback) -> Trainer:

@@ -31,6 +31,9 @@ from lineside_trainer.progress import Progress
 LAST: Final = "last.ckpt"
 BEST: Final = "best.pt"
 METRICS: Final = "metrics.csv"
+OURS: Final = "lineside"
+"""Key of our own state in a checkpoint; the others are lightning's."""
+
 _STEPS_A_SEED: Final = 1_000_003  # a prime, so that (seed, step) and (seed + 1, step') rarely meet
 
 
@@ -141,10 +144,10 @@ class FitModule(LightningModule):
         return float(torch.cat(figures).mean())
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["lineside"] = {"digest": self._data.digest, "logbook": self.logbook.state_dict()}
+        checkpoint[OURS] = {"digest": self._data.digest, "logbook": self.logbook.state_dict()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        ours = checkpoint["lineside"]
+        ours = checkpoint[OURS]
         if ours["digest"] != self._data.digest:
             raise TrainerError(
                 "the images have changed since the checkpoint was made "

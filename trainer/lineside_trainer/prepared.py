@@ -153,7 +153,15 @@ def prepare_data(experiment: Experiment, *, target: str | None, folder: Path) ->
 def channel_figures(
     store: ImageStore, rows: IntArray
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel over these rows, exact, without a float copy."""
+    """Mean and standard deviation of each channel, exact, without a float copy of the images.
+
+    Args:
+        store: of the images.
+        rows: (M,) which of them count, at least one.
+
+    Returns:
+        Means and standard deviations, one a channel, both in 0..255.
+    """
     channels = int(store.images_nhwc.shape[3])
     counts = np.zeros((channels, 256), dtype=np.int64)
     images = store.images_nhwc.numpy()

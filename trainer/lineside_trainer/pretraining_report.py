@@ -19,6 +19,10 @@ from lineside_trainer.runfolder import FIGURES, REPORT, make_folder
 RECONSTRUCTIONS: Final = "reconstructions.png"
 CURVES: Final = "curves.png"
 _EXAMPLES: Final = 8
+_CURVES_CAPTION: Final = (
+    "Losses over epochs; validation is on the training fold's quantisation samples, "
+    "from which no step learns."
+)
 
 
 def report_pretraining(
@@ -56,7 +60,7 @@ def report_pretraining(
             "epochs": f"{run.epochs}, kept {run.validation.best_epoch + 1}",
         },
         pictures=(
-            Picture(file=curves, caption="Losses over epochs."),
+            Picture(file=curves, caption=_CURVES_CAPTION),
             *_examples(out / FIGURES / RECONSTRUCTIONS, prepared, learner, experiment.run.seed),
         ),
         run=run,

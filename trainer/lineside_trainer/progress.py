@@ -1,4 +1,4 @@
-"""What people see while it runs: a bar on a terminal, a line an epoch elsewhere. On stderr."""
+"""What people see while it runs: a bar on a terminal, a few lines elsewhere. On stderr."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Progress:
     def __init__(self, title: str, epochs: int) -> None:
         self._title = title
         self._epochs = epochs
-        self._every = max(1, epochs // _LINES_AT_MOST)
+        self._every = -(-epochs // _LINES_AT_MOST)
         self._terminal = sys.stderr.isatty()
         self._bar: Any = None
 

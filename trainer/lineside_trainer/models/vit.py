@@ -39,6 +39,9 @@ class PatchGrid:
         size_hw: image height and width in pixels.
         patch_px: side of the square patch.
         channels: of the image.
+
+    Raises:
+        ExperimentError: the patches do not divide the image.
     """
 
     size_hw: tuple[int, int]
@@ -97,7 +100,10 @@ def unpatchify(patches: Tensor, grid: PatchGrid) -> Tensor:
 def sine_positions(grid: PatchGrid, width: int) -> Tensor:
     """Fixed 2-D sine-cosine positions (He et al. 2022, appendix A.1): (L, width) float32.
 
-    Half of the width codes the row, half the column. ``width`` must be a multiple of 4.
+    Half of the width codes the row, half the column.
+
+    Raises:
+        ExperimentError: ``width`` is no multiple of 4.
     """
     if width % 4:
         raise ExperimentError(f"width {width}: sine positions need a multiple of 4")

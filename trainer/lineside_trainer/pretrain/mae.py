@@ -48,8 +48,17 @@ def removed_count(patches: int, mask_ratio: float) -> int:
 def draw_mask(images: int, patches: int, mask_ratio: float, generator: torch.Generator) -> Tensor:
     """Choose what each image hides, each on its own, without replacement.
 
+    Args:
+        images: how many.
+        patches: of one image, N.
+        mask_ratio: S, between 0 and 1.
+        generator: of the draws; the mask is made on its device.
+
     Returns:
         (images, patches) bool; True = hidden from the encoder; floor(N·S) in every row.
+
+    Raises:
+        ExperimentError: nothing would be hidden, or nothing would be left to see.
     """
     removed = removed_count(patches, mask_ratio)
     noise = torch.rand(images, patches, generator=generator, device=generator.device)
@@ -81,7 +90,14 @@ def masked_mse(target: Tensor, prediction: Tensor, removed: Tensor) -> Tensor:
 
 
 def normalise_patches(patches: Tensor) -> Tensor:
-    """Each patch to mean 0 and std 1 over its own pixels (He et al. 2022, sec. 4.1)."""
+    """Each patch to mean 0 and std 1 over its own pixels (He et al. 2022, sec. 4.1).
+
+    Args:
+        patches: (N, L, P) float32 of any scale; one without contrast becomes 0.
+
+    Returns:
+        (N, L, P) float32.
+    """
     mean = patches.mean(dim=-1, keepdim=True)
     variance = patches.var(dim=-1, keepdim=True)
     return (patches - mean) / (variance + 1e-6).sqrt()
