@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import msgspec
 import numpy as np
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from lineside.candidate import (
     CONTRACT,
+    NEEDED_SETS,
     ONNX_MODEL,
     PROGRAM,
     PROVENANCE,
@@ -25,8 +25,6 @@ from lineside.contract import Contract, decode_contract
 from lineside.errors import ConfigurationError, FrameError, InputDataError
 from lineside.preprocess import prepare
 from lineside_export.errors import CandidateError
-
-_NEEDED_SETS: Final = ("quantisation", "validation", "golden")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,11 +126,11 @@ def _read_samples(file: Path) -> dict[str, SampleSet]:
         sets = read_samples(file)
     except InputDataError as error:
         raise CandidateError(f"{error}: write the candidate again") from error
-    for name in _NEEDED_SETS:
+    for name in NEEDED_SETS:
         if name not in sets or not len(sets[name]):
             raise CandidateError(
                 f"{file}: the {name} set is empty; the exporter needs "
-                f"{', '.join(_NEEDED_SETS)}: give the split more parts"
+                f"{', '.join(NEEDED_SETS)}: give the split more parts"
             )
     for name, samples in sets.items():
         if np.isinf(samples.targets).any():

@@ -34,6 +34,8 @@ SAMPLES: Final = "samples.npz"
 PROVENANCE: Final = "provenance.json"
 
 SET_NAMES: Final = ("quantisation", "validation", "assurance", "golden")
+# Without these three there is nothing to quantise with, to choose on, or to prove a device by.
+NEEDED_SETS: Final = ("quantisation", "validation", "golden")
 _FIELDS: Final = ("pixels", "shapes_hwc", "targets", "parts")
 
 # What a damaged archive raises; RuntimeError where a bit says that an entry is encrypted or

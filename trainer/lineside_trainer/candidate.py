@@ -11,7 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lineside.candidate import CONTRACT, PROGRAM, PROVENANCE, SAMPLES, SampleSet, write_samples
+from lineside.candidate import (
+    CONTRACT,
+    NEEDED_SETS,
+    PROGRAM,
+    PROVENANCE,
+    SAMPLES,
+    SampleSet,
+    write_samples,
+)
 from lineside.contract import Contract, InputSpec, encode_contract
 from lineside.durable import write_durably
 from lineside_trainer.durable import write_archive
@@ -20,7 +28,6 @@ from lineside_trainer.models.vit import use_fused_attention
 from lineside_trainer.prepared import IntArray, Prepared
 from lineside_trainer.runfolder import make_folder
 
-SETS: Final = ("quantisation", "validation", "golden")
 MOST_FRAMES: Final = 1000
 """Of one set: enough to choose on, and a samples file that can still be copied about."""
 
@@ -137,7 +144,7 @@ def sample_sets(prepared: Prepared) -> dict[str, SampleSet]:
     as its own part, as the split's notes say, because a samples file refuses a shared one.
     """
     table = prepared.table
-    rows = {name: _at_most(prepared.split.indices[name]) for name in SETS}
+    rows = {name: _at_most(prepared.split.indices[name]) for name in NEEDED_SETS}
     homes = [set(table.parts[chosen].tolist()) for chosen in rows.values()]
     shared = sum(map(len, homes)) != len(set().union(*homes))
     ids = [record.name for record in table.records] if shared else table.parts.tolist()
