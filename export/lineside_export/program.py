@@ -98,7 +98,7 @@ def _check_input(
             f"{file}: takes the inputs ({', '.join(map(str, names))}), the contract names one, "
             f"{wanted.name!r}: {_REMEDY}"
         )
-    value = _meta(exported, wanted.name)
+    value = _meta(file, exported, wanted.name)
     shape = ("batch", *wanted.size_hw, wanted.channels)
     if value.dtype != torch.uint8 or not _fits(value.shape, shape):
         raise CandidateError(
@@ -127,7 +127,7 @@ def _check_outputs(
 ) -> None:
     specs: Mapping[str, OutputSpec] = {output.name: output for output in contract.outputs}
     for name, node in zip(names, exported.graph_signature.user_outputs, strict=True):
-        value = _meta(exported, str(node))
+        value = _meta(file, exported, str(node))
         shape: tuple[int | str, ...] = ("batch", *specs[name].shape)
         if value.dtype != torch.float32 or not _fits(value.shape, shape):
             raise CandidateError(
@@ -136,14 +136,14 @@ def _check_outputs(
             )
 
 
-def _meta(exported: ExportedProgram, node_name: str) -> torch.Tensor:
+def _meta(file: Path, exported: ExportedProgram, node_name: str) -> torch.Tensor:
     for node in exported.graph.nodes:
         if node.name == node_name:
             value = node.meta["val"]
             if isinstance(value, torch.Tensor):
                 return value
-            raise CandidateError(f"program: {node_name!r} is no tensor: {_REMEDY}")
-    raise CandidateError(f"program: no node {node_name!r}: {_REMEDY}")
+            raise CandidateError(f"{file}: {node_name!r} is no tensor: {_REMEDY}")
+    raise CandidateError(f"{file}: no node {node_name!r}: {_REMEDY}")
 
 
 def _fits(found: Sequence[Any], wanted: Sequence[int | str]) -> bool:

@@ -43,14 +43,14 @@ def write_tensors(path: Path, content: dict[str, Any]) -> None:
     write_archive(path, lambda file: torch.save(content, file))
 
 
-def read_tensors(path: Path, *, device: str = "cpu") -> dict[str, Any]:
-    """Load what `write_tensors` wrote; nothing in the file is executed.
+def read_tensors(path: Path) -> dict[str, Any]:
+    """Load what `write_tensors` wrote, onto the CPU; nothing in the file is executed.
 
     Raises:
         TrainerError: missing, damaged, or not such a file.
     """
     try:
-        content = torch.load(path, map_location=device, weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise TrainerError(f"{path}: {error.strerror}; was the run finished?") from error
     # Damaged bytes raise whatever the unpickler stumbles over; four of them, IndexError.
