@@ -64,6 +64,18 @@ def test_out_of_memory_is_advice_not_a_trace(tmp_path: Path) -> None:
     assert caught.value.exit_code == 1
 
 
+class Greedier(Greedy):
+    """Asks a CPU for more than any machine has; torch itself refuses."""
+
+    def loss(self, images_nhwc: Tensor, targets: Tensor, generator: torch.Generator) -> Tensor:
+        return torch.empty(2**58)
+
+
+def test_a_machine_without_the_memory_says_so_too(tmp_path: Path) -> None:
+    with pytest.raises(OutOfMemoryError, match=r"the machine's memory .* --batch-size to 32"):
+        run(Greedier(), tmp_path)
+
+
 class Noted(Greedy):
     """Writes down in which precision its products are made."""
 

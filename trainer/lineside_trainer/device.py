@@ -38,19 +38,24 @@ def choose_precision(settings: RunSettings, device: str) -> Literal["fp32", "bf1
 def memory_advice(
     *, batch_size: int, image_size_hw: tuple[int, int], precision: str
 ) -> Iterator[None]:
-    """Turn torch's out-of-memory error into advice.
+    """Turn torch's out-of-memory errors into advice.
 
     Raises:
-        OutOfMemoryError: the accelerator's memory did not hold a step.
+        OutOfMemoryError: the memory of GPU or machine did not hold a step.
     """
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        on_gpu = isinstance(error, torch.OutOfMemoryError)
+        # On a CPU torch has no type for it.
+        if not on_gpu and "DefaultCPUAllocator" not in str(error):
+            raise
         height, width = image_size_hw
         half = "" if precision == "bf16" else ", use --precision bf16"
         raise OutOfMemoryError(
-            f"the GPU's memory does not hold a step of {batch_size} images of {height}x{width} "
-            f"(height x width) in {precision}: halve --batch-size to {max(1, batch_size // 2)}"
-            f"{half}, take a smaller --arch or --image-size, or --device cpu; "
+            f"the {'GPU' if on_gpu else 'machine'}'s memory does not hold a step of {batch_size} "
+            f"images of {height}x{width} (height x width) in {precision}: halve --batch-size to "
+            f"{max(1, batch_size // 2)}{half}, take a smaller --arch or --image-size"
+            f"{', or --device cpu' if on_gpu else ''}; "
             "then begin again, with another --out where this one holds a checkpoint"
         ) from error

@@ -20,7 +20,7 @@ class ExperimentError(TrainerError):
 
 
 class OutOfMemoryError(TrainerError):
-    """The accelerator's memory does not hold this batch; the message says what to turn down."""
+    """The memory of GPU or machine does not hold this batch; the message says what to turn down."""
 
 
 class MaskError(TrainerError):
