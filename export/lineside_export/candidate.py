@@ -84,6 +84,8 @@ def read_candidate(folder: Path) -> Candidate:
         raise CandidateError(
             f"{folder}: no such folder; `lineside train` writes one as RUN/candidate"
         )
+    if (folder / "candidate").is_dir():
+        raise CandidateError(f"{folder}: is a whole run; name {folder / 'candidate'}")
     contract = _read_contract(folder / CONTRACT)
     program_file = _find_program(folder)
     samples_file = folder / SAMPLES

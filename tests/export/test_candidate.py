@@ -50,6 +50,7 @@ def shrink_set(folder: Path, name: str) -> None:
 
 FOLDER_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "no folder": (shutil.rmtree, "no such folder"),
+    "a whole run": (lambda f: (f / "candidate").mkdir(), "is a whole run; name"),
     "no program": (lambda f: (f / "program.pt2").unlink(), "holds neither"),
     "two programs": (lambda f: (f / "model.onnx").write_bytes(b"x"), "holds both"),
     "no contract": (lambda f: (f / "contract.json").unlink(), "contract.json: No such file"),

@@ -148,7 +148,9 @@ def write_key_pair(folder: str | Path, name: str, password: str | None = None) -
     public_path = private_path.with_name(name + TRUST_SUFFIX)
     for path in (private_path, public_path):
         if path.exists():
-            raise KeyFileError(f"{path}: is there already and is never overwritten: choose a name")
+            raise KeyFileError(
+                f"{path}: is there already and is never overwritten: choose another name"
+            )
     key = generate_key_pair(name)
     _write_new(private_path, key._as_pem(password), mode=0o600)
     try:
@@ -176,6 +178,8 @@ def load_private_key(path: str | Path, password: str | None = None) -> PrivateKe
     """
     path = Path(path)
     data = _read_small(path)
+    if b"PUBLIC KEY" in data:
+        raise KeyFileError(f"{path}: holds a public key, which cannot seal: give the .key file")
     secret = None if password is None else _encode(password)
     try:
         key = load_pem_private_key(data, secret)

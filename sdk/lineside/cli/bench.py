@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lineside.cli.document import format_document
-from lineside.cli.options import engine_option, json_option, trust_option
+from lineside.cli.options import ENGINES, json_option, trust_option
 
 if TYPE_CHECKING:
     from lineside.bench import BenchReport
@@ -19,7 +19,13 @@ _HEAD = ("engine", "precision", "threads", "stage", "p50 ms", "p90 ms", "p99 ms"
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
 @trust_option
-@engine_option
+@click.option(
+    "--engine",
+    type=click.Choice(["auto", *ENGINES]),
+    default="auto",
+    show_default=True,
+    help="auto: every one that is installed and in the bundle.",
+)
 @click.option(
     "--threads",
     type=click.IntRange(1, 1024),

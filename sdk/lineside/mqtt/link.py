@@ -93,7 +93,7 @@ class Link:
                 message.topic, message.payload, qos=1, retain=message.retain
             )
             if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
-                raise BrokerError(f"{self._address}: {paho.error_string(info.rc)}")
+                raise BrokerError(f"{self._address}: {_words_of_code(info.rc)}")
             return info.mid
 
     def subscribe(self, filters: Sequence[str]) -> None:
@@ -101,7 +101,7 @@ class Link:
         with self._mapped():
             code, _ = self._client.subscribe([(topic, 1) for topic in filters])
             if code != MQTTErrorCode.MQTT_ERR_SUCCESS:
-                raise BrokerError(f"{self._address}: {paho.error_string(code)}")
+                raise BrokerError(f"{self._address}: {_words_of_code(code)}")
 
     @property
     def subscribed(self) -> bool:
@@ -221,14 +221,14 @@ class Link:
 
     def _check(self, code: MQTTErrorCode) -> None:
         if code != MQTTErrorCode.MQTT_ERR_SUCCESS:
-            raise BrokerError(f"{self._address}: {paho.error_string(code)}")
+            raise BrokerError(f"{self._address}: {_words_of_code(code)}")
 
     @contextlib.contextmanager
     def _mapped(self) -> Iterator[None]:
         try:
             yield
         except _FAULTS as error:
-            raise BrokerError(f"{self._address}: {error or type(error).__name__}") from error
+            raise BrokerError(f"{self._address}: {_words_of(error)}") from error
 
     # The callbacks only note: whatever else they did could raise, inside paho.
 
@@ -284,10 +284,21 @@ class Link:
         )
 
 
+def _words_of(error: Exception) -> str:
+    # Not `[Errno 111] …`: the number tells an operator nothing.
+    words = error.strerror if isinstance(error, OSError) else None
+    return words or str(error) or type(error).__name__
+
+
+def _words_of_code(code: MQTTErrorCode) -> str:
+    return paho.error_string(code).removesuffix(".")  # a sentence there, a part of one here
+
+
 def _set_tls(client: paho.Client, settings: MqttSettings) -> None:
     ca_file = settings.ca_file
     try:
         client.tls_set(ca_certs=None if ca_file is None else str(ca_file))
     except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise ConfigurationError(f"mqtt.ca_file: {ca_file}: {why}", path="mqtt.ca_file") from error
+        raise ConfigurationError(
+            f"mqtt.ca_file: {ca_file}: {_words_of(error)}", path="mqtt.ca_file"
+        ) from error
