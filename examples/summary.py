@@ -85,11 +85,7 @@ def _learning(pre: dict[str, Any], joint: dict[str, Any]) -> list[tuple[str, str
         ("pre-training loss", _curve(pre["run"]["training_loss"])),
         ("tuning loss", _curve(joint["run"]["training_loss"])),
         ("validation MSE", _curve(joint["run"]["validation"])),
-        (
-            "test MSE",
-            f"{test['value']:.5f}, 95 % interval {test['low']:.5f} to {test['high']:.5f} "
-            f"(drawn by {test['drawn_by']}, {test['drawn']})",
-        ),
+        ("test MSE", f"{test['value']:.5f}, {_interval(test)}"),
         ("mean predictor", f"{trivial['value']:.5f} on the same images"),
     ]
 
@@ -115,6 +111,13 @@ def _latency(stages: dict[str, Any]) -> list[tuple[str, str]]:
         for stage, found in stages.items()
         if found["count"]
     ]
+
+
+def _interval(figure: dict[str, Any]) -> str:
+    if figure["low"] is None:
+        return "no interval: there is nothing to draw from"
+    ends = f"95 % interval {figure['low']:.5f} to {figure['high']:.5f}"
+    return f"{ends} (drawn by {figure['drawn_by']}, {figure['drawn']})"
 
 
 def _curve(ends: dict[str, Any]) -> str:
