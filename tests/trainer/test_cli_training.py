@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -96,6 +97,22 @@ def test_pretraining_leaves_what_it_should(pre: Path) -> None:
     assert seen == {*split["training"], *split["quantisation"]}
     rows = list(csv.DictReader((pre / "metrics.csv").open()))
     assert [row["epoch"] for row in rows] == ["0", "1"]
+
+
+def test_of_many_useless_files_twenty_are_told_and_all_reported(
+    images: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(images, data)
+    for number in range(30):
+        (data / f"loose_{number}.png").write_bytes(b"no image")
+    out = tmp_path / "run"
+    told = succeed("pretrain", "--data", data, "--out", out, "--epochs", "1", *SMALL).stderr
+    lines = [line for line in told.splitlines() if line.startswith("not used: ")]
+    assert len(lines) == 21
+    assert lines[-1] == "not used: 12 more; report.html names all"
+    report = (out / "report.html").read_text()
+    assert all(f"loose_{number}.png" in report for number in range(30))
 
 
 def test_tuning_takes_over_network_and_split(
