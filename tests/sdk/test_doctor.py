@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 from tiny_bundle import TinyBundle
 
+from lineside.bundle import write_key_pair
 from lineside.cli.main import lineside
 from lineside.doctor import State, examine_machine, examine_station
 from lineside.doctor.clock import check_clock, judge_clock
@@ -151,6 +152,16 @@ def test_the_trust_variable_counts_as_it_does_for_every_verb(
     code, text = run("--station", keyless, "--json")
     checks = {check["topic"]: check for check in json.loads(text)}
     assert (code, checks["trust"]["state"], checks["bundle"]["state"]) == (0, "ok", "ok")
+
+
+def test_the_trust_variable_comes_before_the_file_s_as_it_does_for_run(
+    station: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, stranger = write_key_pair(tmp_path, "stranger")
+    monkeypatch.setenv("LINESIDE_TRUST", str(stranger))
+    code, text = run("--station", station, "--json")
+    checks = {check["topic"]: check for check in json.loads(text)}
+    assert (code, checks["trust"]["state"], checks["bundle"]["state"]) == (1, "ok", "missing")
 
 
 def test_a_serial_port_without_access_names_its_group(tmp_path: Path) -> None:

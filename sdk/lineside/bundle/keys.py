@@ -185,7 +185,9 @@ def load_private_key(path: str | Path, password: str | None = None) -> PrivateKe
         key = load_pem_private_key(data, secret)
     except TypeError as error:
         why = (
-            "is encrypted: give its password" if password is None else "has no password: give none"
+            "is encrypted: give its password (--ask-password, --password-env)"
+            if password is None
+            else "has no password: give none"
         )
         raise KeyFileError(f"{path}: {why}") from error
     except _LOAD_ERRORS as error:

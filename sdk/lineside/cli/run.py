@@ -58,10 +58,19 @@ def run(
     say = _Progress(counts=sys.stderr is not None and sys.stderr.isatty())
     with open_station(settings, progress=say) as station:
         _stop_on_signals(station.stop)
+        _say(_introduction(station, settings))
         report = station.run(drain_timeout_s=drain_timeout_s)
     say.end()
     _print_report(report, as_json)
     _check_drained(report, settings, drain_timeout_s)
+
+
+def _introduction(station: Station, settings: StationConfiguration) -> str:
+    here, model = settings.station, station.model
+    return (
+        f"lineside: {here.site}/{here.line}/{here.name}: {model.product} {model.version} "
+        f"by {model.engine}, frames from {settings.source.path}"
+    )
 
 
 def _with_trust(settings: StationConfiguration, trust: tuple[Path, ...]) -> StationConfiguration:

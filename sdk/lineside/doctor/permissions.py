@@ -57,7 +57,8 @@ def check_trust(places: Iterable[Path]) -> Check:
             topic="trust",
             state=State.WARNING,
             found="no trusted key on this machine",
-            remedy="put the factory's .pub into ~/.config/lineside/trust, or give --trust",
+            remedy="put the factory's .pub into ~/.config/lineside/trust, or name it: --trust, or "
+            "[bundle] trust of a station's file",
         )
     return Check(topic="trust", state=State.OK, found=", ".join(map(str, keys)))
 

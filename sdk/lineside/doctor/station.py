@@ -20,12 +20,15 @@ from lineside.station import StationConfiguration, read_configuration
 _CONNECT_TIMEOUT_S: Final = 3.0
 
 
-def examine_station(file: Path, *, machine_trust: Sequence[Path] = ()) -> list[Check]:
+def examine_station(
+    file: Path, *, given_trust: Sequence[Path] = (), machine_trust: Sequence[Path] = ()
+) -> list[Check]:
     """Look at what the station's file names; nothing of it is changed.
 
     Args:
         file: ``station.toml``.
-        machine_trust: keys or folders of them, which count where the file names none.
+        given_trust: keys or folders of them, which come before the file's, as in `lineside run`.
+        machine_trust: the same, which count where the file names none.
     """
     try:
         configuration = read_configuration(file)
@@ -40,16 +43,19 @@ def examine_station(file: Path, *, machine_trust: Sequence[Path] = ()) -> list[C
         ]
     return [
         Check(topic="station", state=State.OK, found=f"{file}: {configuration.topics.state}"),
-        _check_bundle(configuration, machine_trust),
+        _check_bundle(configuration, given_trust, machine_trust),
         _check_source(configuration.source.path),
         check_disk("outbox", configuration.outbox.path.parent, needed=True),
         check_broker(configuration.mqtt),
     ]
 
 
-def _check_bundle(configuration: StationConfiguration, machine_trust: Sequence[Path]) -> Check:
+def _check_bundle(
+    configuration: StationConfiguration, given_trust: Sequence[Path], machine_trust: Sequence[Path]
+) -> Check:
     settings = configuration.bundle
-    trust = settings.trust or [key for place in machine_trust for key in public_keys(place)]
+    trust = given_trust or settings.trust
+    trust = trust or [key for place in machine_trust for key in public_keys(place)]
     remedy = "check it with lineside verify, and that [bundle] trust names the maker's key"
     try:
         with open_bundle(settings.path, trust=trust) as bundle:

@@ -91,6 +91,11 @@ class Station:
         self._sender = Worker(self.publisher.run, name="lineside-publisher")
 
     @property
+    def model(self) -> ModelCard:
+        """What judges."""
+        return self._model
+
+    @property
     def source_fault(self) -> str:
         """Why no frames come just now, ``""`` when all is well."""
         return self._source.fault

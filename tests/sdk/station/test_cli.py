@@ -311,6 +311,7 @@ def test_a_folder_that_goes_and_returns_is_told(
     frames.mkdir()
     station = lineside_command("run", str(write_station("mqtt://127.0.0.1:1", watch=True)))
     assert station.stderr is not None
+    assert station.stderr.readline().endswith(f"frames from {frames}\n")
     assert "broker:" in station.stderr.readline()  # it runs
     frames.rename(tmp_path / "elsewhere")
     lines = (line for line in station.stderr if "lineside: source:" in line)
