@@ -225,7 +225,7 @@ def _carve(
     if len(fold) < 2:
         raise DataError(
             f"{table.folder}: {len(fold)} image(s) in a fold: none can be carved off as {carved} "
-            "samples; at least two are needed"
+            "samples; at least two are needed: add images"
         )
     if len(parts) < _CARVE_BY_PART_FROM:
         chosen = np.sort(generator.permutation(len(fold))[: max(1, wanted)])

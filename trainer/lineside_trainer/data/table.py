@@ -309,7 +309,10 @@ def _check_some_target(
     folder: Path, target: str | None, records: Sequence[Record], unlabelled: Sequence[Rejected]
 ) -> None:
     if target is not None and len(unlabelled) == len(records):
-        raise DataError(f"{folder}: not one number to learn from: {_listing(unlabelled)}")
+        raise DataError(
+            f"{folder}: not one number to learn from in column {target!r}; write them with a "
+            f"decimal point: {_listing(unlabelled)}"
+        )
 
 
 def _listing(entries: Sequence[Rejected]) -> str:
