@@ -180,6 +180,7 @@ def choose_engine(
         ProviderError: a provider or device that was asked for did not come up.
         SelfTestError: none passes; the message lists each with its reason.
     """
+    _check_addressed(engine, settings)
     ways, refused = list_candidates(
         bundle, engine=engine, precision=precision, threads=settings.threads
     )
@@ -196,6 +197,23 @@ def choose_engine(
         else:
             return opened, remembered
     return _measure(bundle, settings, ways, refused, memory)
+
+
+def _check_addressed(engine: str, settings: EngineSettings) -> None:
+    """Refuse a setting that the named engine would pass over in silence."""
+    if engine == "onnxruntime" and settings.device != "CPU":
+        raise ProviderError(
+            f"onnxruntime: device {settings.device!r} is OpenVINO's; name providers instead",
+            asked=settings.device,
+            available=("CPU",),
+        )
+    if engine == "openvino" and settings.providers:
+        raise ProviderError(
+            f"openvino: providers {', '.join(settings.providers)} are ONNX Runtime's; name a "
+            "device instead",
+            asked=settings.providers[0],
+            available=(),
+        )
 
 
 def _measure(

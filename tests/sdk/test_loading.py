@@ -190,6 +190,15 @@ def test_a_provider_that_does_not_come_up_is_never_replaced(tiny_bundle: TinyBun
         loaded(tiny_bundle, engine="openvino", device="GPU")
 
 
+def test_a_setting_that_is_not_the_named_engines_is_refused_not_passed_over(
+    tiny_bundle: TinyBundle,
+) -> None:
+    with pytest.raises(ProviderError, match="is OpenVINO's"):
+        loaded(tiny_bundle, engine="onnxruntime", device="GPU")
+    with pytest.raises(ProviderError, match="are ONNX Runtime's"):
+        loaded(tiny_bundle, engine="openvino", providers=("CPU",))
+
+
 @pytest.mark.parametrize("kept", ENGINES)
 def test_a_thin_copy_runs_with_the_engine_it_holds(
     tiny_bundle: TinyBundle, tmp_path: Path, kept: str

@@ -11,7 +11,7 @@ from lineside_trainer.experiment import FitSettings, RunSettings
 from lineside_trainer.fit import FitResult, fit
 from lineside_trainer.learner import Learner
 from lineside_trainer.prepared import IntArray, Prepared
-from lineside_trainer.progress import Progress
+from lineside_trainer.progress import Progress, tell_unused
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +43,7 @@ def learn(
     resume: bool,
 ) -> FitResult:
     """Fit on these rows; see `fit.fit` for what stays in the folder and what may go wrong."""
+    tell_unused(prepared.unused)
     settings = lesson.settings
     data = prepared.batches(
         lesson.training,

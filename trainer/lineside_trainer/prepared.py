@@ -57,6 +57,12 @@ class Prepared:
         text = f"{self.store.digest} {self.split.data_sha256} {self.split.seed} {self.split.by} "
         return hashlib.sha256(text.encode() + self.table.targets.tobytes()).hexdigest()
 
+    @property
+    def unused(self) -> dict[str, str]:
+        """The reason by file, of what serves nothing, or pre-training alone."""
+        entries = (*self.table.rejected, *self.table.unlabelled)
+        return {entry.file: entry.reason for entry in entries}
+
     def normalise(self) -> Normalise:
         """A fresh normalisation layer."""
         return Normalise(self.channel_mean, self.channel_std)

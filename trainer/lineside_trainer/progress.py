@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
 import click
 
 from lineside_trainer.logbook import Row
+from lineside_trainer.runfolder import REPORT
 
 _LINES_AT_MOST = 20
+_FILES_AT_MOST = 20  # where few images have labels, thousands are of no use to a task
+
+
+def tell_unused(reasons: Mapping[str, str]) -> None:
+    """Name files that are not used, before hours of work begin without them.
+
+    Args:
+        reasons: by file.
+    """
+    for file, reason in list(reasons.items())[:_FILES_AT_MOST]:
+        click.echo(f"not used: {file}: {reason}", err=True)
+    if len(reasons) > _FILES_AT_MOST:
+        more = len(reasons) - _FILES_AT_MOST
+        click.echo(f"not used: {more} more; {REPORT} names all", err=True)
 
 
 class Progress:

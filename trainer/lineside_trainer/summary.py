@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import statistics
 
-from lineside_trainer.data import Rejected, Table
 from lineside_trainer.experiment import Experiment, FitSettings
 from lineside_trainer.fit import FitResult
 from lineside_trainer.learner import Learner
@@ -42,7 +41,7 @@ def summarise(
     return Run(
         images=len(prepared.table),
         counts=counts,
-        rejected=_by_name(prepared.table),
+        rejected=prepared.unused,
         notes=(*prepared.split.notes, *notes),
         transductive=transductive,
         epochs=len(rows),
@@ -65,8 +64,3 @@ def summarise(
 
 def _ends(values: list[float], best_epoch: int) -> Ends:
     return Ends(first=values[0], last=values[-1], best=values[best_epoch], best_epoch=best_epoch)
-
-
-def _by_name(table: Table) -> dict[str, str]:
-    entries: tuple[Rejected, ...] = (*table.rejected, *table.unlabelled)
-    return {entry.file: entry.reason for entry in entries}

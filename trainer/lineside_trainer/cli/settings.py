@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from lineside_trainer.results import Run
 
 Verb = Literal["pretrain", "train"]
-
-_TOLD: Final = 20  # files that are of no use; where few images have labels, there are thousands
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,10 +146,6 @@ def tell(flags: Flags, result: msgspec.Struct, rows: dict[str, str], run: Run) -
         document = {"out": str(flags.out), **msgspec.to_builtins(result)}
         click.echo(format_document(document))
         return
-    for file, reason in list(run.rejected.items())[:_TOLD]:
-        click.echo(f"not used: {file}: {reason}", err=True)
-    if len(run.rejected) > _TOLD:
-        click.echo(f"not used: {len(run.rejected) - _TOLD} more; {REPORT} names all", err=True)
     for note in run.notes:
         click.echo(f"note: {note}", err=True)
     told = [*rows.items(), ("report", str(flags.out / REPORT))]
