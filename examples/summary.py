@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -56,7 +58,7 @@ def _write(
     """The same figures for programs, with what they were made on and by which command."""
     document = {
         "what": "the demo, from images to verdicts",
-        "commands": [pre["run"]["command"], joint["run"]["command"]],
+        "command": shlex.join(["python", "examples/demo.py", *sys.argv[1:]]),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": joint["run"]["machine"],
         "load_average": os.getloadavg(),
