@@ -134,6 +134,10 @@ class Outbox:
     def unsent(self, after_seq: int, limit: int) -> list[Row]:
         """The first durable rows beyond ``after_seq``, in order.
 
+        A row shows here only once the commit has been counted: the file shows it a moment earlier,
+        and a broker on the same machine acknowledged it within that moment, before it had a time
+        to be measured from.
+
         Raises:
             StorageError: the file cannot be read.
         """
@@ -145,7 +149,7 @@ class Outbox:
             raise
         self._read_fault = None
         with self._changed:
-            return [row for row in rows if row.seq not in self._acks]
+            return [row for row in rows if row.seq <= self._given and row.seq not in self._acks]
 
     def acknowledge(self, seqs: Sequence[int]) -> None:
         """The broker has them: forget them, soon. An acknowledgement that is lost is harmless."""

@@ -93,6 +93,31 @@ def test_several_verdicts_share_a_commit(open_outbox: Callable[..., Outbox]) -> 
     assert outbox.handover.percentiles().count == 500
 
 
+def test_a_broker_faster_than_the_count_of_commits_loses_no_time_and_no_verdict(
+    open_outbox: Callable[..., Outbox],
+) -> None:
+    outbox = open_outbox()
+    least_waiting = [0]
+    filled = threading.Event()
+
+    def deliver_at_once() -> None:
+        after_seq = 0
+        while not filled.is_set() or outbox.waiting:
+            for row in outbox.unsent(after_seq, 16):
+                outbox.acknowledge([row.seq])
+                least_waiting.append(outbox.waiting)
+                after_seq = row.seq
+
+    broker = threading.Thread(target=deliver_at_once)
+    broker.start()
+    for _ in range(400):
+        fill(outbox, 1)
+    filled.set()
+    broker.join(30)
+    assert outbox.acknowledged == outbox.given == outbox.delivery.percentiles().count == 400
+    assert min(least_waiting) == 0
+
+
 def test_a_verdict_is_on_disk_before_it_can_be_sent(
     open_outbox: Callable[..., Outbox], tmp_path: Path
 ) -> None:
