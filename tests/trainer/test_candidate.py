@@ -47,7 +47,7 @@ def make_prepared(folder: Path, *, groups: int) -> tuple[Experiment, Prepared]:
 def make_task(experiment: Experiment, prepared: Prepared) -> Task:
     torch.manual_seed(0)
     targets = prepared.table.targets[prepared.labelled("training")]
-    return build_task(experiment, prepared.grid, prepared.normalise(), targets)
+    return build_task(experiment, prepared.input, prepared.normalise(), targets)
 
 
 def test_it_computes_the_same_from_raw_frames_at_any_batch(tmp_path: Path) -> None:

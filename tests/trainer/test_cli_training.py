@@ -86,7 +86,7 @@ def test_pretraining_leaves_what_it_should(pre: Path) -> None:
     names = {path.relative_to(pre).as_posix() for path in pre.rglob("*") if path.is_file()}
     assert names == {
         *("experiment.toml", "split.json", "seen.json", "result.json", "metrics.csv"),
-        *("best.pt", "last.ckpt", "encoder.pt", "report.html"),
+        *("best.pt", "last.ckpt", "backbone.pt", "report.html"),
         *("figures/curves.png", "figures/reconstructions.png"),
     }
     result = json.loads((pre / "result.json").read_text())

@@ -9,9 +9,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lineside.contract import InputSpec
 from lineside_trainer.errors import ExperimentError, MaskError
-from lineside_trainer.experiment import Experiment, MaeSettings, PretrainSettings
-from lineside_trainer.models.vit import Normalise, PatchGrid, build_encoder
+from lineside_trainer.experiment import Experiment, MaeSettings, ModelSettings, PretrainSettings
+from lineside_trainer.models import Normalise
+from lineside_trainer.models.vit import PatchGrid, VitBackbone, build_vit
 from lineside_trainer.pretrain import METHODS, build_method
 from lineside_trainer.pretrain.mae import (
     Decoder,
@@ -28,9 +30,8 @@ ratios = st.floats(0.01, 0.99)
 
 def make_net(grid: PatchGrid = GRID) -> MaskedAutoencoder:
     torch.manual_seed(0)
-    return MaskedAutoencoder(
-        build_encoder("vit_tiny", grid), grid, Decoder(depth=1, width=32, heads=2)
-    )
+    backbone = VitBackbone(build_vit("vit_tiny", grid), grid)
+    return MaskedAutoencoder(backbone, Decoder(depth=1, width=32, heads=2))
 
 
 @given(images=st.integers(1, 5), patches=st.integers(2, 80), ratio=ratios, seed=st.integers(0, 9))
@@ -131,9 +132,9 @@ def test_it_learns_to_complete_stripes(normalised: bool) -> None:
     mae = MaeSettings(
         decoder_depth=1, decoder_width=64, decoder_heads=4, normalise_patches=normalised
     )
-    experiment = Experiment(pretrain=PretrainSettings(mae=mae))
-    grid = PatchGrid(size_hw=(16, 16), patch_px=4, channels=1)
-    learner = build_method(experiment, grid, Normalise((127.5,), (90.0,)))
+    experiment = Experiment(model=ModelSettings(patch_px=4), pretrain=PretrainSettings(mae=mae))
+    model_input = InputSpec(size_hw=(16, 16), channels=1)
+    learner = build_method(experiment, model_input, Normalise((127.5,), (90.0,)))
     generator = torch.Generator().manual_seed(0)
     optimiser = torch.optim.AdamW(learner.parameters(), lr=1e-3)
 
@@ -159,8 +160,10 @@ def test_it_learns_to_complete_stripes(normalised: bool) -> None:
 
 
 def test_examples_show_original_masked_and_completed() -> None:
-    grid = PatchGrid(size_hw=(16, 16), patch_px=4, channels=3)
-    learner = build_method(Experiment(), grid, Normalise((100.0,) * 3, (40.0,) * 3)).eval()
+    experiment = Experiment(model=ModelSettings(patch_px=4))
+    model_input = InputSpec(size_hw=(16, 16), channels=3)
+    normalise = Normalise((100.0,) * 3, (40.0,) * 3)
+    learner = build_method(experiment, model_input, normalise).eval()
     images = torch.randint(0, 256, (2, 16, 16, 3), dtype=torch.uint8)
     with torch.no_grad():
         rows = learner.examples(images, torch.Generator().manual_seed(0))
@@ -181,4 +184,10 @@ def test_a_decoder_that_cannot_be_is_refused(width: int, heads: int) -> None:
 def test_an_unknown_method_is_named_with_those_there_are() -> None:
     experiment = Experiment(pretrain=PretrainSettings(method="moco"))
     with pytest.raises(ExperimentError, match=f"moco.*{', '.join(METHODS)}"):
-        build_method(experiment, GRID, Normalise((0.0,), (1.0,)))
+        build_method(experiment, InputSpec(size_hw=(16, 16), channels=1), Normalise((0.0,), (1.0,)))
+
+
+def test_a_network_without_patches_is_refused() -> None:
+    experiment = Experiment(model=ModelSettings(arch="resnet18"))
+    with pytest.raises(ExperimentError, match=r"resnet18.*vit_tiny"):
+        build_method(experiment, InputSpec(size_hw=(32, 32), channels=1), Normalise((0.0,), (1.0,)))

@@ -9,24 +9,24 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lineside.contract import RegressionHead
+from lineside.contract import InputSpec, RegressionHead
 from lineside_trainer.errors import DataError, ExperimentError
 from lineside_trainer.evaluate import judge
 from lineside_trainer.evaluate.judgement import FEWEST_PARTS, predict
 from lineside_trainer.experiment import Experiment, TrainSettings
-from lineside_trainer.models import Normalise, PatchGrid
+from lineside_trainer.models import Normalise
 from lineside_trainer.results import Figure
 from lineside_trainer.tasks import TASKS, Task, build_task
 from lineside_trainer.tuning_report import show_figure
 
-GRID = PatchGrid(size_hw=(16, 16), patch_px=8, channels=1)
+INPUT = InputSpec(size_hw=(16, 16), channels=1)
 IMAGES = torch.randint(0, 256, (6, 16, 16, 1), dtype=torch.uint8)
 
 
 def make_task(targets: list[float], **settings: object) -> Task:
     torch.manual_seed(0)
     experiment = Experiment(train=TrainSettings(target="x", head_width=32, **settings))  # type: ignore[arg-type]
-    return build_task(experiment, GRID, Normalise((127.0,), (60.0,)), np.array(targets))
+    return build_task(experiment, INPUT, Normalise((127.0,), (60.0,)), np.array(targets))
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_the_loss_of_the_mean_predictor_is_one() -> None:
 def test_patches_are_dropped_in_training_only() -> None:
     task = make_task([0.0, 1.0], patch_drop=0.5)
     seen: list[int] = []
-    block = task.encoder.blocks[0]  # type: ignore[index, union-attr]
+    block = task.backbone.net.blocks[0]  # type: ignore[index, union-attr]
     block.register_forward_pre_hook(lambda _, given: seen.append(given[0].shape[1]))
     with torch.no_grad():
         task.train().network(IMAGES)

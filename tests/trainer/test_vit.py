@@ -7,19 +7,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lineside.contract import InputSpec
 from lineside_trainer.errors import ExperimentError
 from lineside_trainer.experiment import Experiment, ModelSettings, TrainSettings
+from lineside_trainer.models import Normalise, use_fused_attention
 from lineside_trainer.models.vit import (
-    SHAPES,
-    Normalise,
     PatchGrid,
-    build_encoder,
-    encoder_layers,
+    VitBackbone,
+    build_vit,
     patchify,
-    pool_tokens,
     sine_positions,
     unpatchify,
-    use_fused_attention,
 )
 from lineside_trainer.tasks import build_task
 
@@ -42,7 +40,12 @@ grids = st.builds(
 def test_parameters_are_those_of_the_papers_table_2(arch: str, millions: float) -> None:
     experiment = Experiment(model=ModelSettings(arch=arch), train=TrainSettings(target="x"))
     normalise = Normalise((127.0,), (50.0,))
-    task = build_task(experiment, PAPER, normalise, torch.arange(3.0).double().numpy())
+    task = build_task(
+        experiment,
+        InputSpec(size_hw=(64, 64), channels=1),
+        normalise,
+        torch.arange(3.0).double().numpy(),
+    )
     count = sum(p.numel() for layer in task.layers() for p in layer)
     assert round(count / 1e6, 2) == millions
     assert count == sum(p.numel() for p in task.parameters())
@@ -78,7 +81,7 @@ def test_an_image_the_patches_do_not_fill_is_refused(size_hw: tuple[int, int]) -
 
 def test_an_unknown_arch_is_named_with_those_there_are() -> None:
     with pytest.raises(ExperimentError, match=r"vit_huge.*vit_tiny, vit_small, vit_base"):
-        build_encoder("vit_huge", PAPER)
+        build_vit("vit_huge", PAPER)
 
 
 @pytest.mark.parametrize(
@@ -88,17 +91,26 @@ def test_any_size_patch_and_depth_goes_through(
     size_hw: tuple[int, int], patch: int, channels: int
 ) -> None:
     grid = PatchGrid(size_hw=size_hw, patch_px=patch, channels=channels)
-    encoder = build_encoder("vit_tiny", grid).eval()
-    tokens = encoder.forward_features(torch.rand(2, channels, *size_hw))
-    assert tokens.shape == (2, 1 + grid.count, SHAPES["vit_tiny"].width)
-    assert pool_tokens(tokens, "mean").shape == pool_tokens(tokens, "cls").shape == (2, 192)
-    known = [id(p) for layer in encoder_layers(encoder) for p in layer]
-    assert sorted(known) == sorted(id(p) for p in encoder.parameters())
+    net = build_vit("vit_tiny", grid)
+    images = torch.rand(2, channels, *size_hw)
+    for pool in ("mean", "cls"):
+        backbone = VitBackbone(net, grid, pool=pool).eval()
+        assert backbone.feature(images).shape == (2, backbone.width) == (2, 192)
+        assert backbone.feature_map(images).shape == (2, 192, *grid.rows_cols)
+        known = [id(p) for layer in backbone.layers() for p in layer]
+        assert sorted(known) == sorted(id(p) for p in backbone.parameters())
+
+
+def test_the_map_keeps_each_patch_at_its_place() -> None:
+    grid = PatchGrid(size_hw=(8, 12), patch_px=4, channels=1)
+    backbone = VitBackbone(build_vit("vit_tiny", grid), grid)
+    tokens = torch.arange(1.0 + grid.count)[None, :, None].expand(1, -1, 5)
+    assert torch.equal(backbone.as_map(tokens)[0, 3], torch.tensor([[1.0, 2, 3], [4, 5, 6]]))
 
 
 def test_both_attentions_compute_the_same() -> None:
     torch.manual_seed(0)
-    encoder = build_encoder("vit_tiny", PAPER).eval()
+    encoder = build_vit("vit_tiny", PAPER).eval()
     images = torch.rand(2, 1, 64, 64)
     with torch.no_grad():
         use_fused_attention(encoder, fused=True)

@@ -24,7 +24,7 @@ from lineside.contract import Contract, InputSpec, encode_contract
 from lineside.durable import write_durably
 from lineside_trainer.durable import write_archive
 from lineside_trainer.errors import TrainerError
-from lineside_trainer.models.vit import use_fused_attention
+from lineside_trainer.models import use_fused_attention
 from lineside_trainer.prepared import IntArray, Prepared
 from lineside_trainer.runfolder import make_folder
 

@@ -18,6 +18,7 @@ Count = Annotated[int, msgspec.Meta(ge=1)]
 Share = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 Positive = Annotated[float, msgspec.Meta(gt=0.0)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0.0)]
+Pool = Literal["cls", "mean"]
 Setting = str | int | float | bool | list[int] | list[float]
 # A table of settings as TOML gives it, before it is checked against the structures below.
 Table = Mapping[str, "Setting | Table"]
@@ -46,7 +47,12 @@ class DataSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which network: `arch` of table 2, `patch_px` the side of its square patches."""
+    """Which network.
+
+    Attributes:
+        arch: a ViT of table 2, or any other network that `models` knows.
+        patch_px: side of a ViT's square patches.
+    """
 
     arch: str = "vit_tiny"
     patch_px: Count = 8
@@ -113,10 +119,12 @@ class TrainSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         task: what is learnt.
         target: column of `labels.csv`.
         init: folder of a finished `lineside pretrain`; "" starts from noise.
-        pool: what the head reads: the class token, or the mean over patches.
-        head_width: of the hidden layer (sec. 4.1: 2048).
+        pool: what a ViT's head reads: the class token, or the mean over patches.
+        head_width: of the head's hidden layer, 0 for one linear layer; unset takes what the
+            network's paper has: 2048 for ViTs (sec. 4.1), 0 for CNNs.
         drop_path: share of residual branches that a step leaves out, rising with depth.
-        patch_drop: share of patches that a training step leaves out; all are seen when judging.
+        patch_drop: of a ViT: share of patches that a training step leaves out; all are seen when
+            judging.
         limit: scores beyond it are `NOT_OK`; unset proposes no rule.
         worse: which end of the scale is the bad one.
         unit: of the target, e.g. "1" or "mm".
@@ -126,8 +134,8 @@ class TrainSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     task: str = "regression"
     target: str = ""
     init: str = ""
-    pool: Literal["cls", "mean"] = "mean"
-    head_width: Count = 2048
+    pool: Pool = "mean"
+    head_width: Annotated[int, msgspec.Meta(ge=0)] | None = None
     drop_path: Annotated[float, msgspec.Meta(ge=0.0, lt=1.0)] = 0.0
     patch_drop: Annotated[float, msgspec.Meta(ge=0.0, lt=1.0)] = 0.0
     limit: float | None = None

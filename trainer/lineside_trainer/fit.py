@@ -22,7 +22,7 @@ from lineside_trainer.experiment import FitSettings, RunSettings
 from lineside_trainer.learner import Learner
 from lineside_trainer.logbook import Row
 from lineside_trainer.loop import BEST, LAST, OURS, FitData, FitModule, Keeper
-from lineside_trainer.models.vit import use_fused_attention
+from lineside_trainer.models import use_fused_attention
 from lineside_trainer.progress import Progress
 
 

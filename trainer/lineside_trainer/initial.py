@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-from torch import Tensor, nn
+from torch import Tensor
 
 from lineside_trainer.durable import read_weights, write_tensors
 from lineside_trainer.errors import ExperimentError
 from lineside_trainer.experiment import Experiment, Table, read_experiment
+from lineside_trainer.models import Backbone
 from lineside_trainer.prepared import IntArray, Prepared
 from lineside_trainer.results import PretrainResult
 from lineside_trainer.runfolder import (
-    ENCODER,
+    BACKBONE,
     EXPERIMENT,
     RESULT,
     SEEN,
@@ -41,13 +42,13 @@ class SeenImages(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 @dataclass(frozen=True, kw_only=True)
 class InitialWeights:
-    """An encoder to start from.
+    """A backbone to start from.
 
     Attributes:
         folder: the run it is from.
         experiment: of that run.
         seen: what it looked at.
-        weights: of the encoder.
+        weights: of the bare network.
     """
 
     folder: Path
@@ -56,14 +57,14 @@ class InitialWeights:
     weights: dict[str, Tensor]
 
 
-def save_encoder(folder: Path, encoder: nn.Module, seen: SeenImages) -> None:
+def save_backbone(folder: Path, backbone: Backbone, seen: SeenImages) -> None:
     """Leave what tuning needs.
 
     Raises:
         StorageError: the disk is full, read-only or gone.
     """
     write_document(folder / SEEN, seen)
-    write_tensors(folder / ENCODER, {"weights": dict(encoder.state_dict())})
+    write_tensors(folder / BACKBONE, {"weights": dict(backbone.net.state_dict())})
 
 
 def seen_images(prepared: Prepared, rows: IntArray, *, transductive: bool) -> SeenImages:
@@ -109,9 +110,9 @@ def read_initial(folder: Path) -> InitialWeights:
         ExperimentError: it is no pre-training.
         TrainerError: it is not finished, or damaged.
     """
-    if (folder / RESULT).exists() and not (folder / ENCODER).exists():
+    if (folder / RESULT).exists() and not (folder / BACKBONE).exists():
         raise ExperimentError(
-            f"train.init: {folder} is no pre-training ({ENCODER} is missing); "
+            f"train.init: {folder} is no pre-training ({BACKBONE} is missing); "
             "name the --out folder of a finished `lineside pretrain`"
         )
     read_document(folder / RESULT, PretrainResult)  # the report shows it: not to fail only there
@@ -119,18 +120,18 @@ def read_initial(folder: Path) -> InitialWeights:
         folder=folder,
         experiment=read_experiment(folder / EXPERIMENT, {}),
         seen=read_document(folder / SEEN, SeenImages),
-        weights=read_weights(folder / ENCODER),
+        weights=read_weights(folder / BACKBONE),
     )
 
 
-def load_encoder(encoder: nn.Module, initial: InitialWeights) -> None:
+def load_backbone(backbone: Backbone, initial: InitialWeights) -> None:
     """Copy the weights.
 
     Raises:
         ExperimentError: the networks are not of one shape.
     """
     try:
-        encoder.load_state_dict(initial.weights)
+        backbone.net.load_state_dict(initial.weights)
     except RuntimeError as error:
         # torch's own message lists every tensor of the network.
         model, data = initial.experiment.model, initial.experiment.data

@@ -19,9 +19,9 @@ from lineside_trainer.data import (
     split_table,
 )
 from lineside_trainer.errors import DataError, ExperimentError
-from lineside_trainer.experiment import DataSettings, Experiment, FitSettings
+from lineside_trainer.experiment import Experiment, FitSettings
 from lineside_trainer.loop import FitData
-from lineside_trainer.models.vit import Normalise, PatchGrid
+from lineside_trainer.models import Normalise, check_model
 
 IntArray = NDArray[np.int64]
 
@@ -34,7 +34,7 @@ class Prepared:
         table: every usable image.
         split: rows by sample set.
         store: their pixels as the model sees them.
-        grid: how they are cut into patches.
+        input: what the model takes.
         channel_mean: of the training fold, 0..255.
         channel_std: likewise.
     """
@@ -42,14 +42,9 @@ class Prepared:
     table: Table
     split: Split
     store: ImageStore
-    grid: PatchGrid
+    input: InputSpec
     channel_mean: tuple[float, ...]
     channel_std: tuple[float, ...]
-
-    @property
-    def input(self) -> InputSpec:
-        """What the model takes."""
-        return _input_spec(self.grid)
 
     @property
     def digest(self) -> str:
@@ -113,7 +108,7 @@ class Prepared:
         return FitData(
             training=make(training, shuffle=True),
             judging=make(judging, shuffle=False),
-            image_size_hw=self.grid.size_hw,
+            image_size_hw=self.input.size_hw,
             digest=self.digest,
         )
 
@@ -128,14 +123,12 @@ def prepare_data(experiment: Experiment, *, target: str | None, folder: Path) ->
 
     Raises:
         DataError: the folder, its table or its images cannot be used.
-        ExperimentError: an image size that the patches do not divide.
+        ExperimentError: a network that is unknown or cannot take the image size.
     """
     settings = experiment.data
     if not settings.folder:
         raise ExperimentError("data.folder: no images are named; give --data DIR")
-    height, width = settings.image_size_hw
-    # Before every image is opened: the fit does not depend on channels.
-    PatchGrid(size_hw=(height, width), patch_px=experiment.model.patch_px, channels=1)
+    check_model(experiment.model, settings.image_size_hw)
     table = read_table(
         Path(settings.folder),
         target=target,
@@ -144,15 +137,17 @@ def prepare_data(experiment: Experiment, *, target: str | None, folder: Path) ->
         strict=settings.strict,
     )
     split = split_table(table, seed=settings.split_seed)
-    grid = PatchGrid(
-        size_hw=(height, width),
-        patch_px=experiment.model.patch_px,
-        channels=_channels(settings, table),
-    )
-    store = ImageStore.build(table, _input_spec(grid), folder=folder)
+    channels = settings.channels or table.frame.channels
+    model_input = InputSpec(size_hw=settings.image_size_hw, channels=channels)
+    store = ImageStore.build(table, model_input, folder=folder)
     mean, std = channel_figures(store, split.fold("training"))
     return Prepared(
-        table=table, split=split, store=store, grid=grid, channel_mean=mean, channel_std=std
+        table=table,
+        split=split,
+        store=store,
+        input=model_input,
+        channel_mean=mean,
+        channel_std=std,
     )
 
 
@@ -179,13 +174,3 @@ def channel_figures(
     mean = counts @ values / total
     variance = counts @ values**2 / total - mean**2
     return tuple(mean.tolist()), tuple(np.sqrt(np.maximum(variance, 0.0)).tolist())
-
-
-def _channels(settings: DataSettings, table: Table) -> int:
-    return settings.channels or table.frame.channels
-
-
-def _input_spec(grid: PatchGrid) -> InputSpec:
-    channels = grid.channels
-    assert channels in (1, 3), "a table's frames and data.channels know no other"
-    return InputSpec(size_hw=grid.size_hw, channels=3 if channels == 3 else 1)

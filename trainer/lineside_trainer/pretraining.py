@@ -10,7 +10,7 @@ import torch
 from lineside_trainer.data import write_split
 from lineside_trainer.experiment import Experiment
 from lineside_trainer.fit import FitResult
-from lineside_trainer.initial import save_encoder, seen_images
+from lineside_trainer.initial import save_backbone, seen_images
 from lineside_trainer.learning import Lesson, learn
 from lineside_trainer.prepared import Prepared, prepare_data
 from lineside_trainer.pretrain import Method, build_method
@@ -47,11 +47,11 @@ def _pretrain(experiment: Experiment, out: Path, *, resume: bool) -> PretrainRes
     write_split(out / SPLIT, prepared.split, prepared.table)
     lesson = _lesson(experiment, prepared)
     torch.manual_seed(experiment.run.seed)
-    learner = build_method(experiment, prepared.grid, prepared.normalise())
+    learner = build_method(experiment, prepared.input, prepared.normalise())
     fitted = learn(learner, prepared, lesson, run=experiment.run, folder=out, resume=resume)
     rows = np.union1d(lesson.training, lesson.judging)
     transductive = experiment.pretrain.transductive
-    save_encoder(out, learner.encoder, seen_images(prepared, rows, transductive=transductive))
+    save_backbone(out, learner.backbone, seen_images(prepared, rows, transductive=transductive))
     result = _result(experiment, prepared, learner, fitted, lesson)
     report_pretraining(out, experiment, result, prepared, learner, fitted)
     write_document(out / RESULT, result)

@@ -13,7 +13,7 @@ from lineside_trainer.errors import ExperimentError
 from lineside_trainer.evaluate.judgement import judge, predict
 from lineside_trainer.experiment import Experiment, TrainSettings
 from lineside_trainer.fit import FitResult
-from lineside_trainer.initial import InitialWeights, check_unseen, load_encoder, read_initial
+from lineside_trainer.initial import InitialWeights, check_unseen, load_backbone, read_initial
 from lineside_trainer.learning import Lesson, learn
 from lineside_trainer.prepared import Prepared, prepare_data
 from lineside_trainer.results import TrainResult
@@ -112,9 +112,9 @@ def _learner(
 ) -> Task:
     torch.manual_seed(experiment.run.seed)
     targets = prepared.table.targets[lesson.training]
-    learner = build_task(experiment, prepared.grid, prepared.normalise(), targets)
+    learner = build_task(experiment, prepared.input, prepared.normalise(), targets)
     if initial:
-        load_encoder(learner.encoder, initial)
+        load_backbone(learner.backbone, initial)
     return learner
 
 

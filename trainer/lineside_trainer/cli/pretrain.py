@@ -25,7 +25,7 @@ def pretrain(
     Example:
       lineside pretrain --data joints --group part --method mae --arch vit_tiny --out runs/pre
 
-    The run's folder gets best.pt, encoder.pt, metrics.csv, report.html, result.json and the
+    The run's folder gets best.pt, backbone.pt, metrics.csv, report.html, result.json and the
     effective experiment.toml. A run that was stopped goes on with --resume.
     """
     from lineside_trainer.cli.settings import effective_experiment, tell

@@ -1,6 +1,15 @@
 """Networks, without losses."""
 
-from lineside_trainer.models.regressor import Regressor
-from lineside_trainer.models.vit import SHAPES, Normalise, PatchGrid, build_encoder
+from lineside_trainer.models._registry import build_backbone, check_model
+from lineside_trainer.models.backbone import Backbone, use_fused_attention
+from lineside_trainer.models.headed import Headed
+from lineside_trainer.models.normalise import Normalise
 
-__all__ = ["SHAPES", "Normalise", "PatchGrid", "Regressor", "build_encoder"]
+__all__ = [
+    "Backbone",
+    "Headed",
+    "Normalise",
+    "build_backbone",
+    "check_model",
+    "use_fused_attention",
+]

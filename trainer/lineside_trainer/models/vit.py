@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 import torch
+from timm.layers.patch_dropout import PatchDropout
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from lineside_trainer.errors import ExperimentError
-
-Pool = Literal["cls", "mean"]
+from lineside_trainer.experiment import Pool
+from lineside_trainer.models.backbone import Backbone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,19 +116,27 @@ def sine_positions(grid: PatchGrid, width: int) -> Tensor:
     return torch.cat(parts, dim=1).float()
 
 
-def build_encoder(arch: str, grid: PatchGrid, *, drop_path: float = 0.0) -> VisionTransformer:
+def check_vit(arch: str, size_hw: tuple[int, int], patch_px: int) -> None:
+    """Refuse what cannot be built, before any image is read.
+
+    Raises:
+        ExperimentError: an unknown ``arch``, patches that do not divide the image.
+    """
+    _shape(arch)
+    PatchGrid(size_hw=size_hw, patch_px=patch_px, channels=1)  # the fit does not depend on channels
+
+
+def build_vit(arch: str, grid: PatchGrid, *, drop_path: float = 0.0) -> VisionTransformer:
     """Make a timm ViT without a head: ``forward_features`` gives (N, 1 + L, width) tokens.
 
     Positions are learnable but start as sine waves, not noise: on a few hundred images the order
     of the patches is otherwise learnt late.
 
     Raises:
-        ExperimentError: an unknown ``arch``, a grid that does not fit.
+        ExperimentError: an unknown ``arch``.
     """
-    shape = SHAPES.get(arch)
-    if shape is None:
-        raise ExperimentError(f"model.arch: {arch!r} is unknown; there are {', '.join(SHAPES)}")
-    encoder = VisionTransformer(
+    shape = _shape(arch)
+    net = VisionTransformer(
         img_size=grid.size_hw,
         patch_size=grid.patch_px,
         in_chans=grid.channels,
@@ -140,53 +149,67 @@ def build_encoder(arch: str, grid: PatchGrid, *, drop_path: float = 0.0) -> Visi
     )
     positions = torch.zeros(1, 1 + grid.count, shape.width)
     positions[0, 1:] = sine_positions(grid, shape.width)
-    encoder.pos_embed = nn.Parameter(positions)
-    return encoder
+    net.pos_embed = nn.Parameter(positions)
+    return net
 
 
-def pool_tokens(tokens: Tensor, pool: Pool) -> Tensor:
-    """(N, 1 + L, width) tokens to one (N, width) feature an image."""
-    return tokens[:, 0] if pool == "cls" else tokens[:, 1:].mean(dim=1)
-
-
-class Normalise(nn.Module):
-    """Raw pixels to what a network likes; part of the exported graph.
+class VitBackbone(Backbone):
+    """The paper's transformer (sec. 4.1).
 
     Args:
-        mean: C values in 0..255, of the training fold.
-        std: C values; a channel without contrast is left unscaled.
+        net: of ``build_vit``.
+        grid: how images are cut.
+        pool: what is a feature: the class token, or the mean over patches.
+        patch_drop: share of patches that a training step leaves out (Liu et al. 2022,
+            "PatchDropout"): cheaper steps, and no single patch decides.
     """
 
-    mean: Tensor
-    std: Tensor
+    net: VisionTransformer
+    head_width = 2048  # sec. 4.1
 
-    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    def __init__(
+        self,
+        net: VisionTransformer,
+        grid: PatchGrid,
+        *,
+        pool: Pool = "mean",
+        patch_drop: float = 0.0,
+    ) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
-        safe = [value if value > 1e-3 else 1.0 for value in std]
-        self.register_buffer("std", torch.tensor(safe, dtype=torch.float32))
+        if patch_drop:
+            net.patch_drop = PatchDropout(patch_drop, num_prefix_tokens=1)
+        self.net = net
+        self.grid = grid
+        self.pool: Pool = pool
+        self.width = net.embed_dim
 
-    def forward(self, images_nhwc: Tensor) -> Tensor:
-        """(N, H, W, C) uint8 to (N, C, H, W) float32 of mean 0 and std 1."""
-        return ((images_nhwc.float() - self.mean) / self.std).permute(0, 3, 1, 2)
+    def feature(self, images_nchw: Tensor) -> Tensor:
+        tokens = self.net.forward_features(images_nchw)
+        return tokens[:, 0] if self.pool == "cls" else tokens[:, 1:].mean(dim=1)
+
+    def feature_map(self, images_nchw: Tensor) -> Tensor:
+        return self.as_map(self.net.forward_features(images_nchw))
+
+    def layers(self) -> list[list[nn.Parameter]]:
+        net = self.net
+        return [
+            [net.cls_token, net.pos_embed, *net.patch_embed.parameters()],
+            *(list(block.parameters()) for block in net.blocks),
+            list(net.norm.parameters()),
+        ]
+
+    @property
+    def watched(self) -> nn.Module:
+        """The first norm of the last block (sec. 5.3)."""
+        return self.net.get_submodule(f"blocks.{len(self.net.blocks) - 1}.norm1")
+
+    def as_map(self, activation: Tensor) -> Tensor:
+        rows, cols = self.grid.rows_cols
+        return activation[:, 1:].transpose(1, 2).reshape(len(activation), -1, rows, cols)
 
 
-def use_fused_attention(net: nn.Module, *, fused: bool) -> None:
-    """Choose torch's fused attention kernel, or attention written out as matrix products.
-
-    On CPUs the latter trains faster at these lengths (Zen 5, 2 cores, ViT-Ti, 65 tokens: 76
-    against 70 images/s in fp32, 214 against 119 in bf16).
-    """
-    for module in net.modules():
-        if hasattr(module, "fused_attn"):
-            setattr(module, "fused_attn", fused)  # noqa: B010  (timm declares no such field)
-
-
-def encoder_layers(encoder: VisionTransformer) -> list[list[nn.Parameter]]:
-    """Parameters from the input to the output: embedding, each block, the last norm."""
-    first = [encoder.cls_token, encoder.pos_embed, *encoder.patch_embed.parameters()]
-    return [
-        first,
-        *(list(block.parameters()) for block in encoder.blocks),
-        list(encoder.norm.parameters()),
-    ]
+def _shape(arch: str) -> VitShape:
+    shape = SHAPES.get(arch)
+    if shape is None:
+        raise ExperimentError(f"model.arch: {arch!r} is unknown; there are {', '.join(SHAPES)}")
+    return shape

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from lineside.contract import InputSpec
 from lineside_trainer.errors import ExperimentError
 from lineside_trainer.experiment import Experiment
-from lineside_trainer.models.vit import Normalise, PatchGrid
+from lineside_trainer.models import Normalise
 from lineside_trainer.pretrain.mae_learner import MaeLearner
 from lineside_trainer.pretrain.method import Method
 
-METHODS: Final[dict[str, Callable[[Experiment, PatchGrid, Normalise], Method]]] = {
+METHODS: Final[dict[str, Callable[[Experiment, InputSpec, Normalise], Method]]] = {
     "mae": MaeLearner,
 }
 
 
-def build_method(experiment: Experiment, grid: PatchGrid, normalise: Normalise) -> Method:
+def build_method(experiment: Experiment, model_input: InputSpec, normalise: Normalise) -> Method:
     """Make the learner that `pretrain.method` names.
 
     Raises:
@@ -28,4 +29,4 @@ def build_method(experiment: Experiment, grid: PatchGrid, normalise: Normalise) 
             f"pretrain.method: {experiment.pretrain.method!r} is unknown; "
             f"there are {', '.join(METHODS)}"
         )
-    return build(experiment, grid, normalise)
+    return build(experiment, model_input, normalise)

@@ -6,11 +6,11 @@ import math
 from dataclasses import dataclass
 
 import torch
-from timm.models.vision_transformer import Block, VisionTransformer
+from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from lineside_trainer.errors import ExperimentError, MaskError
-from lineside_trainer.models.vit import PatchGrid, patchify, sine_positions
+from lineside_trainer.models.vit import VitBackbone, patchify, sine_positions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,18 +107,17 @@ class MaskedAutoencoder(nn.Module):
     """Encoder over visible patches, decoder over all places.
 
     Args:
-        encoder: timm ViT of ``build_encoder``; trained in place.
-        grid: how images are cut.
+        backbone: the encoder; trained in place.
         decoder: its size.
     """
 
     positions: Tensor
 
-    def __init__(self, encoder: VisionTransformer, grid: PatchGrid, decoder: Decoder) -> None:
+    def __init__(self, backbone: VitBackbone, decoder: Decoder) -> None:
         super().__init__()
-        self.encoder = encoder
-        self.grid = grid
-        self.embed = nn.Linear(encoder.embed_dim, decoder.width)
+        self.backbone = backbone
+        grid = backbone.grid
+        self.embed = nn.Linear(backbone.width, decoder.width)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, decoder.width))
         nn.init.normal_(self.mask_token, std=0.02)
         positions = torch.zeros(1, 1 + grid.count, decoder.width)
@@ -140,8 +139,8 @@ class MaskedAutoencoder(nn.Module):
         Returns:
             (N, 1 + V, width) tokens: class token, then the V visible patches in order.
         """
-        net = self.encoder
-        assert net.pos_embed is not None and net.cls_token is not None, "built by build_encoder"
+        net = self.backbone.net
+        assert net.pos_embed is not None and net.cls_token is not None, "built by build_vit"
         patches = net.patch_embed(images_nchw) + net.pos_embed[:, 1:]
         visible = patches[~removed].reshape(patches.shape[0], -1, patches.shape[2])
         first = (net.cls_token + net.pos_embed[:, :1]).expand(patches.shape[0], -1, -1)
@@ -171,4 +170,4 @@ class MaskedAutoencoder(nn.Module):
 
     def patches(self, images_nchw: Tensor) -> Tensor:
         """The pixels the prediction is held against: (N, L, P)."""
-        return patchify(images_nchw, self.grid)
+        return patchify(images_nchw, self.backbone.grid)

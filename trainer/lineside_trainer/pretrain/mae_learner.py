@@ -7,14 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from lineside.contract import InputSpec
+from lineside_trainer.errors import ExperimentError
 from lineside_trainer.experiment import Experiment
-from lineside_trainer.models.vit import (
-    Normalise,
-    PatchGrid,
-    build_encoder,
-    encoder_layers,
-    unpatchify,
-)
+from lineside_trainer.models import Normalise, build_backbone
+from lineside_trainer.models.vit import SHAPES, VitBackbone, unpatchify
 from lineside_trainer.pretrain.mae import (
     Decoder,
     MaskedAutoencoder,
@@ -30,28 +27,36 @@ class MaeLearner(Method):
     """The paper's method. Its settings are `pretrain.mae`.
 
     Raises:
-        ExperimentError: a mask that hides nothing or everything, a decoder that cannot be.
+        ExperimentError: a network that is no ViT, a mask that hides nothing or everything, a
+            decoder that cannot be.
     """
 
-    def __init__(self, experiment: Experiment, grid: PatchGrid, normalise: Normalise) -> None:
+    def __init__(
+        self, experiment: Experiment, model_input: InputSpec, normalise: Normalise
+    ) -> None:
         super().__init__()
         settings = experiment.pretrain.mae
-        removed_count(grid.count, settings.mask_ratio)
+        backbone = build_backbone(experiment.model, model_input)
+        if not isinstance(backbone, VitBackbone):
+            raise ExperimentError(
+                f"model.arch: {experiment.model.arch!r} has no patches to leave out: a masked "
+                f"autoencoder needs one of {', '.join(SHAPES)}"
+            )
+        removed_count(backbone.grid.count, settings.mask_ratio)
         decoder = Decoder(
             depth=settings.decoder_depth,
             width=settings.decoder_width,
             heads=settings.decoder_heads,
         )
         self.normalise = normalise
-        encoder = build_encoder(experiment.model.arch, grid)
-        self.net = MaskedAutoencoder(encoder, grid, decoder)
+        self.net = MaskedAutoencoder(backbone, decoder)
         self.mask_ratio = settings.mask_ratio
         self.normalise_patches = settings.normalise_patches
 
     @property
-    def encoder(self) -> nn.Module:
+    def backbone(self) -> VitBackbone:
         """What tuning starts from."""
-        return self.net.encoder
+        return self.net.backbone
 
     def loss(
         self,
@@ -77,13 +82,13 @@ class MaeLearner(Method):
         return (errors * removed).sum(dim=1) / removed.sum(dim=1)
 
     def layers(self) -> Sequence[Sequence[nn.Parameter]]:
-        inside = encoder_layers(self.net.encoder)
+        inside = self.backbone.layers()
         known = {id(parameter) for layer in inside for parameter in layer}
         return [*inside, [p for p in self.net.parameters() if id(p) not in known]]
 
     def examples(self, images_nhwc: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """Original, masked (hidden patches gray) and completed images."""
-        grid = self.net.grid
+        grid = self.backbone.grid
         images_nchw = self.normalise(images_nhwc)
         removed = self._mask(images_nchw, generator)
         patches = self.net.patches(images_nchw)
@@ -103,7 +108,7 @@ class MaeLearner(Method):
         return values.clamp(0.0, 255.0)
 
     def _mask(self, images_nchw: Tensor, generator: torch.Generator) -> Tensor:
-        count = self.net.grid.count
+        count = self.backbone.grid.count
         return draw_mask(len(images_nchw), count, self.mask_ratio, generator).to(images_nchw.device)
 
     def _target(self, images_nchw: Tensor) -> Tensor:

@@ -5,17 +5,18 @@ from __future__ import annotations
 from abc import abstractmethod
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lineside_trainer.learner import Learner
+from lineside_trainer.models import Backbone
 
 
 class Method(Learner):
-    """A learner without targets whose encoder is kept."""
+    """A learner without targets whose backbone is kept."""
 
     @property
     @abstractmethod
-    def encoder(self) -> nn.Module:
+    def backbone(self) -> Backbone:
         """What tuning starts from."""
 
     @abstractmethod

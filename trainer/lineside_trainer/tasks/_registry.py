@@ -8,13 +8,14 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from lineside.contract import InputSpec
 from lineside_trainer.errors import ExperimentError
 from lineside_trainer.experiment import Experiment
-from lineside_trainer.models.vit import Normalise, PatchGrid
+from lineside_trainer.models import Normalise
 from lineside_trainer.tasks.regression import RegressionTask
 from lineside_trainer.tasks.task import Task
 
-Build = Callable[[Experiment, PatchGrid, Normalise, NDArray[np.float64]], Task]
+Build = Callable[[Experiment, InputSpec, Normalise, NDArray[np.float64]], Task]
 
 TASKS: Final[dict[str, Build]] = {
     "regression": RegressionTask,
@@ -23,7 +24,7 @@ TASKS: Final[dict[str, Build]] = {
 
 def build_task(
     experiment: Experiment,
-    grid: PatchGrid,
+    model_input: InputSpec,
     normalise: Normalise,
     targets: NDArray[np.float64],
 ) -> Task:
@@ -31,7 +32,7 @@ def build_task(
 
     Args:
         experiment: all settings.
-        grid: how images are cut.
+        model_input: image size and channels.
         normalise: of the training fold.
         targets: (N,) float64 of the training fold.
 
@@ -43,4 +44,4 @@ def build_task(
         raise ExperimentError(
             f"train.task: {experiment.train.task!r} is unknown; there are {', '.join(TASKS)}"
         )
-    return build(experiment, grid, normalise, targets)
+    return build(experiment, model_input, normalise, targets)

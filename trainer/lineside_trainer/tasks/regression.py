@@ -9,11 +9,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lineside.contract import HeadSpec, OutputSpec, RegressionHead
+from lineside.contract import HeadSpec, InputSpec, OutputSpec, RegressionHead
 from lineside_trainer.errors import DataError
 from lineside_trainer.experiment import Experiment
+from lineside_trainer.models import Backbone, Normalise, build_backbone
 from lineside_trainer.models.regressor import Regressor
-from lineside_trainer.models.vit import Normalise, PatchGrid, build_encoder, encoder_layers
 from lineside_trainer.tasks.task import Task
 
 OUTPUT = "value"
@@ -24,7 +24,7 @@ class RegressionTask(Task):
 
     Args:
         experiment: `model` and `train` count here.
-        grid: how images are cut.
+        model_input: image size and channels.
         normalise: of the training fold.
         targets: (N,) float64 of the training fold, in the target's unit.
 
@@ -35,7 +35,7 @@ class RegressionTask(Task):
     def __init__(
         self,
         experiment: Experiment,
-        grid: PatchGrid,
+        model_input: InputSpec,
         normalise: Normalise,
         targets: NDArray[np.float64],
     ) -> None:
@@ -47,15 +47,19 @@ class RegressionTask(Task):
                 f"train.target: {settings.target!r} is {targets[0]:g} in all {len(targets)} "
                 "training images; there is nothing to learn"
             )
-        encoder = build_encoder(experiment.model.arch, grid, drop_path=settings.drop_path)
+        backbone = build_backbone(
+            experiment.model,
+            model_input,
+            pool=settings.pool,
+            drop_path=settings.drop_path,
+            patch_drop=settings.patch_drop,
+        )
         self.net = Regressor(
             normalise,
-            encoder,
-            pool=settings.pool,
+            backbone,
             head_width=settings.head_width,
             target_mean=float(targets.mean()),
             target_std=std,
-            patch_drop=settings.patch_drop,
         )
         self._settings = settings
 
@@ -64,8 +68,8 @@ class RegressionTask(Task):
         return self.net
 
     @property
-    def encoder(self) -> nn.Module:
-        return self.net.encoder
+    def backbone(self) -> Backbone:
+        return self.net.backbone
 
     def loss(
         self,
@@ -88,7 +92,7 @@ class RegressionTask(Task):
         return (values - targets).square()
 
     def layers(self) -> Sequence[Sequence[nn.Parameter]]:
-        return [*encoder_layers(self.net.encoder), list(self.net.head.parameters())]
+        return self.net.layers()
 
     def outputs(self) -> tuple[OutputSpec, ...]:
         return (OutputSpec(name=OUTPUT, unit=self._settings.unit),)

@@ -8,6 +8,7 @@ from torch import nn
 
 from lineside.contract import HeadSpec, OutputSpec
 from lineside_trainer.learner import Learner
+from lineside_trainer.models import Backbone
 
 
 class Task(Learner):
@@ -20,7 +21,7 @@ class Task(Learner):
 
     @property
     @abstractmethod
-    def encoder(self) -> nn.Module:
+    def backbone(self) -> Backbone:
         """The part that pre-training prepares."""
 
     @abstractmethod

@@ -1,0 +1,49 @@
+"""Which network is called what: a family is its file and one line here."""
+
+from __future__ import annotations
+
+from lineside.contract import InputSpec
+from lineside_trainer.experiment import ModelSettings, Pool
+from lineside_trainer.models.backbone import Backbone
+from lineside_trainer.models.timm_backbone import TimmBackbone
+from lineside_trainer.models.vit import SHAPES, PatchGrid, VitBackbone, build_vit, check_vit
+
+
+def check_model(model: ModelSettings, size_hw: tuple[int, int]) -> None:
+    """Refuse what cannot be built, before any image is read.
+
+    Raises:
+        ExperimentError: an unknown network, an image size it cannot take.
+    """
+    if model.arch in SHAPES:
+        check_vit(model.arch, size_hw, model.patch_px)
+
+
+def build_backbone(
+    model: ModelSettings,
+    model_input: InputSpec,
+    *,
+    pool: Pool = "mean",
+    drop_path: float = 0.0,
+    patch_drop: float = 0.0,
+) -> Backbone:
+    """Make the network that `model.arch` names, with random weights.
+
+    Args:
+        model: which one.
+        model_input: image size and channels.
+        pool: of a ViT, see `TrainSettings`.
+        drop_path: likewise.
+        patch_drop: of a ViT, likewise.
+
+    Raises:
+        ExperimentError: an unknown network, an image size it cannot take.
+    """
+    check_model(model, model_input.size_hw)
+    if model.arch in SHAPES:
+        grid = PatchGrid(
+            size_hw=model_input.size_hw, patch_px=model.patch_px, channels=model_input.channels
+        )
+        net = build_vit(model.arch, grid, drop_path=drop_path)
+        return VitBackbone(net, grid, pool=pool, patch_drop=patch_drop)
+    return TimmBackbone(model.arch, model_input, drop_path=drop_path)
