@@ -7,6 +7,8 @@ from typing import Final, Literal
 import msgspec
 import torch
 
+from lineside_trainer.draws import uniform
+
 
 class Augmentation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What may happen to a training image. The defaults are the paper's best (tab. 3c).
@@ -63,7 +65,7 @@ def augment_batch(
         return images_nchw
     count = len(images_nchw)
     device = images_nchw.device
-    draws = torch.rand((6, count), generator=generator, device=generator.device).to(device)
+    draws = uniform((6, count), generator, images_dim=1).to(device)
     flip_x = (draws[0] < 0.5) & settings.flip_horizontal
     flip_y = (draws[1] < 0.5) & settings.flip_vertical
     if settings.crop == "resized":
