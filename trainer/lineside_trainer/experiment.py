@@ -7,7 +7,7 @@ import re
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal, cast
 
 import msgspec
 
@@ -32,6 +32,7 @@ class DataSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         group: column that names the physical part; "" makes each image a part of its own.
         split_column: column that names the fold; "" splits 60/20/20 by part.
         split_seed: of the split alone, so that runs with other seeds share their folds.
+        split_seeds: one for each of `run.seeds`, in its place; empty splits once for all of them.
         image_size_hw: what the model sees, pixels, height then width.
         channels: 1 gray, 3 RGB, 0 as the images are.
         strict: an unusable file is an error instead of a line in the report.
@@ -41,6 +42,7 @@ class DataSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     group: str = ""
     split_column: str = ""
     split_seed: int = 0
+    split_seeds: tuple[Annotated[int, msgspec.Meta(ge=0)], ...] = ()
     image_size_hw: tuple[Count, Count] = (64, 64)
     channels: Literal[0, 1, 3] = 0
     strict: bool = False
@@ -52,10 +54,14 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     Attributes:
         arch: a ViT of table 2, or any other network that `models` knows.
         patch_px: side of a ViT's square patches.
+        heads: of attention in each block of a ViT; 0 is as many as it has of old.
+        mlp_share: of each block's hidden units that a ViT has, in steps of 8 units.
     """
 
     arch: str = "vit_tiny"
     patch_px: Count = 8
+    heads: Annotated[int, msgspec.Meta(ge=0)] = 0
+    mlp_share: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)] = 1.0
 
 
 class FitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -71,6 +77,8 @@ class FitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         grad_clip: largest norm of the gradient; 0 is off.
         layer_decay: factor on the rate from each layer to the one below; 1 is off.
         ema: weight of the past in the averaged weights that are judged and kept; 0 is off.
+        patience: epochs without a better validation figure after which it stops; 0 is off. The
+            rate's cosine still ends at `epochs`: a fit that stops early never sees its low end.
     """
 
     epochs: Count
@@ -82,6 +90,7 @@ class FitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     grad_clip: NotNegative = 1.0
     layer_decay: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)] = 1.0
     ema: Annotated[float, msgspec.Meta(ge=0.0, lt=1.0)] = 0.0
+    patience: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
 class MaeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -112,6 +121,36 @@ class PretrainSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     mae: MaeSettings = MaeSettings()
 
 
+class TeacherSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A finished run to learn from beside the labels (distillation).
+
+    Attributes:
+        run: folder of a finished `lineside train`; "" learns from labels alone.
+        prediction: weight of the difference from what it says; the labels' own loss has 1.
+        feature: weight of the difference from its feature, which a linear layer predicts.
+        temperature: T that softens class probabilities (Hinton et al. 2015).
+        unlabelled: training images without a target, which the run can judge all the same, are
+            learnt from too.
+    """
+
+    run: str = ""
+    prediction: NotNegative = 1.0
+    feature: NotNegative = 1.0
+    temperature: Positive = 4.0
+    unlabelled: bool = True
+
+
+class SlimSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A finished run to go on from with fewer heads and hidden units: `model.heads` and
+    `model.mlp_share` say how many; those that its loss feels most are kept.
+
+    Attributes:
+        run: folder of a finished `lineside train`; "" starts as `init` says.
+    """
+
+    run: str = ""
+
+
 class TrainSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`lineside train`.
 
@@ -119,6 +158,8 @@ class TrainSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         task: what is learnt.
         target: column of `labels.csv`.
         init: folder of a finished `lineside pretrain`; "" starts from noise.
+        probe: only a linear layer learns, on the frozen network's features.
+        label_share: of the training fold's labels that may be used; the 10 % are inside the 20 %.
         pool: what a ViT's head reads: the class token, or the mean over patches.
         head_width: of the head's hidden layer, 0 for one linear layer; unset takes what the
             network's paper has: 2048 for ViTs (sec. 4.1), 0 for CNNs.
@@ -134,6 +175,8 @@ class TrainSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     task: str = "regression"
     target: str = ""
     init: str = ""
+    probe: bool = False
+    label_share: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)] = 1.0
     pool: Pool = "mean"
     head_width: Annotated[int, msgspec.Meta(ge=0)] | None = None
     drop_path: Annotated[float, msgspec.Meta(ge=0.0, lt=1.0)] = 0.0
@@ -144,6 +187,8 @@ class TrainSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     product: str = ""
     fit: FitSettings = FitSettings(epochs=100, lr=1e-3, layer_decay=0.75, ema=0.99)
     augment: Augmentation = Augmentation()
+    teacher: TeacherSettings = TeacherSettings()
+    slim: SlimSettings = SlimSettings()
 
 
 class RunSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -151,6 +196,7 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     Attributes:
         seed: of every draw but the split.
+        seeds: runs, with as many seeds from `seed` on; their mean and spread are reported.
         device: "auto" takes a GPU where there is one.
         precision: "auto" is bf16 autocast on a GPU and fp32 on a CPU.
         checkpoint_every_s: at the first epoch's end after so many seconds, and after the last; 0
@@ -159,6 +205,7 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """
 
     seed: Annotated[int, msgspec.Meta(ge=0, lt=2**31)] = 0
+    seeds: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 1
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     checkpoint_every_s: NotNegative = 30.0
@@ -183,17 +230,18 @@ def read_experiment(
     Args:
         path: TOML, or None for the defaults; folders in it are relative to it.
         overrides: nested as the file is; a value here wins.
-        inherit: settings that the run named by `train.init` hands on; a value anywhere else wins.
+        inherit: settings that the runs named in `train` hand on; a value anywhere else wins.
 
     Raises:
         ExperimentError: unreadable, not TOML, an unknown key, a value that cannot be.
     """
     source = str(path) if path else "command line"
     below = _with_folders_beside(path, _read_toml(path)) if path else {}
-    told = _merged(below, overrides)
+    told = merge_tables(below, overrides)
     experiment = convert_experiment(told, source=source)
-    if inherit and experiment.train.init:
-        experiment = convert_experiment(_merged(inherit(experiment), told), source=source)
+    train = experiment.train
+    if inherit and (train.init or train.teacher.run or train.slim.run):
+        experiment = convert_experiment(merge_tables(inherit(experiment), told), source=source)
     return experiment
 
 
@@ -204,7 +252,7 @@ def convert_experiment(table: Table, *, source: str) -> Experiment:
         ExperimentError: with the path of what is wrong.
     """
     try:
-        experiment = msgspec.convert(_merged(_as_table(Experiment()), table), Experiment)
+        experiment = msgspec.convert(merge_tables(_as_table(Experiment()), table), Experiment)
     except msgspec.ValidationError as error:
         raise ExperimentError(f"{source}: {_with_path(str(error))}") from error
     # TOML and floats know inf and nan; bounds let some through, and no setting means anything then.
@@ -238,22 +286,34 @@ def _read_toml(path: Path) -> Table:
         raise ExperimentError(f"{path}: not TOML: {error}") from error
 
 
+_FOLDERS: Final = (
+    ("data", "folder"),
+    ("train", "init"),
+    ("train", "teacher", "run"),
+    ("train", "slim", "run"),
+)
+
+
 def _with_folders_beside(path: Path, table: Table) -> Table:
-    beside: dict[str, Table] = {}
-    for section, key in (("data", "folder"), ("train", "init")):
-        settings = table.get(section)
-        folder = settings.get(key) if isinstance(settings, Mapping) else None
-        if isinstance(folder, str) and folder:
-            beside[section] = {key: str((path.parent / folder).resolve())}
-    return _merged(table, beside)
+    for keys in _FOLDERS:
+        found: object = table
+        for key in keys:
+            found = found.get(key) if isinstance(found, Mapping) else None
+        if isinstance(found, str) and found:
+            beside: Setting | Table = str((path.parent / found).resolve())
+            for key in reversed(keys):
+                beside = {key: beside}
+            table = merge_tables(table, cast(Table, beside))
+    return table
 
 
-def _merged(below: Table, above: Table) -> Table:
+def merge_tables(below: Table, above: Table) -> Table:
+    """Both tables' settings; where both have one, that of `above`."""
     result = dict(below)
     for key, value in above.items():
         old = result.get(key)
         both = isinstance(value, Mapping) and isinstance(old, Mapping)
-        result[key] = _merged(old, value) if both else value  # type: ignore[arg-type]
+        result[key] = merge_tables(old, value) if both else value  # type: ignore[arg-type]
     return result
 
 

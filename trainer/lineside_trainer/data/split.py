@@ -123,12 +123,7 @@ def read_split(path: Path, table: Table) -> Split:
     Raises:
         DataError: no split file, or made from other files, parts or columns than the table's.
     """
-    try:
-        content = msgspec.json.decode(path.read_bytes(), type=_SplitFile)
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}") from error
-    except (msgspec.DecodeError, ValueError) as error:
-        raise DataError(f"{path}: not a split file: {error}") from error
+    content = _read_file(path)
     _check_same_data(path, content, table)
     row_of = {record.name: row for row, record in enumerate(table.records)}
     return Split(
@@ -141,6 +136,24 @@ def read_split(path: Path, table: Table) -> Split:
         by=content.by,
         data_sha256=content.data_sha256,
     )
+
+
+def read_set_names(path: Path) -> dict[str, tuple[str, ...]]:
+    """File names by sample set, whatever became of the data since.
+
+    Raises:
+        DataError: no split file.
+    """
+    return _read_file(path).files
+
+
+def _read_file(path: Path) -> _SplitFile:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=_SplitFile)
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from error
+    except (msgspec.DecodeError, ValueError) as error:
+        raise DataError(f"{path}: not a split file: {error}") from error
 
 
 def _how(table: Table) -> str:

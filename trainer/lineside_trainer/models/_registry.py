@@ -5,7 +5,9 @@ from __future__ import annotations
 from lineside.contract import InputSpec
 from lineside_trainer.experiment import ModelSettings, Pool
 from lineside_trainer.models.backbone import Backbone
-from lineside_trainer.models.timm_backbone import TimmBackbone
+from lineside_trainer.models.cnn import CNNS, CnnBackbone, check_cnn
+from lineside_trainer.models.slim import check_slim, slim_blocks, slim_size
+from lineside_trainer.models.timm_backbone import TimmBackbone, check_timm
 from lineside_trainer.models.vit import SHAPES, PatchGrid, VitBackbone, build_vit, check_vit
 
 
@@ -15,8 +17,13 @@ def check_model(model: ModelSettings, size_hw: tuple[int, int]) -> None:
     Raises:
         ExperimentError: an unknown network, an image size it cannot take.
     """
+    check_slim(model)
     if model.arch in SHAPES:
         check_vit(model.arch, size_hw, model.patch_px)
+    elif model.arch in CNNS:
+        check_cnn(model.arch, size_hw)
+    else:
+        check_timm(model.arch, size_hw)
 
 
 def build_backbone(
@@ -37,7 +44,8 @@ def build_backbone(
         patch_drop: of a ViT, likewise.
 
     Raises:
-        ExperimentError: an unknown network, an image size it cannot take.
+        ExperimentError: an unknown network, an image size it cannot take, `drop_path` where no
+            residual branch is.
     """
     check_model(model, model_input.size_hw)
     if model.arch in SHAPES:
@@ -45,5 +53,9 @@ def build_backbone(
             size_hw=model_input.size_hw, patch_px=model.patch_px, channels=model_input.channels
         )
         net = build_vit(model.arch, grid, drop_path=drop_path)
+        heads, units = slim_size(model)
+        slim_blocks(net, heads=heads, units=units)
         return VitBackbone(net, grid, pool=pool, patch_drop=patch_drop)
+    if model.arch in CNNS:
+        return CnnBackbone(model.arch, channels=model_input.channels, drop_path=drop_path)
     return TimmBackbone(model.arch, model_input, drop_path=drop_path)
