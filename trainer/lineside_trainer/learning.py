@@ -10,6 +10,7 @@ from lineside_trainer.device import choose_device
 from lineside_trainer.experiment import FitSettings, RunSettings
 from lineside_trainer.fit import FitResult, fit
 from lineside_trainer.learner import Learner
+from lineside_trainer.loop import FitData
 from lineside_trainer.prepared import IntArray, Prepared
 from lineside_trainer.progress import Progress, tell_unused
 
@@ -24,6 +25,7 @@ class Lesson:
         judging: rows that choose the epoch.
         settings: of the fit.
         augment: what training images go through.
+        notes: what a reader must know of this choice, for the report.
     """
 
     title: str
@@ -31,6 +33,7 @@ class Lesson:
     judging: IntArray
     settings: FitSettings
     augment: Augmentation
+    notes: tuple[str, ...] = ()
 
 
 def learn(
@@ -44,14 +47,27 @@ def learn(
 ) -> FitResult:
     """Fit on these rows; see `fit.fit` for what stays in the folder and what may go wrong."""
     tell_unused(prepared.unused)
-    settings = lesson.settings
     data = prepared.batches(
         lesson.training,
         lesson.judging,
-        settings=settings,
+        settings=lesson.settings,
         seed=run.seed,
         device=choose_device(run),
     )
+    return learn_from(learner, data, lesson, run=run, folder=folder, resume=resume)
+
+
+def learn_from(
+    learner: Learner,
+    data: FitData,
+    lesson: Lesson,
+    *,
+    run: RunSettings,
+    folder: Path,
+    resume: bool,
+) -> FitResult:
+    """`learn`, from batches that someone else made."""
+    settings = lesson.settings
     with Progress(lesson.title, settings.epochs) as progress:
         return fit(
             learner,

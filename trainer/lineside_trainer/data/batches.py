@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lineside_trainer.data.store import ImageStore
 from lineside_trainer.errors import DataError
 
 _EPOCHS_A_SEED = 1_000_003  # a prime, so that (seed, epoch) and (seed + 1, epoch') rarely meet
+
+
+class Rows(Protocol):
+    """What batches are taken from: an `ImageStore`, or features in the images' place."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the rows are."""
+
+    def __len__(self) -> int: ...
+
+    def rows(self, rows: torch.Tensor) -> torch.Tensor:
+        """(B, H, W, C), a copy, on the store's device; ``rows`` is (B,) int64."""
 
 
 class Batch(NamedTuple):
@@ -45,7 +57,7 @@ class Batches:
 
     def __init__(
         self,
-        store: ImageStore,
+        store: Rows,
         indices: NDArray[np.int64],
         targets: NDArray[np.float64] | None,
         *,

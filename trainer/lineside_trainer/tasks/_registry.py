@@ -12,6 +12,7 @@ from lineside.contract import InputSpec
 from lineside_trainer.errors import ExperimentError
 from lineside_trainer.experiment import Experiment
 from lineside_trainer.models import Normalise
+from lineside_trainer.models.headed import Headed
 from lineside_trainer.tasks.regression import RegressionTask
 from lineside_trainer.tasks.task import Task
 
@@ -44,4 +45,14 @@ def build_task(
         raise ExperimentError(
             f"train.task: {experiment.train.task!r} is unknown; there are {', '.join(TASKS)}"
         )
-    return build(experiment, model_input, normalise, targets)
+    task = build(experiment, model_input, normalise, targets)
+    if experiment.train.probe:
+        headed(task).freeze()
+    return task
+
+
+def headed(task: Task) -> Headed:
+    """The task's network, of the one shape that can be frozen."""
+    network = task.network
+    assert isinstance(network, Headed), "every task makes its network of a backbone and a head"
+    return network
