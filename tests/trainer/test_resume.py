@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import resource
 from collections.abc import Sequence
 from pathlib import Path
@@ -56,6 +57,44 @@ class Small(Learner):
         return [list(self.first.parameters()), list(self.last.parameters())]
 
 
+class Normed(Small):
+    """Batch norm on the pixels: its running figures are the data's own, whatever is learnt."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(64, momentum=0.9)
+
+    def _value(self, images_nhwc: Tensor) -> Tensor:
+        pixels = self.norm(images_nhwc.flatten(1).float() / 255)
+        return self.last(self.drop(self.first(pixels)).relu())[:, 0]
+
+    def layers(self) -> Sequence[Sequence[nn.Parameter]]:
+        return [list(self.norm.parameters()), *super().layers()]
+
+
+class Vital(Small):
+    """Says further figures of itself, gives up when one is too high, and keeps its last epoch."""
+
+    keeps_last = True
+
+    def __init__(self, give_up_at: float = math.inf) -> None:
+        super().__init__()
+        self.give_up_at = give_up_at
+        self.judged = 0
+
+    def judge(self, images_nhwc: Tensor, targets: Tensor, generator: torch.Generator) -> Tensor:
+        self.judged += len(targets)
+        return super().judge(images_nhwc, targets, generator)
+
+    def vitals(self) -> dict[str, float]:
+        found, self.judged = self.judged, 0
+        return {"judged": float(found)}
+
+    def heed(self, rows: Sequence[Row]) -> None:
+        if sum(row.vitals["judged"] for row in rows) >= self.give_up_at:
+            raise TrainerError("given up")
+
+
 class StopAt(Progress):
     """The user presses Ctrl-C after so many steps."""
 
@@ -98,9 +137,10 @@ def run(
     stop_after: int = 10**6,
     data: FitData | None = None,
     settings: FitSettings = SETTINGS,
+    learner: Learner | None = None,
 ) -> tuple[FitResult, dict[str, bytes]]:
     torch.manual_seed(3)
-    learner = Small()
+    learner = learner or Small()
     if resume:
         torch.manual_seed(99)  # what the state was when the process began must not matter
     result = fit(
@@ -152,6 +192,36 @@ def test_going_on_after_any_step_gives_the_same_bytes(
     expected = [(r.epoch, r.step, r.training_loss, r.validation, r.lr) for r in whole_result.rows]
     assert told == expected
     assert len((tmp_path / METRICS).read_text().splitlines()) == 1 + EPOCHS
+
+
+@pytest.mark.parametrize("stop_after", [None, 5])
+def test_the_averaged_twin_has_running_figures_of_the_images(
+    stop_after: int | None, tmp_path: Path
+) -> None:
+    learner = Normed()
+    if stop_after:
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path, stop_after=stop_after, learner=Normed())
+    run(tmp_path, resume=stop_after is not None, learner=learner)
+    # Uniform pixels: mean 1/2, variance 1/12; 64 means of 8 images each, averaged over steps.
+    assert abs(float(learner.norm.running_mean.mean()) - 0.5) < 0.03
+    assert abs(float(learner.norm.running_var.mean()) - 1 / 12) < 0.01
+    assert learner.norm.num_batches_tracked in (STEPS, STEPS - STEPS_AN_EPOCH, STEPS_AN_EPOCH)
+
+
+def test_further_figures_are_written_down_and_the_newest_epoch_is_kept(tmp_path: Path) -> None:
+    result, _ = run(tmp_path, learner=Vital())
+    assert result.best_epoch == EPOCHS - 1
+    assert result.best_value == result.rows[-1].validation
+    lines = (tmp_path / METRICS).read_text().splitlines()
+    assert lines[0].endswith(",images_per_s,judged")
+    assert [line.rsplit(",", 1)[1] for line in lines[1:]] == ["8.0"] * EPOCHS
+
+
+def test_a_learner_may_give_up_and_its_figures_stay(tmp_path: Path) -> None:
+    with pytest.raises(TrainerError, match="given up"):
+        run(tmp_path, learner=Vital(give_up_at=16))
+    assert len((tmp_path / METRICS).read_text().splitlines()) == 1 + 2
 
 
 def test_the_learning_rate_falls_from_epoch_to_epoch(

@@ -8,9 +8,17 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from lineside_trainer.logbook import Row
+
 
 class Learner(nn.Module):
-    """A network with its loss; the loop knows nothing else of it."""
+    """A network with its loss; the loop knows nothing else of it.
+
+    Attributes:
+        keeps_last: the last epoch is kept instead of the one that was judged best.
+    """
+
+    keeps_last: bool = False
 
     @abstractmethod
     def loss(self, images_nhwc: Tensor, targets: Tensor, generator: torch.Generator) -> Tensor:
@@ -32,3 +40,14 @@ class Learner(nn.Module):
     @abstractmethod
     def layers(self) -> Sequence[Sequence[nn.Parameter]]:
         """Every trained parameter once, from the input to the output."""
+
+    def vitals(self) -> dict[str, float]:
+        """Figures by name of the judging that has just ended, for the logbook; counted anew."""
+        return {}
+
+    def heed(self, rows: Sequence[Row]) -> None:
+        """Look at the epochs so far, the last one judged just now.
+
+        Raises:
+            TrainerError: they show that going on is of no use.
+        """

@@ -24,6 +24,7 @@ class Row:
         lr: of the last layer, at its last step.
         seconds: it took, judging included.
         images_per_s: training images, judging not included.
+        vitals: further figures by name, of learners that have some.
     """
 
     epoch: int
@@ -33,6 +34,7 @@ class Row:
     lr: float
     seconds: float
     images_per_s: float
+    vitals: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(kw_only=True)
@@ -43,10 +45,10 @@ class Logbook:
     best_epoch: int = -1
     best_value: float = math.inf
 
-    def add(self, row: Row) -> bool:
-        """Write an epoch down; True where it is the best so far."""
+    def add(self, row: Row, *, newest: bool = False) -> bool:
+        """Write an epoch down; True where it is the best so far, or where the newest counts."""
         self.rows.append(row)
-        if not row.validation < self.best_value:
+        if not newest and not row.validation < self.best_value:
             return False
         self.best_epoch, self.best_value = row.epoch, row.validation
         return True
@@ -68,7 +70,10 @@ class Logbook:
             StorageError: the disk is full, read-only or gone.
         """
         text = io.StringIO()
-        writer = csv.DictWriter(text, [f.name for f in fields(Row)], lineterminator="\n")
+        own = [f.name for f in fields(Row) if f.name != "vitals"]
+        names = list(dict.fromkeys(name for row in self.rows for name in row.vitals))
+        writer = csv.DictWriter(text, [*own, *names], lineterminator="\n")
         writer.writeheader()
-        writer.writerows(asdict(row) for row in self.rows)
+        for row in self.rows:
+            writer.writerow({name: getattr(row, name) for name in own} | row.vitals)
         write_durably(path, [text.getvalue().encode()])

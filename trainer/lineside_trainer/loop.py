@@ -120,7 +120,10 @@ class FitModule(LightningModule):
         return loss
 
     def average(self) -> None:
-        """Move the twin towards the learner; slower with every step, as far as `ema` says."""
+        """Move the twin towards the learner; slower with every step, as far as `ema` says.
+
+        Batch norm's running figures move along: the twin never sees a batch of its own.
+        """
         if self.averaged is None:
             return
         done = self.global_step
@@ -128,6 +131,11 @@ class FitModule(LightningModule):
         pairs = zip(self.averaged.parameters(), self.learner.parameters(), strict=True)
         for twin, own in pairs:
             twin.lerp_(own.detach(), 1.0 - past)
+        for twin, own in zip(self.averaged.buffers(), self.learner.buffers(), strict=True):
+            if twin.is_floating_point():
+                twin.lerp_(own, 1.0 - past)
+            else:
+                twin.copy_(own)
 
     @torch.no_grad()
     def judge(self) -> float:
@@ -181,7 +189,7 @@ class Keeper:
         """True when `last.ckpt` is due.
 
         Raises:
-            TrainerError: the loss is no number any more.
+            TrainerError: the loss is no number any more, or the learner sees no use in going on.
             StorageError: the disk is full, read-only or gone.
         """
         module.average()
@@ -217,12 +225,14 @@ class Keeper:
             lr=module.trainer.optimizers[0].param_groups[-1]["lr"],
             seconds=time.monotonic() - self._epoch_started_s,
             images_per_s=self._images / max(trained_s, 1e-9),
+            vitals=module.judged.vitals(),
         )
-        if module.logbook.add(row):
+        if module.logbook.add(row, newest=module.judged.keeps_last):
             weights = {name: t.cpu() for name, t in module.judged.state_dict().items()}
             write_tensors(self._folder / BEST, {"weights": weights, "epoch": row.epoch})
         module.logbook.write_csv(self._folder / METRICS)
         self._progress.epoch(row)
+        module.judged.heed(module.logbook.rows)
         module.loss_sum.zero_()
         self._images = 0
         self._epoch_started_s = time.monotonic()
