@@ -12,7 +12,7 @@ from typing import Any
 
 
 def print_summary(out: Path, station: dict[str, Any], *, seconds: float) -> bool:
-    """Print the figures; returns whether the test error's interval lies below the mean predictor's.
+    """Print the figures; returns whether the whole interval beats the trivial predictor.
 
     Args:
         out: the demo's folder: ``pre/``, ``joint/``, ``export.json``, ``joint.lsb``.
@@ -36,10 +36,11 @@ def print_summary(out: Path, station: dict[str, Any], *, seconds: float) -> bool
     ]
     width = max(len(name) for name, _ in rows)
     print("\n== What came out\n" + "\n".join(f"{name:<{width}}  {words}" for name, words in rows))
-    below: bool = joint["below_mean_predictor"]
-    if not below:
-        print("\ndemo: the interval does not lie below the mean predictor: nothing was learned")
-    return below
+    better: bool = joint["better_than_baseline"]
+    if not better:
+        trivial = joint["baseline_name"]
+        print(f"\ndemo: the interval is not better than the {trivial}: nothing was learned")
+    return better
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -70,8 +71,8 @@ def _write(
         "counts": joint["run"]["counts"],
         "pre_training_loss": pre["run"]["training_loss"],
         "validation_mse": joint["run"]["validation"],
-        "test_mse": joint["test_mse"],
-        "mean_predictor_mse": joint["mean_predictor_mse"],
+        "test_mse": joint["test"]["mse"],
+        "mean_predictor_mse": joint["baseline"]["mse"],
         "agreements": export["agreements"],
         "bundle_size_bytes": export["size_bytes"],
         "evaluations": station["evaluations"],
@@ -81,7 +82,7 @@ def _write(
 
 
 def _learning(pre: dict[str, Any], joint: dict[str, Any]) -> list[tuple[str, str]]:
-    test, trivial = joint["test_mse"], joint["mean_predictor_mse"]
+    test, trivial = joint["test"]["mse"], joint["baseline"]["mse"]
     return [
         ("images", f"{joint['run']['images']}: {_counted(joint['run']['counts'])}"),
         ("pre-training loss", _curve(pre["run"]["training_loss"])),

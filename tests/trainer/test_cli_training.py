@@ -23,6 +23,7 @@ from lineside.contract import RegressionHead, decode_contract
 from lineside.errors import LinesideError
 from lineside_trainer.durable import read_weights
 from lineside_trainer.errors import DataError, ExperimentError, TrainerError
+from lineside_trainer.predictions import PREDICTIONS, read_predictions
 
 PARTS = 30
 SMALL = ("--image-size", "16", "--patch", "8", "--batch-size", "16", "--device", "cpu")
@@ -129,10 +130,15 @@ def test_the_result_says_what_is_promised(tuned: tuple[Path, dict[str, object]])
     out, said = tuned
     saved = json.loads((out / "result.json").read_text())
     assert said == {"out": str(out), **saved}
-    assert saved["test_mse"]["low"] <= saved["test_mse"]["value"] <= saved["test_mse"]["high"]
-    assert saved["test_mse"]["confidence"] == 0.95
-    assert saved["test_mse"]["drawn_by"] == "image"  # 6 parts in the test fold
-    assert saved["mean_predictor_mse"]["value"] > 0
+    assert (saved["metric"], saved["lower_is_better"], saved["judged_by"]) == ("mse", True, "MSE")
+    assert list(saved["test"]) == list(saved["baseline"]) == ["mse", "mae"]
+    mse = saved["test"]["mse"]
+    assert mse["low"] <= mse["value"] <= mse["high"]
+    assert mse["confidence"] == 0.95
+    assert mse["drawn_by"] == "image"  # 6 parts in the test fold
+    assert len(saved["test_by_part"]) == 6
+    assert saved["baseline"]["mse"]["value"] > 0
+    assert saved["baseline_name"] == "mean predictor"
     assert saved["unlabelled"] == 2
     run = saved["run"]
     assert set(run["rejected"]) == {"broken.png", "gone.png", "3_0.png", "3_1.png"}
@@ -141,6 +147,19 @@ def test_the_result_says_what_is_promised(tuned: tuple[Path, dict[str, object]])
     assert len(run["data_sha256"]) == 64
     assert {"torch", "timm", "lightning", "lineside-trainer"} <= set(run["versions"])
     assert run["images_per_s"] > 0 < run["seconds"]
+
+
+def test_every_prediction_can_be_looked_up(tuned: tuple[Path, dict[str, object]]) -> None:
+    out, _ = tuned
+    rows = read_predictions(out / PREDICTIONS)
+    split = json.loads((out / "split.json").read_text())["files"]
+    labelled = {name: [f for f in split[name] if f not in ("3_0.png", "3_1.png")] for name in split}
+    for name in ("validation", "test"):
+        assert [row.file for row in rows if row.set == name] == labelled[name]
+    errors = [row.dispute**2 for row in rows if row.set == "test"]
+    saved = json.loads((out / "result.json").read_text())
+    assert np.mean(errors) == pytest.approx(saved["test"]["mse"]["value"], rel=1e-12)
+    assert all(row.part.startswith("part") for row in rows)
 
 
 def test_the_report_stands_alone(tuned: tuple[Path, dict[str, object]]) -> None:

@@ -8,10 +8,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from lineside.contract import InputSpec, RegressionHead
 from lineside_trainer.errors import DataError, ExperimentError
-from lineside_trainer.evaluate import judge
+from lineside_trainer.evaluate import Judgement, measure
 from lineside_trainer.evaluate.judgement import FEWEST_PARTS, predict
 from lineside_trainer.experiment import Experiment, TrainSettings
 from lineside_trainer.models import Normalise
@@ -19,6 +20,8 @@ from lineside_trainer.results import Figure
 from lineside_trainer.tasks import TASKS, Task, build_task
 from lineside_trainer.tuning_report import show_figure
 
+FloatArray = NDArray[np.float64]
+StrArray = NDArray[np.str_]
 INPUT = InputSpec(size_hw=(16, 16), channels=1)
 IMAGES = torch.randint(0, 256, (6, 16, 16, 1), dtype=torch.uint8)
 
@@ -102,33 +105,47 @@ def test_predict_is_the_network_whatever_the_batch() -> None:
     assert values.reshape(40, 6) == pytest.approx(np.tile(one_by_one, (40, 1)), abs=1e-5)
 
 
-def test_many_parts_are_drawn_by_part() -> None:
+def judge(task: Task, targets: FloatArray, predicted: FloatArray, parts: StrArray) -> Judgement:
+    return measure(task.yardstick(targets, predicted), parts)
+
+
+def test_many_parts_are_drawn_by_part(task: Task) -> None:
     generator = np.random.default_rng(0)
     parts = np.repeat([f"p{i}" for i in range(FEWEST_PARTS)], 5)
     targets = generator.normal(size=len(parts))
-    result = judge(targets, targets + 0.1, parts, mean=0.0)
-    assert (result.mse.drawn_by, result.mse.drawn) == ("part", FEWEST_PARTS)
-    assert result.mse.value == pytest.approx(0.01)
-    assert result.baseline.value == pytest.approx(float((targets**2).mean()))
-    assert (result.below, result.by_part, result.notes) == (True, {}, ())
+    result = judge(task, targets, targets + 0.1, parts)
+    mse = result.figures["mse"]
+    assert (mse.drawn_by, mse.drawn) == ("part", FEWEST_PARTS)
+    assert mse.value == pytest.approx(0.01)
+    assert result.figures["mae"].value == pytest.approx(0.1)
+    # The training targets are 0 and 2: the mean predictor says 1.
+    assert result.baseline["mse"].value == pytest.approx(float(((targets - 1.0) ** 2).mean()))
+    assert (result.better, result.by_part, result.notes) == (True, {}, ())
 
 
-def test_few_parts_are_drawn_by_image_and_it_is_said() -> None:
+def test_few_parts_are_drawn_by_image_and_it_is_said(task: Task) -> None:
     generator = np.random.default_rng(0)
     parts = np.repeat(["a", "b", "c"], [10, 20, 30])
-    targets = generator.normal(size=60)
+    targets = 1.0 + generator.normal(size=60)
     predicted = targets + np.repeat([0.0, 1.0, 2.0], [10, 20, 30])
-    result = judge(targets, predicted, parts, mean=0.0)
-    assert (result.mse.drawn_by, result.mse.drawn) == ("image", 60)
+    result = judge(task, targets, predicted, parts)
+    assert (result.figures["mse"].drawn_by, result.figures["mse"].drawn) == ("image", 60)
     assert result.by_part == pytest.approx({"a": 0.0, "b": 1.0, "c": 4.0})
     assert "3 part(s)" in result.notes[0]
     assert "by image" in result.notes[0]
-    assert not result.below
+    assert not result.better
 
 
-def test_one_test_image_proves_nothing() -> None:
-    result = judge(np.zeros(1), np.zeros(1), np.array(["a"]), mean=5.0)
-    assert result.mse.value == 0.0
-    assert not result.below
-    assert msgspec.json.decode(msgspec.json.encode(result.mse), type=Figure) == result.mse
-    assert show_figure(result.mse) == "0 (no interval: one image)"
+def test_one_test_image_proves_nothing(task: Task) -> None:
+    result = judge(task, np.zeros(1), np.zeros(1), np.array(["a"]))
+    mse = result.figures["mse"]
+    assert mse.value == 0.0
+    assert not result.better
+    assert msgspec.json.decode(msgspec.json.encode(mse), type=Figure) == mse
+    assert show_figure(mse) == "0 (no interval: one image)"
+
+
+@given(target=st.floats(allow_nan=False), value=st.floats(allow_nan=False))
+def test_predictions_are_written_exactly(task: Task, target: float, value: float) -> None:
+    said = task.say(target, np.asarray(value))
+    assert (float(said.target), float(said.predicted), said.scores) == (target, value, {})

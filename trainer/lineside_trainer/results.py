@@ -97,11 +97,15 @@ class TrainResult(msgspec.Struct, frozen=True, kw_only=True):
         task: what was learnt.
         target: which column.
         unit: of the target.
-        test_mse: on the test samples, in the unit squared.
-        mean_predictor_mse: of always saying the training mean, on the same samples.
-        mean_predictor: the training mean.
-        below_mean_predictor: the whole interval of `test_mse` lies below that.
-        test_mse_by_part: where parts are few; else empty.
+        metric: the primary one, a key of `test` and `baseline`.
+        lower_is_better: of the primary one.
+        judged_by: what `run.validation` holds, and chose the epoch that was kept.
+        test: figures on the test samples by metric, the primary one first.
+        baseline: of the trivial predictor on the same samples, where it has such a figure.
+        baseline_name: what that predictor does.
+        better_than_baseline: the whole interval of the primary metric lies on the good side of the
+            trivial predictor's figure.
+        test_by_part: the primary metric of each part, where parts are few; else empty.
         unlabelled: images without a target.
         init: the pre-training run's folder, "" without one.
         candidate: folder of the candidate.
@@ -112,11 +116,14 @@ class TrainResult(msgspec.Struct, frozen=True, kw_only=True):
     arch: str
     target: str
     unit: str
-    test_mse: Figure
-    mean_predictor_mse: Figure
-    mean_predictor: float
-    below_mean_predictor: bool
-    test_mse_by_part: dict[str, float]
+    metric: str
+    lower_is_better: bool
+    judged_by: str
+    test: dict[str, Figure]
+    baseline: dict[str, Figure]
+    baseline_name: str
+    better_than_baseline: bool
+    test_by_part: dict[str, float]
     unlabelled: int
     init: str
     candidate: str

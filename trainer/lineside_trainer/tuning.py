@@ -4,30 +4,46 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from lineside.contract import Contract, LimitRule
 from lineside_trainer.candidate import write_candidate
 from lineside_trainer.data import write_split
+from lineside_trainer.data.label_share import take_label_share
 from lineside_trainer.errors import ExperimentError
-from lineside_trainer.evaluate.judgement import judge, predict
+from lineside_trainer.evaluate import Picture
+from lineside_trainer.evaluate.judgement import Judgement, measure, predict
 from lineside_trainer.experiment import Experiment, TrainSettings
 from lineside_trainer.fit import FitResult
 from lineside_trainer.initial import InitialWeights, check_unseen, load_backbone, read_initial
 from lineside_trainer.learning import Lesson, learn
-from lineside_trainer.prepared import Prepared, prepare_data
+from lineside_trainer.predictions import (
+    PREDICTED_SETS,
+    PREDICTIONS,
+    Prediction,
+    write_predictions,
+)
+from lineside_trainer.prepared import IntArray, Prepared, prepare_data
+from lineside_trainer.probe import NOTE as PROBE_NOTE
+from lineside_trainer.probe import check_probe, learn_probe, standardise_probe
 from lineside_trainer.results import TrainResult
 from lineside_trainer.runfolder import (
     CANDIDATE,
+    FIGURES,
     RESULT,
     SPLIT,
     claimed_run,
+    make_folder,
     read_document,
     write_document,
 )
 from lineside_trainer.summary import summarise
 from lineside_trainer.tasks import Task, build_task
-from lineside_trainer.tuning_report import Tested, report_tuning
+from lineside_trainer.tuning_report import report_tuning
+
+FloatArray = NDArray[np.float64]
 
 
 def train(experiment: Experiment, out: Path, *, resume: bool) -> TrainResult:
@@ -46,6 +62,7 @@ def train(experiment: Experiment, out: Path, *, resume: bool) -> TrainResult:
     """
     if not experiment.train.target:
         raise ExperimentError("train.target: nothing to learn is named; give --target COLUMN")
+    check_probe(experiment.train)
     with claimed_run(out, experiment, resume=resume):
         if (out / RESULT).exists():
             return read_document(out / RESULT, TrainResult)
@@ -58,16 +75,19 @@ def _train(experiment: Experiment, out: Path, *, resume: bool) -> TrainResult:
     prepared = prepare_data(experiment, target=settings.target, folder=out)
     write_split(out / SPLIT, prepared.split, prepared.table)
     notes = check_unseen(prepared, initial) if initial else ()
-    lesson = _lesson(settings, prepared)
+    lesson = _lesson(experiment, prepared)
     learner = _learner(experiment, prepared, lesson, initial)
     contract = make_contract(experiment, prepared, learner)
-    fitted = learn(learner, prepared, lesson, run=experiment.run, folder=out, resume=resume)
-    tested = _test(prepared, learner)
-    result = _result(experiment, prepared, learner, fitted, tested, initial, notes)
+    fit_lesson = learn_probe if settings.probe else learn
+    fitted = fit_lesson(learner, prepared, lesson, run=experiment.run, folder=out, resume=resume)
+    outputs = _predict(prepared, learner, out)
+    judgement = _judge(prepared, learner, outputs["test"])
+    result = _result(experiment, prepared, lesson, learner, fitted, judgement, initial, notes)
     check = write_candidate(
         out / CANDIDATE, learner.network, contract, prepared, _provenance(result)
     )
-    report_tuning(out, experiment, result, fitted, tested, check)
+    pictures = _draw(prepared, learner, outputs["test"], out)
+    report_tuning(out, experiment, result, fitted, pictures, check)
     write_document(out / RESULT, result)
     return result
 
@@ -96,14 +116,25 @@ def _rule(settings: TrainSettings) -> LimitRule | None:
     )
 
 
-def _lesson(settings: TrainSettings, prepared: Prepared) -> Lesson:
+def _lesson(experiment: Experiment, prepared: Prepared) -> Lesson:
+    settings, table = experiment.train, prepared.table
     prepared.labelled("test")  # found missing now, and not after hours of training
+    share = take_label_share(
+        prepared.labelled("training"),
+        table.parts,
+        table.targets,
+        share=settings.label_share,
+        seeds=(experiment.data.split_seed, experiment.run.seed),
+        every_kind=settings.task == "classification",
+    )
+    notes = (share.note, PROBE_NOTE if settings.probe else "")
     return Lesson(
-        title=f"tuning ({settings.task})",
-        training=prepared.labelled("training"),
+        title=f"{'probe' if settings.probe else 'tuning'} ({settings.task})",
+        training=share.rows,
         judging=prepared.labelled("validation"),
         settings=settings.fit,
         augment=settings.augment,
+        notes=tuple(note for note in notes if note),
     )
 
 
@@ -115,31 +146,64 @@ def _learner(
     learner = build_task(experiment, prepared.input, prepared.normalise(), targets)
     if initial:
         load_backbone(learner.backbone, initial)
+    if experiment.train.probe:
+        standardise_probe(learner, prepared, experiment.run)
     return learner
 
 
-def _test(prepared: Prepared, learner: Task) -> Tested:
+def _predict(prepared: Prepared, learner: Task, out: Path) -> dict[str, FloatArray]:
+    """Outputs by set, of its labelled images; `predictions.csv` holds them in words."""
+    outputs: dict[str, FloatArray] = {}
+    predictions: list[Prediction] = []
+    for name in PREDICTED_SETS:
+        rows = prepared.labelled(name)
+        outputs[name] = predict(learner.network, prepared.store.rows(torch.from_numpy(rows)))
+        predictions += _told(prepared, learner, name, rows, outputs[name])
+    write_predictions(out / PREDICTIONS, predictions)
+    return outputs
+
+
+def _told(
+    prepared: Prepared, learner: Task, name: str, rows: IntArray, outputs: FloatArray
+) -> list[Prediction]:
+    table = prepared.table
+    return [
+        Prediction(
+            file=table.records[row].name,
+            part=table.records[row].part,
+            set=name,
+            said=learner.say(float(table.targets[row]), output),
+        )
+        for row, output in zip(rows, outputs, strict=True)
+    ]
+
+
+def _judge(prepared: Prepared, learner: Task, outputs: FloatArray) -> Judgement:
     rows = prepared.labelled("test")
-    targets = prepared.table.targets[rows]
-    predicted = predict(learner.network, prepared.store.rows(torch.from_numpy(rows)))
-    mean = float(prepared.table.targets[prepared.labelled("training")].mean())
-    judgement = judge(targets, predicted, prepared.table.parts[rows], mean=mean)
-    return Tested(targets=targets, predicted=predicted, mean=mean, judgement=judgement)
+    yardstick = learner.yardstick(prepared.table.targets[rows], outputs)
+    return measure(yardstick, prepared.table.parts[rows])
+
+
+def _draw(prepared: Prepared, learner: Task, outputs: FloatArray, out: Path) -> tuple[Picture, ...]:
+    make_folder(out / FIGURES)
+    targets = prepared.table.targets[prepared.labelled("test")]
+    return learner.draw(out / FIGURES, targets, outputs)
 
 
 def _result(
     experiment: Experiment,
     prepared: Prepared,
+    lesson: Lesson,
     learner: Task,
     fitted: FitResult,
-    tested: Tested,
+    judgement: Judgement,
     initial: InitialWeights | None,
     notes: tuple[str, ...],
 ) -> TrainResult:
-    settings, judgement = experiment.train, tested.judgement
+    settings = experiment.train
     counts = {name: len(prepared.split.indices[name]) for name in ("quantisation", "golden")}
-    labelled = ("training", "validation", "test")
-    counts |= {name: len(prepared.labelled(name)) for name in labelled}
+    counts["training"] = len(lesson.training)
+    counts |= {name: len(prepared.labelled(name)) for name in ("validation", "test")}
     run = summarise(
         prepared,
         learner,
@@ -147,7 +211,7 @@ def _result(
         experiment=experiment,
         settings=settings.fit,
         counts=counts,
-        notes=(*notes, *judgement.notes),
+        notes=(*notes, *lesson.notes, *judgement.notes),
         transductive=initial is not None and initial.seen.transductive,
     )
     return TrainResult(
@@ -155,11 +219,14 @@ def _result(
         arch=experiment.model.arch,
         target=settings.target,
         unit=settings.unit,
-        test_mse=judgement.mse,
-        mean_predictor_mse=judgement.baseline,
-        mean_predictor=tested.mean,
-        below_mean_predictor=judgement.below,
-        test_mse_by_part=judgement.by_part,
+        metric=judgement.metric,
+        lower_is_better=judgement.lower_is_better,
+        judged_by=learner.judged_by,
+        test=judgement.figures,
+        baseline=judgement.baseline,
+        baseline_name=judgement.baseline_name,
+        better_than_baseline=judgement.better,
+        test_by_part=judgement.by_part,
         unlabelled=len(prepared.table.unlabelled),
         init=settings.init,
         candidate=CANDIDATE,
@@ -178,7 +245,8 @@ def _provenance(result: TrainResult) -> dict[str, str]:
         "split_seed": str(run.split_seed),
         "epochs": str(run.epochs),
         "transductive": str(run.transductive).lower(),
-        "test_mse": f"{result.test_mse.value:.6g}",
-        "mean_predictor_mse": f"{result.mean_predictor_mse.value:.6g}",
+        f"test_{result.metric}": f"{result.test[result.metric].value:.6g}",
+        "baseline": result.baseline_name,
+        f"baseline_{result.metric}": f"{result.baseline[result.metric].value:.6g}",
         **{f"version_{name}": version for name, version in run.versions.items()},
     }

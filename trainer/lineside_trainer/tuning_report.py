@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Final
 
 from lineside.durable import write_durably
 from lineside_trainer.candidate import CandidateCheck
 from lineside_trainer.errors import TrainerError
-from lineside_trainer.evaluate.figures import draw_curves, draw_predictions, draw_residuals
-from lineside_trainer.evaluate.judgement import Judgement
+from lineside_trainer.evaluate.figures import draw_curves
 from lineside_trainer.evaluate.report import Picture, Report, write_report
 from lineside_trainer.experiment import Experiment, encode_experiment
 from lineside_trainer.fit import FitResult
@@ -20,22 +16,7 @@ from lineside_trainer.pretraining_report import CURVES, RECONSTRUCTIONS
 from lineside_trainer.results import Figure, PretrainResult, TrainResult
 from lineside_trainer.runfolder import FIGURES, REPORT, RESULT, make_folder, read_document
 
-
-@dataclass(frozen=True, kw_only=True)
-class Tested:
-    """On the test samples.
-
-    Attributes:
-        targets: (N,) in the target's unit.
-        predicted: (N,) likewise.
-        mean: of the training targets, what the mean predictor says.
-        judgement: the errors.
-    """
-
-    targets: NDArray[np.float64]
-    predicted: NDArray[np.float64]
-    mean: float
-    judgement: Judgement
+_IN_WORDS: Final = {"mse": "MSE", "mae": "MAE"}
 
 
 def report_tuning(
@@ -43,7 +24,7 @@ def report_tuning(
     experiment: Experiment,
     result: TrainResult,
     fitted: FitResult,
-    tested: Tested,
+    pictures: tuple[Picture, ...],
     check: CandidateCheck,
 ) -> None:
     """Draw the figures and write the page.
@@ -53,7 +34,7 @@ def report_tuning(
         experiment: all settings.
         result: what the page says.
         fitted: the curves.
-        tested: the predictions.
+        pictures: of the test samples, first on the page.
         check: of the exported program.
 
     Raises:
@@ -61,13 +42,14 @@ def report_tuning(
         TrainerError: the figures of the pre-training cannot be read any more.
     """
     make_folder(out / FIGURES)
-    unit = "" if result.unit == "1" else f" [{result.unit}]"
-    name = f"{result.target}{unit}"
+    curves = out / FIGURES / CURVES
+    draw_curves(curves, fitted.rows, best_epoch=fitted.best_epoch, validation=result.judged_by)
     report = Report(
         title=f"{result.task.capitalize()} of {result.target}, {result.arch}",
         figures=_first_table(result),
         pictures=(
-            *_own_pictures(out / FIGURES, fitted, tested, name),
+            *pictures,
+            Picture(file=curves, caption="Losses over epochs."),
             *_pretraining_pictures(out / FIGURES, result.init),
         ),
         run=result.run,
@@ -78,15 +60,20 @@ def report_tuning(
 
 
 def _first_table(result: TrainResult) -> dict[str, str]:
-    run = result.run
+    run, trivial = result.run, result.baseline_name
     return {
-        "test MSE": show_figure(result.test_mse),
-        "mean predictor's MSE on the same images": show_figure(result.mean_predictor_mse),
-        "interval lies below the mean predictor": "yes" if result.below_mean_predictor else "NO",
+        **{f"test {show_metric(name)}": show_figure(f) for name, f in result.test.items()},
+        **{
+            f"{show_metric(name)} of the {trivial}, same images": show_figure(figure)
+            for name, figure in result.baseline.items()
+        },
+        f"{show_metric(result.metric)}: interval is better than the {trivial}": (
+            "yes" if result.better_than_baseline else "NO"
+        ),
         "training loss, first to last epoch": (
             f"{run.training_loss.first:.4g} → {run.training_loss.last:.4g}"
         ),
-        "validation MSE, best epoch": (
+        f"validation {result.judged_by}, best epoch": (
             f"{run.validation.best:.4g} (epoch {run.validation.best_epoch + 1} of {run.epochs})"
         ),
         "started from": result.init or "noise",
@@ -102,25 +89,10 @@ def _more_tables(result: TrainResult, check: CandidateCheck) -> dict[str, dict[s
             )
         }
     }
-    if result.test_mse_by_part:
-        parts = result.test_mse_by_part
-        tables["Test MSE by part"] = {part: f"{mse:.4g}" for part, mse in parts.items()}
+    if result.test_by_part:
+        heading = f"Test {show_metric(result.metric)} by part"
+        tables[heading] = {part: f"{value:.4g}" for part, value in result.test_by_part.items()}
     return tables
-
-
-def _own_pictures(
-    figures: Path, fitted: FitResult, tested: Tested, name: str
-) -> tuple[Picture, ...]:
-    curves, predictions = figures / CURVES, figures / "predictions.png"
-    residuals = figures / "residuals.png"
-    draw_curves(curves, fitted.rows, best_epoch=fitted.best_epoch, validation="MSE")
-    draw_predictions(predictions, tested.targets, tested.predicted, name=name)
-    draw_residuals(residuals, tested.targets, tested.predicted, name=name)
-    return (
-        Picture(file=predictions, caption="Predicted against true on the test samples."),
-        Picture(file=residuals, caption="Residuals on the test samples."),
-        Picture(file=curves, caption="Losses over epochs."),
-    )
 
 
 def _pretraining_pictures(figures: Path, init: str) -> tuple[Picture, ...]:
@@ -147,6 +119,11 @@ def _read_picture(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise TrainerError(f"{path}: {error.strerror}; needed for the report") from error
+
+
+def show_metric(name: str) -> str:
+    """What people call a metric of `result.json`."""
+    return _IN_WORDS.get(name, name.replace("_", " "))
 
 
 def show_figure(figure: Figure) -> str:

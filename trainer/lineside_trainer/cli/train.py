@@ -55,16 +55,16 @@ def train(
     }
     experiment = effective_experiment(flags, "train", own)
     from lineside_trainer.tuning import train as run
-    from lineside_trainer.tuning_report import show_figure
+    from lineside_trainer.tuning_report import show_figure, show_metric
 
     result = run(experiment, flags.out, resume=flags.resume)
     loss = result.run.training_loss
     rows = {
         "images": ", ".join(f"{name} {count}" for name, count in result.run.counts.items()),
         "training loss": f"{loss.first:.4g} → {loss.last:.4g}",
-        "test MSE": show_figure(result.test_mse),
-        "mean predictor": show_figure(result.mean_predictor_mse),
-        "below it": "yes" if result.below_mean_predictor else "NO",
+        **{f"test {show_metric(name)}": show_figure(f) for name, f in result.test.items()},
+        result.baseline_name: show_figure(result.baseline[result.metric]),
+        "better than it": "yes" if result.better_than_baseline else "NO",
         "speed": f"{result.run.images_per_s:.0f} images/s, {result.run.seconds:.0f} s",
         "candidate": str(flags.out / result.candidate),
     }

@@ -1,7 +1,9 @@
-"""Held against the truth: the error with its interval, beside what the mean predictor gets."""
+"""Held against the truth: figures with their intervals, beside what a trivial predictor gets."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,13 +12,33 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lineside.metrics import mean_by_part_interval, squared_errors
+from lineside.metrics import Statistic, by_part_interval
 from lineside_trainer.results import Figure
 
 FEWEST_PARTS: Final = 8
 """Below so many parts, drawing whole parts gives an interval of a handful of values."""
 
 _AT_ONCE: Final = 128
+_CONFIDENCE: Final = 0.95
+
+
+@dataclass(frozen=True, kw_only=True)
+class Yardstick:
+    """By which figures a task is judged; each is a function of the samples' weights.
+
+    Attributes:
+        metric: the primary one, a key of `ours` and `trivial`.
+        lower_is_better: of the primary one.
+        ours: by metric, the primary one first.
+        trivial: of the trivial predictor on the same samples, where it has such a figure.
+        baseline_name: what that predictor does.
+    """
+
+    metric: str
+    lower_is_better: bool
+    ours: Mapping[str, Statistic]
+    trivial: Mapping[str, Statistic]
+    baseline_name: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,21 +46,30 @@ class Judgement:
     """On one sample set.
 
     Attributes:
-        mse: of the model, in the unit squared.
-        baseline: of always saying the training mean.
-        by_part: MSE of each part, where parts are too few for an interval by part.
+        metric: the primary one.
+        lower_is_better: of the primary one.
+        figures: of the model by metric; one that these samples leave undefined is left out.
+        baseline: of the trivial predictor, likewise.
+        baseline_name: what that predictor does.
+        by_part: the primary metric of each part, where parts are too few for an interval by part.
         notes: how to read it.
     """
 
-    mse: Figure
-    baseline: Figure
+    metric: str
+    lower_is_better: bool
+    figures: dict[str, Figure]
+    baseline: dict[str, Figure]
+    baseline_name: str
     by_part: dict[str, float]
     notes: tuple[str, ...]
 
     @property
-    def below(self) -> bool:
-        """The whole interval lies below the baseline's figure."""
-        return self.mse.high is not None and self.mse.high < self.baseline.value
+    def better(self) -> bool:
+        """The whole interval lies on the good side of the baseline's figure."""
+        ours, trivial = self.figures[self.metric], self.baseline[self.metric].value
+        if self.lower_is_better:
+            return ours.high is not None and ours.high < trivial
+        return ours.low is not None and ours.low > trivial
 
 
 @torch.no_grad()
@@ -46,11 +77,11 @@ def predict(network: nn.Module, images_nhwc: Tensor) -> NDArray[np.float64]:
     """Run a network in fp32, in eval mode, on the device it is on.
 
     Args:
-        network: (N, H, W, C) uint8 to (N,) float32.
+        network: (N, H, W, C) uint8 to (N, *shape) float32.
         images_nhwc: (N, H, W, C) uint8.
 
     Returns:
-        (N,) float64.
+        (N, *shape) float64.
     """
     network.eval()
     device = next(network.parameters()).device
@@ -59,30 +90,24 @@ def predict(network: nn.Module, images_nhwc: Tensor) -> NDArray[np.float64]:
     return joined
 
 
-def judge(
-    targets: NDArray[np.float64],
-    predicted: NDArray[np.float64],
-    parts: NDArray[np.str_],
-    *,
-    mean: float,
-) -> Judgement:
-    """Compare.
+def measure(yardstick: Yardstick, parts: NDArray[np.str_]) -> Judgement:
+    """Every figure with its interval: by part, or by image where parts are few.
 
     Args:
-        targets: (N,) in the target's unit.
-        predicted: (N,) likewise.
+        yardstick: of N samples.
         parts: (N,) part ids.
-        mean: the training fold's, what the mean predictor says.
     """
     names = np.unique(parts)
     few = len(names) < FEWEST_PARTS
-    errors = squared_errors(targets, predicted)
     drawn = np.arange(len(parts)).astype(str) if few else parts
     by = "image" if few else "part"
     return Judgement(
-        mse=_figure(errors, drawn, by),
-        baseline=_figure(squared_errors(targets, np.full_like(targets, mean)), drawn, by),
-        by_part={str(name): float(errors[parts == name].mean()) for name in names} if few else {},
+        metric=yardstick.metric,
+        lower_is_better=yardstick.lower_is_better,
+        figures=_figures(yardstick.ours, drawn, by),
+        baseline=_figures(yardstick.trivial, drawn, by),
+        baseline_name=yardstick.baseline_name,
+        by_part=_by_part(yardstick.ours[yardstick.metric], parts, names) if few else {},
         notes=(_few_parts_note(len(names)),) if few else (),
     )
 
@@ -90,18 +115,32 @@ def judge(
 def _few_parts_note(count: int) -> str:
     return (
         f"the test fold has {count} part(s), fewer than {FEWEST_PARTS}: an interval by part would "
-        "mean nothing, so it is drawn by image. It leaves out how parts differ; see the error of "
+        "mean nothing, so it is drawn by image. It leaves out how parts differ; see the figure of "
         "each part"
     )
 
 
-def _figure(errors: NDArray[np.float64], drawn: NDArray[np.str_], by: str) -> Figure:
-    if len(errors) < 2:
-        value = float(errors.mean())
+def _by_part(
+    statistic: Statistic, parts: NDArray[np.str_], names: NDArray[np.str_]
+) -> dict[str, float]:
+    found = {str(name): float(statistic((parts == name).astype(np.float64))) for name in names}
+    return {name: value for name, value in found.items() if not math.isnan(value)}
+
+
+def _figures(
+    statistics: Mapping[str, Statistic], drawn: NDArray[np.str_], by: str
+) -> dict[str, Figure]:
+    found = {name: _figure(statistic, drawn, by) for name, statistic in statistics.items()}
+    return {name: figure for name, figure in found.items() if not math.isnan(figure.value)}
+
+
+def _figure(statistic: Statistic, drawn: NDArray[np.str_], by: str) -> Figure:
+    value, count = float(statistic(np.ones(len(drawn)))), len(np.unique(drawn))
+    if count < 2 or math.isnan(value):
         return Figure(
-            value=value, low=None, high=None, confidence=0.95, drawn_by=by, drawn=len(errors)
+            value=value, low=None, high=None, confidence=_CONFIDENCE, drawn_by=by, drawn=count
         )
-    interval = mean_by_part_interval(errors, drawn)
+    interval = by_part_interval(statistic, drawn, confidence=_CONFIDENCE)
     return Figure(
         value=interval.value,
         low=interval.low,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,11 +11,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lineside.contract import HeadSpec, InputSpec, OutputSpec, RegressionHead
+from lineside.metrics import squared_errors, weighted_mean
 from lineside_trainer.errors import DataError
+from lineside_trainer.evaluate import Picture, Yardstick
+from lineside_trainer.evaluate.figures import draw_predictions, draw_residuals
 from lineside_trainer.experiment import Experiment
 from lineside_trainer.models import Backbone, Normalise, build_backbone
 from lineside_trainer.models.regressor import Regressor
-from lineside_trainer.tasks.task import Task
+from lineside_trainer.predictions import Said
+from lineside_trainer.tasks.task import FloatArray, Task
 
 OUTPUT = "value"
 
@@ -31,6 +36,8 @@ class RegressionTask(Task):
     Raises:
         DataError: the target never changes: there is nothing to learn.
     """
+
+    judged_by = "MSE"
 
     def __init__(
         self,
@@ -62,6 +69,7 @@ class RegressionTask(Task):
             target_std=std,
         )
         self._settings = settings
+        self._mean = float(targets.mean())
 
     @property
     def network(self) -> nn.Module:
@@ -78,8 +86,11 @@ class RegressionTask(Task):
         generator: torch.Generator,  # noqa: ARG002
     ) -> Tensor:
         """Squared error of the standardised target: 1 is what the mean predictor gets."""
+        return self.raw_loss(self.net.raw(images_nhwc), targets)
+
+    def raw_loss(self, raw: Tensor, targets: Tensor) -> Tensor:
         wanted = (targets - self.net.target_mean) / self.net.target_std
-        return (self.net.standardised(images_nhwc) - wanted).square().mean()
+        return (raw[:, 0] - wanted).square().mean()
 
     def judge(
         self,
@@ -99,3 +110,34 @@ class RegressionTask(Task):
 
     def head(self) -> HeadSpec:
         return RegressionHead(output=OUTPUT, target=self._settings.target)
+
+    def yardstick(self, targets: FloatArray, outputs: FloatArray) -> Yardstick:
+        """MSE in the unit squared and MAE, beside those of always saying the training mean."""
+        always_mean = np.full_like(targets, self._mean)
+        return Yardstick(
+            metric="mse",
+            lower_is_better=True,
+            ours={
+                "mse": weighted_mean(squared_errors(targets, outputs)),
+                "mae": weighted_mean(np.abs(targets - outputs)),
+            },
+            trivial={
+                "mse": weighted_mean(squared_errors(targets, always_mean)),
+                "mae": weighted_mean(np.abs(targets - always_mean)),
+            },
+            baseline_name="mean predictor",
+        )
+
+    def say(self, target: float, output: FloatArray) -> Said:
+        return Said(target=repr(float(target)), predicted=repr(float(output)))
+
+    def draw(self, folder: Path, targets: FloatArray, outputs: FloatArray) -> tuple[Picture, ...]:
+        unit = self._settings.unit
+        name = self._settings.target + ("" if unit == "1" else f" [{unit}]")
+        predictions, residuals = folder / "predictions.png", folder / "residuals.png"
+        draw_predictions(predictions, targets, outputs, name=name)
+        draw_residuals(residuals, targets, outputs, name=name)
+        return (
+            Picture(file=predictions, caption="Predicted against true on the test samples."),
+            Picture(file=residuals, caption="Residuals on the test samples."),
+        )

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from pathlib import Path
 
-from torch import nn
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from lineside.contract import HeadSpec, OutputSpec
+from lineside_trainer.evaluate import Picture, Yardstick
 from lineside_trainer.learner import Learner
 from lineside_trainer.models import Backbone
+from lineside_trainer.predictions import Said
+
+FloatArray = NDArray[np.float64]
 
 
 class Task(Learner):
-    """A learner whose network is exported."""
+    """A learner whose network is exported, and who says how it is judged.
+
+    Attributes:
+        judged_by: what `judge` measures, in a word or two.
+    """
+
+    judged_by: str
 
     @property
     @abstractmethod
@@ -24,6 +37,18 @@ class Task(Learner):
     def backbone(self) -> Backbone:
         """The part that pre-training prepares."""
 
+    def raw_loss(self, raw: Tensor, targets: Tensor) -> Tensor:
+        """The loss of outputs that were computed already.
+
+        Args:
+            raw: (N, outputs) float32, of the network's `raw`.
+            targets: (N,) as `loss` takes them, none of them NaN.
+
+        Returns:
+            () float32.
+        """
+        raise NotImplementedError
+
     @abstractmethod
     def outputs(self) -> tuple[OutputSpec, ...]:
         """What the network gives."""
@@ -31,3 +56,21 @@ class Task(Learner):
     @abstractmethod
     def head(self) -> HeadSpec:
         """How its outputs become a score."""
+
+    @abstractmethod
+    def yardstick(self, targets: FloatArray, outputs: FloatArray) -> Yardstick:
+        """By which figures, beside whose, the network is judged.
+
+        Args:
+            targets: (N,) as the table has them.
+            outputs: (N, *shape), what the network gave for them.
+        """
+
+    @abstractmethod
+    def say(self, target: float, output: FloatArray) -> Said:
+        """Truth and prediction of one image, in words; `output` is (*shape,)."""
+
+    @abstractmethod
+    def draw(self, folder: Path, targets: FloatArray, outputs: FloatArray) -> tuple[Picture, ...]:
+        """Pictures of the test samples for the report, written into `folder`; arguments as for
+        `yardstick`."""
