@@ -42,7 +42,7 @@ def summarise(
         images=len(prepared.table),
         counts=counts,
         rejected=prepared.unused,
-        notes=(*prepared.split.notes, *notes),
+        notes=(*prepared.split.notes, *notes, *_early_stop(fitted, settings)),
         transductive=transductive,
         epochs=len(rows),
         batch_size=settings.batch_size,
@@ -59,6 +59,18 @@ def summarise(
         versions=versions(),
         machine=machine(fitted.device),
         command=command(),
+    )
+
+
+def _early_stop(fitted: FitResult, settings: FitSettings) -> tuple[str, ...]:
+    done = len(fitted.rows)
+    if done == settings.epochs:
+        return ()
+    share = fitted.rows[-1].lr / settings.lr
+    return (
+        f"stopped early after epoch {done} of {settings.epochs}: none was better since epoch "
+        f"{fitted.best_epoch + 1} (patience {settings.patience}). The learning rate stood at "
+        f"{share:.0%} of its highest; its cosine would have ended at epoch {settings.epochs}",
     )
 
 
