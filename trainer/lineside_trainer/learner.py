@@ -37,6 +37,11 @@ class Learner(nn.Module):
     def judge(self, images_nhwc: Tensor, targets: Tensor, generator: torch.Generator) -> Tensor:
         """(N,) or (1,) figures whose mean is what validation makes smallest; no gradients."""
 
+    @property
+    def kept(self) -> nn.Module:
+        """Whose weights `best.pt` holds: what serves only while it learns may be left out."""
+        return self
+
     @abstractmethod
     def layers(self) -> Sequence[Sequence[nn.Parameter]]:
         """Every trained parameter once, from the input to the output."""

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import torch
 from timm.layers import Attention, Mlp
-from timm.models.vision_transformer import Block, VisionTransformer
-from torch import Tensor
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
 
 from lineside_trainer.errors import ExperimentError
 from lineside_trainer.experiment import ModelSettings
@@ -84,7 +84,7 @@ def slim_blocks(net: VisionTransformer, *, heads: int, units: int) -> None:
         heads: of each block, at most what it has.
         units: of each block's hidden layer.
     """
-    for block in net.blocks:
+    for block in _blocks(net):
         width, attention = net.embed_dim, block.attn
         if heads != attention.num_heads:
             block.attn = Attention(
@@ -125,7 +125,7 @@ def measure_importance(
                 heads=(count * heads.reshape(count, block.attn.num_heads, -1).sum(2)).abs().sum(0),
                 units=(count * units).abs().sum(0),
             )
-            for block, heads, units in zip(net.blocks, felt[0::2], felt[1::2], strict=True)
+            for block, heads, units in zip(_blocks(net), felt[0::2], felt[1::2], strict=True)
         ]
         sums = here if sums is None else [_added(a, b) for a, b in zip(sums, here, strict=True)]
         images += count
@@ -181,7 +181,7 @@ def _activations(net: VisionTransformer) -> Iterator[list[Tensor]]:
     def note(_: object, arguments: tuple[Tensor, ...]) -> None:
         given.append(arguments[0])
 
-    hooks = [layer.register_forward_pre_hook(note) for layer in _readers(net.blocks)]
+    hooks = [layer.register_forward_pre_hook(note) for layer in _readers(net)]
     try:
         yield given
     finally:
@@ -189,8 +189,13 @@ def _activations(net: VisionTransformer) -> Iterator[list[Tensor]]:
             hook.remove()
 
 
-def _readers(blocks: Iterable[Block]) -> list[torch.nn.Module]:
-    return [layer for block in blocks for layer in (block.attn.proj, block.mlp.fc2)]
+def _readers(net: VisionTransformer) -> list[nn.Module]:
+    return [layer for block in _blocks(net) for layer in (block.attn.proj, block.mlp.fc2)]
+
+
+def _blocks(net: VisionTransformer) -> list[Any]:
+    """timm's `Block`s, of which `nn.Sequential` only says that they are modules."""
+    return list(net.blocks)
 
 
 def _added(a: Importance, b: Importance) -> Importance:

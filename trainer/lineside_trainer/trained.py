@@ -1,0 +1,231 @@
+"""A finished `lineside train`, read back: its network, and the proof that it saw no image that
+another run will be judged on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import numpy as np
+from torch import Tensor
+
+from lineside.candidate import CONTRACT
+from lineside.contract import Contract, InputSpec, decode_contract
+from lineside_trainer.data.split import read_set_names
+from lineside_trainer.durable import read_weights
+from lineside_trainer.errors import ExperimentError
+from lineside_trainer.experiment import Experiment, read_experiment
+from lineside_trainer.initial import SeenImages
+from lineside_trainer.loop import BEST
+from lineside_trainer.models import Normalise
+from lineside_trainer.prepared import Prepared
+from lineside_trainer.results import TrainResult
+from lineside_trainer.runfolder import (
+    CANDIDATE,
+    EXPERIMENT,
+    RESULT,
+    SEEN,
+    SPLIT,
+    file_sha256,
+    read_document,
+    write_document,
+)
+from lineside_trainer.tasks import Task, build_task
+
+LEARNT_FROM: Final = ("training", "quantisation")
+CHOSEN_ON: Final = ("validation", "golden")
+_NAMED_IN_ERRORS: Final = 3
+
+
+class TrainedRun(msgspec.Struct, frozen=True, kw_only=True):
+    """Which run it was.
+
+    Attributes:
+        run: its folder.
+        sha256: of its `best.pt`, 64 hex.
+        arch: its network.
+        parameters: trained ones.
+        metric: by which its task is judged.
+        test: that figure on its own test samples.
+    """
+
+    run: str
+    sha256: str
+    arch: str
+    parameters: int
+    metric: str
+    test: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """A finished tuning run.
+
+    Attributes:
+        folder: of the run.
+        experiment: its settings.
+        result: its figures.
+        contract: of its candidate.
+        weights: of its best epoch.
+        sha256: of the file they are from.
+    """
+
+    folder: Path
+    experiment: Experiment
+    result: TrainResult
+    contract: Contract
+    weights: dict[str, Tensor]
+    sha256: str
+
+    @property
+    def identity(self) -> TrainedRun:
+        """For results and provenance."""
+        return TrainedRun(
+            run=str(self.folder),
+            sha256=self.sha256,
+            arch=self.result.arch,
+            parameters=self.result.run.parameters,
+            metric=self.result.metric,
+            test=self.result.test[self.result.metric].value,
+        )
+
+    def task(self) -> Task:
+        """The learner with the run's weights, in eval mode; no parameter wants a gradient."""
+        mean = (0.0,) * self.contract.input.channels  # all of these come with the weights
+        task = build_task(
+            self.experiment, self.contract.input, Normalise(mean, mean), np.array([0.0, 1.0])
+        )
+        task.load_state_dict(self.weights)
+        return task.eval().requires_grad_(False)
+
+
+def read_trained(folder: Path, setting: str) -> Trained:
+    """Read a run.
+
+    Args:
+        folder: `--out` of a finished `lineside train`.
+        setting: whose value `folder` is, for errors.
+
+    Raises:
+        ExperimentError: it is no such run, or not finished.
+        TrainerError: it is damaged.
+    """
+    contract = folder / CANDIDATE / CONTRACT
+    missing = [p for p in (folder / EXPERIMENT, folder / RESULT, contract) if not p.exists()]
+    if missing:
+        raise ExperimentError(
+            f"{setting}: {folder} is no finished run ({missing[0].relative_to(folder)} is "
+            "missing); name the --out folder of a finished `lineside train`"
+        )
+    return Trained(
+        folder=folder,
+        experiment=read_experiment(folder / EXPERIMENT, {}),
+        result=read_document(folder / RESULT, TrainResult),
+        contract=decode_contract(contract.read_bytes(), source=str(contract)),
+        weights=read_weights(folder / BEST),
+        sha256=file_sha256(folder / BEST),
+    )
+
+
+def check_same_input(prepared: Prepared, trained: Trained, setting: str) -> None:
+    """Both networks are shown the same pixels.
+
+    Raises:
+        ExperimentError: the run takes another size or another number of channels.
+    """
+    ours, theirs = prepared.input, trained.contract.input
+    if (ours.size_hw, ours.channels) != (theirs.size_hw, theirs.channels):
+        raise ExperimentError(
+            f"{setting}: {trained.folder} takes images of {_words(theirs)}, this run's are "
+            f"{_words(ours)}; leave --image-size and data.channels away, and they are taken over"
+        )
+
+
+def check_learnt_elsewhere(prepared: Prepared, trained: Trained, setting: str) -> tuple[str, ...]:
+    """Prove, by content, that the run learnt from no image that this one is judged on, nor chose
+    its epoch on one that this one is tested on.
+
+    Returns:
+        Notes for the report; empty where all is well.
+
+    Raises:
+        ExperimentError: it did, and was not marked as transductive.
+        TrainerError: its images cannot be read any more, so nothing can be proved.
+    """
+    known = _known_to(prepared, trained)
+    if not known:
+        return ()
+    if trained.result.run.transductive:
+        return (
+            f"TRANSDUCTIVE: {trained.folder} saw {len(known)} of the images that this run is "
+            "judged on (without their targets)",
+        )
+    own = {_hash(prepared, row) for row in prepared.split.fold("training")}
+    leaked = [row for row in known if _hash(prepared, row) not in own]
+    if leaked:
+        files = ", ".join(prepared.table.records[row].name for row in leaked[:_NAMED_IN_ERRORS])
+        raise ExperimentError(
+            f"{setting}: {trained.folder} learnt from, or was chosen on, {len(leaked)} images that "
+            f"this run is judged on ({files}, …): give both runs the same --group, "
+            "--split-column and data.split_seed"
+        )
+    return (
+        f"{len(known)} images that this run is judged on are copies, byte for byte, of training "
+        "images",
+    )
+
+
+def _known_to(prepared: Prepared, trained: Trained) -> list[int]:
+    """Rows that this run is judged on and the other one learnt from, or was chosen on."""
+    names = read_set_names(trained.folder / SPLIT)
+    data = Path(trained.experiment.data.folder)
+    learnt, chosen = (
+        {file_sha256(data / name) for key in keys for name in names[key]}
+        for keys in (LEARNT_FROM, CHOSEN_ON)
+    )
+    learnt |= _seen_before(trained)
+    known = []
+    for name in (*CHOSEN_ON, "test"):
+        forbidden = learnt | chosen if name == "test" else learnt
+        rows = prepared.split.indices[name].tolist()
+        known += [row for row in rows if _hash(prepared, row) in forbidden]
+    return known
+
+
+def keep_identity(path: Path, trained: Trained, setting: str) -> None:
+    """Write down which weights were used; a resumed run must find the same.
+
+    Raises:
+        ExperimentError: the run has changed since.
+        StorageError: the disk is full, read-only or gone.
+    """
+    if path.exists():
+        before = read_document(path, TrainedRun)
+        if before.sha256 != trained.sha256:
+            raise ExperimentError(
+                f"{setting}: the weights of {trained.folder} have changed since this run began "
+                f"(SHA-256 {before.sha256[:16]}…, now {trained.sha256[:16]}…); bring the old ones "
+                "back, or begin a new run"
+            )
+        return
+    write_document(path, trained.identity)
+
+
+def _seen_before(trained: Trained) -> set[str]:
+    """What its own pre-training saw, where that is still there; without targets, but seen."""
+    init = trained.experiment.train.init
+    seen = Path(init) / SEEN
+    if not init or not seen.exists():
+        return set()
+    return set(read_document(seen, SeenImages).files)
+
+
+def _hash(prepared: Prepared, row: int) -> str:
+    return file_sha256(prepared.table.records[row].file)
+
+
+def _words(spec: InputSpec) -> str:
+    height, width = spec.size_hw
+    return f"{height}x{width} px (height x width) with {spec.channels} channel(s)"
