@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lineside.frame import Frame, decode_frame, read_frame
     from lineside.inspector import Inspector
     from lineside.loading import load
-    from lineside.verdict import Evaluation, Reason, Timings, Verdict
+    from lineside.verdict import Evaluation, Finding, Reason, Timings, Verdict
 
 __version__ = "0.1.0"
 
@@ -24,6 +24,7 @@ __version__ = "0.1.0"
 # a public name of this package: importing it would put the module in the name's place.
 _HOMES = {
     "Evaluation": "lineside.verdict",
+    "Finding": "lineside.verdict",
     "Frame": "lineside.frame",
     "Inspector": "lineside.inspector",
     "LinesideError": "lineside.errors",
@@ -37,6 +38,7 @@ _HOMES = {
 
 __all__ = [
     "Evaluation",
+    "Finding",
     "Frame",
     "Inspector",
     "LinesideError",

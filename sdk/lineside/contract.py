@@ -70,9 +70,70 @@ class RegressionHead(
     output: str = "value"
     target: str
 
+    @property
+    def takes(self) -> str:
+        """Which shape the output must have, in words."""
+        return "one value an image: [] or [1]"
+
+    def fits(self, shape: tuple[int, ...]) -> bool:
+        """Whether this head can read an output of such a shape per image."""
+        return math.prod(shape) == 1
+
+
+class ClassificationHead(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    tag_field="kind",
+    tag="classification",
+):
+    """The score is the probability of any defect: 1 less those of the good classes, in 0..1.
+
+    Attributes:
+        output: the name of the graph's output, shape (classes,) per image: probabilities that sum
+            to 1, the graph's last step being a softmax.
+        target: the column it was trained on, for people.
+        classes: what each probability is of, in order.
+        good: which of them a part may be of and be OK; neither none nor all.
+    """
+
+    output: str = "probability"
+    target: str
+    classes: tuple[str, ...]
+    good: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        for field, names in (("classes", self.classes), ("good", self.good)):
+            if len(set(names)) != len(names) or "" in names:
+                raise ValueError(
+                    f"{field} {list(names)}: each must be a name, and stand there once"
+                )
+        if len(self.classes) < 2:
+            raise ValueError(f"classes {list(self.classes)}: at least two are needed to tell apart")
+        strange = [name for name in self.good if name not in self.classes]
+        if strange:
+            raise ValueError(
+                f"good: {strange[0]!r} is none of the classes: {', '.join(self.classes)}"
+            )
+        if not 0 < len(self.good) < len(self.classes):
+            raise ValueError(
+                f"good {list(self.good)}: at least one class must be good and one a defect, of "
+                f"{', '.join(self.classes)}"
+            )
+
+    @property
+    def takes(self) -> str:
+        """Which shape the output must have, in words."""
+        return f"a probability for each class: [{len(self.classes)}]"
+
+    def fits(self, shape: tuple[int, ...]) -> bool:
+        """Whether this head can read an output of such a shape per image."""
+        return shape == (len(self.classes),)
+
 
 # A new head is one line here, one file in lineside/heads, and one line in its registry.
-HeadSpec = RegressionHead
+HeadSpec = RegressionHead | ClassificationHead
 
 
 class LimitRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -128,10 +189,10 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise ValueError(
                 f"head.output {self.head.output!r} is not among the outputs: {', '.join(names)}"
             )
-        if math.prod(scored[0].shape) != 1:
+        if not self.head.fits(scored[0].shape):
             raise ValueError(
                 f"head.output {self.head.output!r} has shape {list(scored[0].shape)}; "
-                "this head takes one value an image: [] or [1]"
+                f"this head takes {self.head.takes}"
             )
 
 

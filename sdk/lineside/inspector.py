@@ -18,9 +18,9 @@ from lineside.decide import decide
 from lineside.engines import Engine
 from lineside.errors import EngineError, FrameError
 from lineside.frame import Frame, Pixels, read_frame
-from lineside.heads import score_outputs
+from lineside.heads import find_outputs, score_outputs
 from lineside.preprocess import prepare
-from lineside.verdict import Evaluation, Reason, Timings, Verdict
+from lineside.verdict import Evaluation, Finding, Reason, Timings, Verdict
 
 
 class Inspector:
@@ -77,12 +77,14 @@ class Inspector:
             return self._undecided(Reason.ENGINE, str(error), part_id, started_ns, prepared_ns)
         score = float(score_outputs(outputs, self._contract.head)[0])
         decision = decide(score, self._rule)
+        claims = decision[1] in (Reason.BEYOND_LIMIT, Reason.BETWEEN_LIMITS)
+        findings = find_outputs(outputs, self._contract.head)[0] if claims else ()
         timings = Timings(
             preprocess_us=(prepared_ns - started_ns) / 1e3,
             infer_us=(inferred_ns - prepared_ns) / 1e3,
             decide_us=(perf_counter_ns() - inferred_ns) / 1e3,
         )
-        return self._decided(score, decision, part_id, timings)
+        return self._decided(score, decision, findings, part_id, timings)
 
     def inspect_file(self, path: str | Path, *, part_id: str = "") -> Verdict:
         """Read an image file and judge it; one that cannot be read gives ``NOT_DECIDABLE``.
@@ -116,6 +118,7 @@ class Inspector:
         self,
         score: float,
         decision: tuple[Evaluation, Reason, float],
+        findings: tuple[Finding, ...],
         part_id: str,
         timings: Timings,
     ) -> Verdict:
@@ -134,6 +137,7 @@ class Inspector:
             part_id=part_id,
             job_id=_new_job_id(),
             timings=timings,
+            findings=findings,
         )
 
     def _undecided(

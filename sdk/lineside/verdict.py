@@ -67,6 +67,18 @@ class Timings(msgspec.Struct, frozen=True, kw_only=True):
         return self.preprocess_us + self.infer_us + self.decide_us
 
 
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """A defect that the machine claims; whether it is one, a human or a measurement confirms.
+
+    Attributes:
+        name: which kind, as the training data calls it.
+        probability: that it is of this kind, by the model, 0..1.
+    """
+
+    name: str
+    probability: float
+
+
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """One inspection's result.
 
@@ -83,6 +95,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
         part_id: the physical part, ``""`` where unknown.
         job_id: one execution on one part; unique for ever.
         timings: microseconds by stage.
+        findings: what speaks against a part that is not ``OK``, the likeliest first; empty where
+            the model knows no kinds of defect.
     """
 
     evaluation: Evaluation
@@ -97,3 +111,4 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     part_id: str = ""
     job_id: str = ""
     timings: Timings = Timings()
+    findings: tuple[Finding, ...] = ()

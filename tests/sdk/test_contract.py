@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineside.contract import (
+    ClassificationHead,
     Contract,
     FrameSpec,
+    HeadSpec,
     InputSpec,
     LimitRule,
     OutputSpec,
@@ -26,13 +28,25 @@ words = st.text(min_size=1, max_size=20)
 
 
 @st.composite
+def heads(draw: st.DrawFn, output: str) -> tuple[HeadSpec, tuple[int, ...]]:
+    """A head and the shape of the output it reads."""
+    if draw(st.booleans()):
+        ones = st.lists(st.just(1), max_size=2).map(tuple)
+        return RegressionHead(output=output, target=draw(words)), draw(ones)
+    classes = tuple(draw(st.lists(words, min_size=2, max_size=5, unique=True)))
+    good = classes[: draw(st.integers(1, len(classes) - 1))]
+    head = ClassificationHead(output=output, target=draw(words), classes=classes, good=good)
+    return head, (len(classes),)
+
+
+@st.composite
 def contracts(draw: st.DrawFn) -> Contract:
     names = draw(st.lists(words, min_size=1, max_size=4, unique=True))
     scored = draw(st.sampled_from(names))
+    head, shape = draw(heads(scored))
     shapes = st.lists(pixels, max_size=3).map(tuple)
-    ones = st.lists(st.just(1), max_size=2).map(tuple)
     outputs = [
-        OutputSpec(name=name, shape=draw(ones if name == scored else shapes), unit=draw(words))
+        OutputSpec(name=name, shape=shape if name == scored else draw(shapes), unit=draw(words))
         for name in names
     ]
     frame = FrameSpec(
@@ -47,7 +61,7 @@ def contracts(draw: st.DrawFn) -> Contract:
         frame=frame,
         input=InputSpec(name=draw(words), size_hw=draw(sizes), channels=1),
         outputs=tuple(outputs),
-        head=RegressionHead(output=scored, target=draw(words)),
+        head=head,
         proposed_rule=draw(st.sampled_from([None, rule])),
     )
 
@@ -63,6 +77,15 @@ EXAMPLE = Contract(
     input=InputSpec(size_hw=(64, 64), channels=1),
     outputs=(OutputSpec(name="value", unit="K/W"),),
     head=RegressionHead(target="delta_b_max"),
+)
+
+
+CLASSES = Contract(
+    product="led-joint",
+    frame=FrameSpec(size_hw=(64, 64), channels=1),
+    input=InputSpec(size_hw=(64, 64), channels=1),
+    outputs=(OutputSpec(name="probability", shape=(3,)),),
+    head=ClassificationHead(target="class", classes=("crack", "good", "void"), good=("good",)),
 )
 
 
@@ -101,6 +124,30 @@ def test_a_wrong_value_is_named_with_file_and_path(
     with pytest.raises(ConfigurationError, match=told) as caught:
         decode_contract(json.dumps(document).encode(), source="candidate/contract.json")
     assert "candidate/contract.json" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("classes", ["good"], "at least two are needed"),
+        ("classes", [], "at least two are needed"),
+        ("classes", ["crack", "good", "good"], "stand there once"),
+        ("classes", ["crack", "good", ""], "each must be a name"),
+        ("good", ["fine"], r"'fine' is none of the classes: crack, good, void"),
+        ("good", [], "at least one class must be good"),
+        ("good", ["crack", "good", "void"], "at least one class must be good and one a defect"),
+        ("good", ["good", "good"], "stand there once"),
+        ("classes", ["crack", "good"], r"shape \[3\]; this head takes a probability .*: \[2\]"),
+        ("colours", 1, "colours"),
+    ],
+)
+def test_classes_that_cannot_be_are_refused(key: str, value: object, told: str) -> None:
+    document = as_document(CLASSES)
+    head = document["head"]
+    assert isinstance(head, dict)
+    head[key] = value
+    with pytest.raises(ConfigurationError, match=told):
+        decode_contract(json.dumps(document).encode(), source="contract.json")
 
 
 @pytest.mark.parametrize("key", ["product", "frame", "input", "outputs", "head"])

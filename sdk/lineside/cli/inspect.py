@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from lineside.verdict import Verdict
 
-_HEAD = ("file", "evaluation", "score", "limit", "unit", "reason", "ms")
+_HEAD = ("file", "evaluation", "score", "limit", "unit", "reason", "ms", "finding")
 
 
 @click.command("inspect")
@@ -90,10 +90,13 @@ def _as_table(files: Sequence[Path], verdicts: Sequence[Verdict]) -> str:
             verdict.unit,
             verdict.reason.value,
             f"{verdict.timings.total_us / 1e3:.2f}",
+            ", ".join(f"{found.name} {found.probability:.2f}" for found in verdict.findings),
         )
         for file, verdict in zip(files, verdicts, strict=True)
     ]
-    return format_table(_HEAD, rows, right=(2, 3, 6))
+    # Most models know no kinds of defect: no column of nothing for them.
+    shown = len(_HEAD) if any(verdict.findings for verdict in verdicts) else len(_HEAD) - 1
+    return format_table(_HEAD[:shown], [row[:shown] for row in rows], right=(2, 3, 6))
 
 
 def _as_json(files: Sequence[Path], verdicts: Sequence[Verdict]) -> str:

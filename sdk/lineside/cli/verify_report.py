@@ -11,7 +11,7 @@ from lineside.bundle import Bundle, Manifest, ModelEntry
 from lineside.choose import find_obstacle
 from lineside.cli.document import format_document
 from lineside.cli.table import format_table
-from lineside.contract import Contract, LimitRule
+from lineside.contract import ClassificationHead, Contract, HeadSpec, LimitRule
 from lineside.engines import EngineSettings, open_engine
 from lineside.errors import EngineError
 from lineside.selftest import OutputDrift, SelfTestResult, measure_selftest
@@ -179,9 +179,16 @@ def _tell_contract(contract: Contract) -> str:
             f"input   {model_input.name!r}, {model_input.size_hw[0]}x{model_input.size_hw[1]} px, "
             f"{model_input.channels} channel(s), uint8",
             f"output  {outputs}",
-            f"head    {type(head).__struct_config__.tag}: {head.target} from {head.output!r}",
+            f"head    {type(head).__struct_config__.tag}: {head.target} from {head.output!r}"
+            + _tell_classes(head),
         ]
     )
+
+
+def _tell_classes(head: HeadSpec) -> str:
+    if not isinstance(head, ClassificationHead):
+        return ""
+    return f"; classes {', '.join(head.classes)}; good {', '.join(head.good)}"
 
 
 def _tell_rule(rule: LimitRule) -> str:

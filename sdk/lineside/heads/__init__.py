@@ -1,5 +1,5 @@
-"""Raw outputs to score: one file a head, one line a head in the registry."""
+"""Raw outputs to score and findings: one file a head, one line a head in the registry."""
 
-from lineside.heads._registry import score_outputs
+from lineside.heads._registry import find_outputs, score_outputs
 
-__all__ = ["score_outputs"]
+__all__ = ["find_outputs", "score_outputs"]

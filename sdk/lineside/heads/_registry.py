@@ -1,24 +1,41 @@
-"""Which function scores which head."""
+"""Which functions read which head."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final
+from dataclasses import dataclass
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lineside.contract import HeadSpec, RegressionHead
-from lineside.heads.regression import score_regression
+from lineside.contract import ClassificationHead, HeadSpec, RegressionHead
+from lineside.heads.classification import find_classification, score_classification
+from lineside.heads.regression import find_regression, score_regression
+from lineside.verdict import Finding
 
 Outputs = Mapping[str, NDArray[np.float32]]
-Score = Callable[[Outputs, HeadSpec], NDArray[np.float64]]
 
-_SCORES: Final[dict[type[HeadSpec], Score]] = {
-    RegressionHead: score_regression,
+
+@dataclass(frozen=True, kw_only=True)
+class _Reader:
+    """What reads a head; each function takes that head and no other (hence ``Any``)."""
+
+    score: Callable[[Outputs, Any], NDArray[np.float64]]
+    find: Callable[[Outputs, Any], list[tuple[Finding, ...]]]
+
+
+_READERS: Final[dict[type[HeadSpec], _Reader]] = {
+    RegressionHead: _Reader(score=score_regression, find=find_regression),
+    ClassificationHead: _Reader(score=score_classification, find=find_classification),
 }
 
 
 def score_outputs(outputs: Outputs, head: HeadSpec) -> NDArray[np.float64]:
-    """Score a batch of outputs: (N,) float64, in the contract's unit."""
-    return _SCORES[type(head)](outputs, head)
+    """Score a batch of outputs: (N,) float64, in the contract's unit; NaN where there is none."""
+    return _READERS[type(head)].score(outputs, head)
+
+
+def find_outputs(outputs: Outputs, head: HeadSpec) -> list[tuple[Finding, ...]]:
+    """What speaks against each image of a batch, the likeliest first: N tuples."""
+    return _READERS[type(head)].find(outputs, head)
