@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from lineside.contract import Contract, LimitRule
 from lineside_trainer.candidate import write_candidate
+from lineside_trainer.conduct import conduct
 from lineside_trainer.data import write_split
 from lineside_trainer.data.label_share import take_label_share
 from lineside_trainer.errors import ExperimentError
@@ -28,15 +29,14 @@ from lineside_trainer.predictions import (
 from lineside_trainer.prepared import IntArray, Prepared, prepare_data
 from lineside_trainer.probe import NOTE as PROBE_NOTE
 from lineside_trainer.probe import check_probe, learn_probe, standardise_probe
+from lineside_trainer.processes import this_place
 from lineside_trainer.results import TrainResult
 from lineside_trainer.runfolder import (
     CANDIDATE,
     FIGURES,
     RESULT,
     SPLIT,
-    claimed_run,
     make_folder,
-    read_document,
     write_document,
 )
 from lineside_trainer.summary import summarise
@@ -63,19 +63,24 @@ def train(experiment: Experiment, out: Path, *, resume: bool) -> TrainResult:
     if not experiment.train.target:
         raise ExperimentError("train.target: nothing to learn is named; give --target COLUMN")
     check_probe(experiment.train)
-    with claimed_run(out, experiment, resume=resume):
-        if (out / RESULT).exists():
-            return read_document(out / RESULT, TrainResult)
-        return _train(experiment, out, resume=resume)
+    return conduct(
+        "train",
+        experiment,
+        out,
+        resume=resume,
+        kind=TrainResult,
+        work=lambda: _train(experiment, out, resume=resume),
+    )
 
 
 def _train(experiment: Experiment, out: Path, *, resume: bool) -> TrainResult:
     settings = experiment.train
     initial = read_initial(Path(settings.init)) if settings.init else None
     prepared = prepare_data(experiment, target=settings.target, folder=out)
-    write_split(out / SPLIT, prepared.split, prepared.table)
+    if this_place().is_first:
+        write_split(out / SPLIT, prepared.split, prepared.table)
     notes = check_unseen(prepared, initial) if initial else ()
-    lesson = _lesson(experiment, prepared)
+    lesson = make_lesson(experiment, prepared)
     learner = _learner(experiment, prepared, lesson, initial)
     contract = make_contract(experiment, prepared, learner)
     fit_lesson = learn_probe if settings.probe else learn
@@ -116,7 +121,12 @@ def _rule(settings: TrainSettings) -> LimitRule | None:
     )
 
 
-def _lesson(experiment: Experiment, prepared: Prepared) -> Lesson:
+def make_lesson(experiment: Experiment, prepared: Prepared) -> Lesson:
+    """Which labelled images are learnt from and which choose the epoch.
+
+    Raises:
+        DataError: no labels in a set, or too few different ones.
+    """
     settings, table = experiment.train, prepared.table
     prepared.labelled("test")  # found missing now, and not after hours of training
     share = take_label_share(

@@ -1,0 +1,1 @@
+"""A grid of methods and settings, each piece a run of its own, all of them one table."""

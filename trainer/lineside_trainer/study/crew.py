@@ -1,0 +1,176 @@
+"""Pieces in processes of their own: what one does, or how it ends, harms no other."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from lineside.errors import StorageError
+from lineside_trainer.errors import TrainerError
+from lineside_trainer.study.plan import Piece
+from lineside_trainer.study.work import (
+    Told,
+    command_of,
+    do_here,
+    find_obstacle,
+    is_done,
+    locked,
+    make_ready,
+    path_beside,
+    record_failure,
+)
+
+_CALL: Final = "import sys; sys.argv[0] = 'lineside'; from lineside.cli.main import main; main()"
+_POLL_S: Final = 0.2
+_END_S: Final = 10.0
+_OURS: Final = "lineside: "
+_VISIBLE: Final = "CUDA_VISIBLE_DEVICES"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Child:
+    piece: Piece
+    process: subprocess.Popen[bytes]
+    held: ExitStack
+    slot: int
+
+
+class Crew:
+    """So many pieces at once, each done by its public verb in a process of its own.
+
+    Args:
+        processes: at once.
+        devices: GPUs that they are dealt out to; 0 leaves them all to each.
+        told: see `work.do_pieces`.
+    """
+
+    def __init__(self, processes: int, devices: int, told: Told) -> None:
+        self._processes = processes
+        self._devices = devices
+        self._told = told
+        self._children: list[_Child] = []
+
+    def do(self, pieces: Sequence[Piece]) -> None:
+        """Do all that are not done; a piece waits for the pre-training it needs.
+
+        Raises:
+            StorageError: the disk is full, read-only or gone.
+            KeyboardInterrupt: the user stopped it; what was begun goes on at the next call.
+        """
+        waiting = list(pieces)
+        try:
+            while waiting or self._children:
+                begun = self._begin_some(waiting)
+                ended = self._reap()
+                if not (begun or ended):
+                    time.sleep(_POLL_S)
+        finally:
+            for child in self._children:
+                _end(child.process)
+                child.held.close()
+
+    def _begin_some(self, waiting: list[Piece]) -> bool:
+        moved = False
+        for piece in list(waiting):
+            if len(self._children) >= self._processes:
+                break
+            to_come = {one.folder for one in waiting} | {c.piece.folder for c in self._children}
+            if piece.needs in to_come:
+                continue
+            waiting.remove(piece)
+            self._begin(piece)
+            moved = True
+        return moved
+
+    def _begin(self, piece: Piece) -> None:
+        obstacle = find_obstacle(piece)
+        if obstacle:
+            self._told(piece, obstacle)
+            return
+        with ExitStack() as stack:
+            lock = stack.enter_context(locked(piece))
+            if lock is None:
+                self._told(piece, "elsewhere")
+                return
+            self._told(piece, "begun")
+            make_ready(piece)
+            if piece.kind == "trivial":  # seconds; a process would take longer to start
+                self._told(piece, do_here(piece))
+                return
+            slot = min(set(range(self._processes)) - {child.slot for child in self._children})
+            process = self._start(piece, slot, lock)
+            self._children.append(
+                _Child(piece=piece, process=process, held=stack.pop_all(), slot=slot)
+            )
+
+    def _start(self, piece: Piece, slot: int, lock: int) -> subprocess.Popen[bytes]:
+        call = [sys.executable, "-c", _CALL, *command_of(piece)[1:]]
+        path = path_beside(piece, "log")
+        try:
+            with path.open("wb") as log:
+                return subprocess.Popen(
+                    call,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    env=self._environment(slot),
+                    # Where this process is killed, the child's copy still holds the lock.
+                    pass_fds=(lock,),
+                )
+        except OSError as error:
+            raise StorageError(f"{path}: {error.strerror}") from error
+
+    def _environment(self, slot: int) -> dict[str, str]:
+        env = dict(os.environ)
+        if self._processes > 1:
+            share = max(1, (os.cpu_count() or 1) // self._processes)
+            env.setdefault("OMP_NUM_THREADS", str(share))
+        if self._devices:
+            seen = env.get(_VISIBLE, "").split(",") if env.get(_VISIBLE) else []
+            names = seen or [str(number) for number in range(self._devices)]
+            env[_VISIBLE] = names[slot % min(self._devices, len(names))]
+        return env
+
+    def _reap(self) -> bool:
+        ended = [child for child in self._children if child.process.poll() is not None]
+        for child in ended:
+            self._children.remove(child)
+            done = child.process.returncode == 0 and is_done(child.piece)
+            words = "done" if done else record_failure(child.piece, _why(child))
+            child.held.close()
+            self._told(child.piece, words)
+        return bool(ended)
+
+
+def _why(child: _Child) -> str:
+    """The child's own last words, or how it ended where it had none."""
+    path, status = path_beside(child.piece, "log"), child.process.returncode
+    lines = _read_lines(path)
+    ours = [line.removeprefix(_OURS) for line in lines if line.startswith(_OURS)]
+    if ours and status > 0:
+        return ours[-1]
+    how = f"killed by signal {-status}" if status < 0 else f"ended with status {status}"
+    return f"{how}; see {path}"
+
+
+def _read_lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError as error:
+        raise TrainerError(f"{path}: {error.strerror}") from error
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(_END_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
