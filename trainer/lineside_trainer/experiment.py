@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Final, Literal, cast
 
 import msgspec
 
 from lineside_trainer.data.augment import Augmentation
+from lineside_trainer.data.views import Views
 from lineside_trainer.errors import ExperimentError
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
@@ -19,6 +20,7 @@ Share = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 Positive = Annotated[float, msgspec.Meta(gt=0.0)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0.0)]
 Pool = Literal["cls", "mean"]
+Verb = Literal["pretrain", "train"]
 Setting = str | int | float | bool | list[int] | list[float]
 # A table of settings as TOML gives it, before it is checked against the structures below.
 Table = Mapping[str, "Setting | Table"]
@@ -54,12 +56,16 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     Attributes:
         arch: a ViT of table 2, or any other network that `models` knows.
         patch_px: side of a ViT's square patches.
+        weights: file of weights to start from; "" starts from noise, or from a run's `init`.
+        download: start from timm's pre-trained weights, fetched where they are not here yet.
         heads: of attention in each block of a ViT; 0 is as many as it has of old.
         mlp_share: of each block's hidden units that a ViT has, in steps of 8 units.
     """
 
     arch: str = "vit_tiny"
     patch_px: Count = 8
+    weights: str = ""
+    download: bool = False
     heads: Annotated[int, msgspec.Meta(ge=0)] = 0
     mlp_share: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)] = 1.0
 
@@ -111,14 +117,64 @@ class MaeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     normalise_patches: bool = False
 
 
+class SimMimSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Simple masked image modelling.
+
+    Attributes:
+        mask_ratio: share of mask patches that is hidden.
+        mask_patch_px: side of a mask patch: a multiple of the network's patch (Swin: 4 px) that
+            divides the image; 0 scales the original's 32 px at 192 px.
+    """
+
+    mask_ratio: Annotated[float, msgspec.Meta(gt=0.0, lt=1.0)] = 0.6
+    mask_patch_px: Annotated[int, msgspec.Meta(ge=0)] = 0
+
+
+class SimSiamSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Siamese learning.
+
+    Attributes:
+        width: of the projector's layers and the embedding; 0 takes the backbone's.
+        bottleneck: of the predictor's hidden layer; 0 is a quarter of `width`.
+        collapse_below: an embedding whose standard deviation is below this share of the healthy
+            1/sqrt(width) has collapsed; 0 looks away.
+        collapse_epochs: so many epochs in a row make it an error.
+        views: what the two views of an image may differ in.
+    """
+
+    width: Annotated[int, msgspec.Meta(ge=0)] = 0
+    bottleneck: Annotated[int, msgspec.Meta(ge=0)] = 0
+    collapse_below: Share = 0.25
+    collapse_epochs: Count = 3
+    views: Views = Views()
+
+
 class PretrainSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`lineside pretrain`. `transductive` shows it every image, and marks every report."""
+    """`lineside pretrain`. `transductive` shows it every image, and marks every report; `init` goes
+    on from another pre-training's network, "" starts from noise or from `model.weights`."""
 
     method: str = "mae"
+    init: str = ""
     transductive: bool = False
     fit: FitSettings = FitSettings(epochs=200, lr=1.5e-3, beta2=0.95)
     augment: Augmentation = Augmentation()
     mae: MaeSettings = MaeSettings()
+    simmim: SimMimSettings = SimMimSettings()
+    simsiam: SimSiamSettings = SimSiamSettings()
+
+
+METHOD_DEFAULTS: Final[Mapping[str, Table]] = {
+    "simmim": {"pretrain": {"fit": {"lr": 8e-4, "beta2": 0.999}}},
+    # Views crop and flip by themselves.
+    "simsiam": {
+        "model": {"arch": "resnet50"},
+        "pretrain": {
+            "fit": {"lr": 5e-4, "beta2": 0.999, "weight_decay": 1e-4},
+            "augment": {"flip_horizontal": False, "flip_vertical": False, "crop": "none"},
+        },
+    },
+}
+"""Where a method's defaults differ from those of the structures; anything told wins over them."""
 
 
 class TeacherSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -198,6 +254,9 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         seed: of every draw but the split.
         seeds: runs, with as many seeds from `seed` on; their mean and spread are reported.
         device: "auto" takes a GPU where there is one.
+        devices: processes on this machine, each with a GPU of its own, or on CPUs; they share every
+            batch. Under torchrun or srun left away: those have said it.
+        nodes: machines, each of which torchrun or srun calls this on; likewise.
         precision: "auto" is bf16 autocast on a GPU and fp32 on a CPU.
         checkpoint_every_s: at the first epoch's end after so many seconds, and after the last; 0
             is every epoch. What a kill can cost at most, against the time the disk takes.
@@ -207,6 +266,8 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     seed: Annotated[int, msgspec.Meta(ge=0, lt=2**31)] = 0
     seeds: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 1
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    devices: Count = 1
+    nodes: Count = 1
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     checkpoint_every_s: NotNegative = 30.0
     checkpoint_every_steps: Annotated[int, msgspec.Meta(ge=0)] = 0
@@ -240,7 +301,7 @@ def read_experiment(
     told = merge_tables(below, overrides)
     experiment = convert_experiment(told, source=source)
     train = experiment.train
-    if inherit and (train.init or train.teacher.run or train.slim.run):
+    if inherit and (experiment.pretrain.init or train.init or train.teacher.run or train.slim.run):
         experiment = convert_experiment(merge_tables(inherit(experiment), told), source=source)
     return experiment
 
@@ -252,7 +313,8 @@ def convert_experiment(table: Table, *, source: str) -> Experiment:
         ExperimentError: with the path of what is wrong.
     """
     try:
-        experiment = msgspec.convert(merge_tables(_as_table(Experiment()), table), Experiment)
+        below = merge_tables(_as_table(Experiment()), _method_defaults(table))
+        experiment = msgspec.convert(merge_tables(below, table), Experiment)
     except msgspec.ValidationError as error:
         raise ExperimentError(f"{source}: {_with_path(str(error))}") from error
     # TOML and floats know inf and nan; bounds let some through, and no setting means anything then.
@@ -261,6 +323,12 @@ def convert_experiment(table: Table, *, source: str) -> Experiment:
         if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
             raise ExperimentError(f"{source}: {path}: {value} is not finite; give a number")
     return experiment
+
+
+def _method_defaults(table: Table) -> Table:
+    told = table.get("pretrain")
+    method = told.get("method") if isinstance(told, Mapping) else None
+    return METHOD_DEFAULTS.get(method, {}) if isinstance(method, str) else {}
 
 
 def encode_experiment(experiment: Experiment) -> str:
@@ -277,6 +345,14 @@ def first_difference(saved: Experiment, asked: Experiment) -> str:
     return ""
 
 
+def differences(experiments: Sequence[Experiment]) -> dict[str, tuple[Setting | None, ...]]:
+    """Settings that are not the same in all, by path: one value each, None where unset."""
+    flat = [_flat(_as_table(experiment), "") for experiment in experiments]
+    paths = dict.fromkeys(path for settings in flat for path in settings)
+    values = {path: tuple(settings.get(path) for settings in flat) for path in paths}
+    return {path: found for path, found in values.items() if any(v != found[0] for v in found)}
+
+
 def _read_toml(path: Path) -> Table:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
@@ -288,6 +364,8 @@ def _read_toml(path: Path) -> Table:
 
 _FOLDERS: Final = (
     ("data", "folder"),
+    ("model", "weights"),
+    ("pretrain", "init"),
     ("train", "init"),
     ("train", "teacher", "run"),
     ("train", "slim", "run"),

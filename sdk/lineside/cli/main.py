@@ -22,7 +22,7 @@ from lineside.errors import LinesideError, StorageError
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 _VERB_ORDER = (
-    *("dataset", "pretrain", "train"),
+    *("dataset", "pretrain", "train", "explain", "compare", "study"),
     *("keys", "export", "verify"),
     *("inspect", "run", "listen", "bench", "doctor"),
 )

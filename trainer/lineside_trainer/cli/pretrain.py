@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import click
 
 from lineside_trainer.cli.settings import Flags, shared_options
 
+if TYPE_CHECKING:
+    from lineside_trainer.experiment import Experiment
+
 
 @click.command()
-@click.option("--method", help="How; only mae so far.")
-@click.option("--mask-ratio", type=float, help="Share of patches that is hidden (mae).")
+@click.option("--method", help="How: mae, simmim or simsiam.")
+@click.option("--mask-ratio", type=float, help="Share of patches that is hidden (mae, simmim).")
+@click.option(
+    "--init",
+    type=click.Path(path_type=Path),
+    help="Folder of a finished `lineside pretrain` to go on from, on these images.",
+)
 @click.option(
     "--transductive",
     is_flag=True,
@@ -17,9 +28,17 @@ from lineside_trainer.cli.settings import Flags, shared_options
 )
 @shared_options
 def pretrain(
-    flags: Flags, method: str | None, mask_ratio: float | None, transductive: bool
+    flags: Flags,
+    method: str | None,
+    mask_ratio: float | None,
+    init: Path | None,
+    transductive: bool,
 ) -> None:
-    """Learn from images alone (masked autoencoder), on the training fold only.
+    """Learn from images alone, on the training fold only.
+
+    Methods: mae completes hidden patches (ViT), simmim too (ViT, Swin), simsiam brings two views
+    of an image together (any network; ResNet-50 where --arch says nothing). Their settings are
+    those of experiment.toml, [pretrain.mae] and so on; see docs/training.md.
 
     \b
     Example:
@@ -32,17 +51,37 @@ def pretrain(
 
     own = {
         "method": method,
+        "init": str(init.resolve()) if init else None,
         "transductive": transductive or None,
         "mae": {"mask_ratio": mask_ratio},
+        "simmim": {"mask_ratio": mask_ratio},
     }
     experiment = effective_experiment(flags, "pretrain", own)
+    if mask_ratio is not None and experiment.pretrain.method == "simsiam":
+        raise click.UsageError("--mask-ratio: simsiam hides nothing; leave it away")
+    if experiment.run.seeds > 1 or experiment.data.split_seeds:
+        _pretrain_seeds(flags, experiment)
+        return
     from lineside_trainer.pretraining import pretrain as run
 
     result = run(experiment, flags.out, resume=flags.resume)
     counts, loss = result.run.counts, result.run.validation
     rows = {
         "images": f"{counts['pre-training']} of {result.run.images} learnt from",
-        "masked MSE": f"{loss.first:.4g} → {loss.best:.4g} (epoch {loss.best_epoch + 1})",
+        result.judged_by: f"{loss.first:.4g} → {loss.best:.4g} (epoch {loss.best_epoch + 1})",
         "speed": f"{result.run.images_per_s:.0f} images/s, {result.run.seconds:.0f} s",
     }
     tell(flags, result, rows, result.run)
+
+
+def _pretrain_seeds(flags: Flags, experiment: Experiment) -> None:
+    from lineside_trainer.cli.settings import tell
+    from lineside_trainer.seeds import pretrain_seeds
+    from lineside_trainer.seeds_report import show_spread
+
+    result = pretrain_seeds(experiment, flags.out, resume=flags.resume)
+    rows = {
+        "judgement of the kept epochs": show_spread(result.validation),
+        "runs": ", ".join(run.folder for run in result.runs),
+    }
+    tell(flags, result, rows, result)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import msgspec
 
     from lineside_trainer.experiment import Experiment, Table
-    from lineside_trainer.results import Run
+    from lineside_trainer.results import PretrainSeedsResult, Run, TrainSeedsResult
 
 Verb = Literal["pretrain", "train"]
 
@@ -35,15 +35,22 @@ class Flags:
     group: str | None
     split_column: str | None
     split_seed: int | None
+    split_seeds: tuple[int, ...] | None
     strict: bool
     image_size: tuple[int, int] | None
     arch: str | None
+    weights: Path | None
+    download: bool
     patch: int | None
     epochs: int | None
     batch_size: int | None
     lr: float | None
+    patience: int | None
     seed: int | None
+    seeds: int | None
     device: str | None
+    devices: int | None
+    nodes: int | None
     precision: str | None
 
 
@@ -61,6 +68,20 @@ class ImageSize(click.ParamType[tuple[int, int]]):
         return int(sides[0]), int(sides[-1])
 
 
+class Seeds(click.ParamType[tuple[int, ...]]):
+    """`1,3,4`: a seed for each of several runs."""
+
+    name = "SEED,SEED"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        words = [word.strip() for word in str(value).split(",")]
+        if not all(word.isdecimal() for word in words):
+            self.fail(f"{value!r}: give whole numbers with commas between, as in 1,3,4", param, ctx)
+        return tuple(int(word) for word in words)
+
+
 _OPTIONS = (
     click.option("--data", type=click.Path(path_type=Path), help="Folder of images."),
     click.option(
@@ -69,15 +90,36 @@ _OPTIONS = (
     click.option("--group", help="Column that names the physical part; a part is never split."),
     click.option("--split-column", help="Column that names the fold, instead of a drawn split."),
     click.option("--split-seed", type=int, help="Of the split alone."),
+    click.option(
+        "--split-seeds", type=Seeds(), help="With --seeds: a split seed for each, as in 1,3,4."
+    ),
     click.option("--strict", is_flag=True, help="A file that cannot be used is an error."),
-    click.option("--arch", help="vit_tiny, vit_small or vit_base."),
+    click.option(
+        "--arch", help="vit_tiny/small/base, sam_cnn, xray_cnn, swin_tiny/base, or timm's name."
+    ),
+    click.option(
+        "--weights",
+        type=click.Path(path_type=Path),
+        help="File to start from: timm's, torch's, safetensors, another run's.",
+    ),
+    click.option(
+        "--download", is_flag=True, help="Start from timm's weights; else nothing is downloaded."
+    ),
     click.option("--image-size", type=ImageSize(), help="64, or 48x64 (height x width)."),
     click.option("--patch", type=int, help="Side of a patch, pixels."),
     click.option("--epochs", type=int, help="Passes over the training images."),
     click.option("--batch-size", type=int, help="Images a step."),
     click.option("--lr", type=float, help="Highest learning rate."),
+    click.option(
+        "--patience", type=int, help="Stop after so many epochs without a better one; 0 is off."
+    ),
     click.option("--seed", type=int, help="Of every draw but the split."),
+    click.option(
+        "--seeds", type=int, help="Run so many seeds, from --seed on; report mean and spread."
+    ),
     click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Where it runs."),
+    click.option("--devices", type=int, help="Processes on this machine, a GPU each; default 1."),
+    click.option("--nodes", type=int, help="Machines that torchrun or srun calls this on."),
     click.option(
         "--precision",
         type=click.Choice(["auto", "fp32", "bf16"]),
@@ -132,16 +174,24 @@ def effective_experiment(flags: Flags, verb: Verb, own: dict[str, Any]) -> Exper
             f"{flags.out}: holds no run to go on with ({EXPERIMENT} is missing); name the --out "
             "folder of one, or begin one without --resume"
         )
-    inherit = inherited_settings if verb == "train" else None
+    inherit = functools.partial(inherited_settings, verb=verb)
     return read_experiment(flags.config, given, inherit)
 
 
-def tell(flags: Flags, result: msgspec.Struct, rows: dict[str, str], run: Run) -> None:
-    """Print the result: a document, or a table for people."""
+def tell(
+    flags: Flags,
+    result: msgspec.Struct,
+    rows: dict[str, str],
+    run: Run | TrainSeedsResult | PretrainSeedsResult,
+) -> None:
+    """Print the result: a document, or a table for people, after the notes of `run`."""
     import msgspec
 
+    from lineside_trainer.processes import this_place
     from lineside_trainer.runfolder import REPORT
 
+    if not this_place().is_first:
+        return
     if flags.as_json:
         document = {"out": str(flags.out), **msgspec.to_builtins(result)}
         click.echo(format_document(document))
@@ -159,16 +209,35 @@ def _shared(flags: Flags) -> dict[str, Any]:
             "group": flags.group,
             "split_column": flags.split_column,
             "split_seed": flags.split_seed,
+            "split_seeds": list(flags.split_seeds) if flags.split_seeds else None,
             "strict": flags.strict or None,
             "image_size_hw": list(flags.image_size) if flags.image_size else None,
         },
-        "model": {"arch": flags.arch, "patch_px": flags.patch},
-        "run": {"seed": flags.seed, "device": flags.device, "precision": flags.precision},
+        "model": {
+            "arch": flags.arch,
+            "patch_px": flags.patch,
+            "weights": str(flags.weights.resolve()) if flags.weights else None,
+            "download": flags.download or None,
+        },
+        "run": {
+            "seed": flags.seed,
+            "seeds": flags.seeds,
+            "device": flags.device,
+            "devices": flags.devices,
+            "nodes": flags.nodes,
+            "precision": flags.precision,
+        },
     }
 
 
 def _fit(flags: Flags) -> dict[str, Any]:
-    return {"fit": {"epochs": flags.epochs, "batch_size": flags.batch_size, "lr": flags.lr}}
+    fit = {
+        "epochs": flags.epochs,
+        "batch_size": flags.batch_size,
+        "lr": flags.lr,
+        "patience": flags.patience,
+    }
+    return {"fit": fit}
 
 
 def _without_none(table: dict[str, Any]) -> Table:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from lineside_trainer.cli.settings import Flags, shared_options
+
+if TYPE_CHECKING:
+    from lineside_trainer.experiment import Experiment
 
 
 @click.command()
@@ -17,6 +21,8 @@ from lineside_trainer.cli.settings import Flags, shared_options
     type=click.Path(path_type=Path),
     help="Folder of a finished `lineside pretrain`; its split and network are taken over.",
 )
+@click.option("--probe", is_flag=True, help="Only a linear layer learns; the network is frozen.")
+@click.option("--label-share", type=float, help="Share of the training labels that may be used.")
 @click.option("--limit", type=float, help="Propose a rule: scores beyond it are NOT_OK.")
 @click.option("--worse", type=click.Choice(["higher", "lower"]), help="The bad end of the scale.")
 @click.option("--unit", help='Of the target, e.g. "mm".')
@@ -27,6 +33,8 @@ def train(
     task: str | None,
     target: str | None,
     init: Path | None,
+    probe: bool,
+    label_share: float | None,
     limit: float | None,
     worse: str | None,
     unit: str | None,
@@ -48,12 +56,17 @@ def train(
         "task": task,
         "target": target,
         "init": str(init.resolve()) if init else None,
+        "probe": probe or None,
+        "label_share": label_share,
         "limit": limit,
         "worse": worse,
         "unit": unit,
         "product": product,
     }
     experiment = effective_experiment(flags, "train", own)
+    if experiment.run.seeds > 1 or experiment.data.split_seeds:
+        _train_seeds(flags, experiment)
+        return
     from lineside_trainer.tuning import train as run
     from lineside_trainer.tuning_report import show_figure, show_metric
 
@@ -69,3 +82,20 @@ def train(
         "candidate": str(flags.out / result.candidate),
     }
     tell(flags, result, rows, result.run)
+
+
+def _train_seeds(flags: Flags, experiment: Experiment) -> None:
+    from lineside_trainer.cli.settings import tell
+    from lineside_trainer.seeds import train_seeds
+    from lineside_trainer.seeds_report import show_spread
+    from lineside_trainer.tuning_report import show_metric
+
+    result = train_seeds(experiment, flags.out, resume=flags.resume)
+    rows = {
+        **{f"test {show_metric(name)}": show_spread(s) for name, s in result.test.items()},
+        result.baseline_name: show_spread(result.baseline[result.metric]),
+        "better than it": f"{result.better_than_baseline} of {len(result.runs)} runs",
+        f"validation {result.judged_by}": show_spread(result.validation),
+        "candidate": f"{flags.out / result.candidate} (seed {result.chosen_seed})",
+    }
+    tell(flags, result, rows, result)
