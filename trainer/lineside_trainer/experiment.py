@@ -313,12 +313,12 @@ def convert_experiment(table: Table, *, source: str) -> Experiment:
         ExperimentError: with the path of what is wrong.
     """
     try:
-        below = merge_tables(_as_table(Experiment()), _method_defaults(table))
+        below = merge_tables(plain_table(Experiment()), _method_defaults(table))
         experiment = msgspec.convert(merge_tables(below, table), Experiment)
     except msgspec.ValidationError as error:
         raise ExperimentError(f"{source}: {_with_path(str(error))}") from error
     # TOML and floats know inf and nan; bounds let some through, and no setting means anything then.
-    for path, value in _flat(_as_table(experiment), "").items():
+    for path, value in _flat(plain_table(experiment), "").items():
         numbers = value if isinstance(value, list) else [value]
         if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
             raise ExperimentError(f"{source}: {path}: {value} is not finite; give a number")
@@ -333,12 +333,12 @@ def _method_defaults(table: Table) -> Table:
 
 def encode_experiment(experiment: Experiment) -> str:
     """The experiment as TOML that `read_experiment` reads back unchanged."""
-    return "".join(_lines(_as_table(experiment), ""))
+    return "".join(_lines(plain_table(experiment), ""))
 
 
 def first_difference(saved: Experiment, asked: Experiment) -> str:
     """Path of the first setting that differs, "" where none does."""
-    ours, theirs = _flat(_as_table(saved), ""), _flat(_as_table(asked), "")
+    ours, theirs = _flat(plain_table(saved), ""), _flat(plain_table(asked), "")
     for path in [*ours, *theirs]:
         if ours.get(path) != theirs.get(path):
             return path
@@ -347,7 +347,7 @@ def first_difference(saved: Experiment, asked: Experiment) -> str:
 
 def differences(experiments: Sequence[Experiment]) -> dict[str, tuple[Setting | None, ...]]:
     """Settings that are not the same in all, by path: one value each, None where unset."""
-    flat = [_flat(_as_table(experiment), "") for experiment in experiments]
+    flat = [_flat(plain_table(experiment), "") for experiment in experiments]
     paths = dict.fromkeys(path for settings in flat for path in settings)
     values = {path: tuple(settings.get(path) for settings in flat) for path in paths}
     return {path: found for path, found in values.items() if any(v != found[0] for v in found)}
@@ -395,8 +395,9 @@ def merge_tables(below: Table, above: Table) -> Table:
     return result
 
 
-def _as_table(experiment: Experiment) -> Table:
-    table: Table = msgspec.to_builtins(experiment)
+def plain_table(settings: msgspec.Struct) -> Table:
+    """An experiment, or a section of one, as TOML would give it; unset settings are left out."""
+    table: Table = msgspec.to_builtins(settings)
     return _without_none(table)
 
 

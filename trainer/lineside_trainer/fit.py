@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,16 +15,25 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.strategies import DDPStrategy
+from torch import nn
 
 from lineside_trainer.data import Augmentation, Batch
 from lineside_trainer.device import choose_device, choose_precision, memory_advice
 from lineside_trainer.durable import read_tensors, read_weights, write_tensors
-from lineside_trainer.errors import TrainerError
+from lineside_trainer.errors import ExperimentError, TrainerError
 from lineside_trainer.experiment import FitSettings, RunSettings
 from lineside_trainer.learner import Learner
 from lineside_trainer.logbook import Row
 from lineside_trainer.loop import BEST, LAST, OURS, FitData, FitModule, Keeper
 from lineside_trainer.models import use_fused_attention
+from lineside_trainer.processes import (
+    Helped,
+    Place,
+    cluster_environment,
+    lost_peer,
+    this_place,
+)
 from lineside_trainer.progress import Progress
 
 
@@ -69,6 +80,8 @@ def fit(
         progress: hears of every step.
 
     Raises:
+        Helped: this process is not the first, and is done.
+        ExperimentError: the network cannot learn in several processes.
         OutOfMemoryError: with advice.
         TrainerError: the loss is no number any more, or the checkpoint is damaged or of other data.
         StorageError: a checkpoint cannot be written.
@@ -78,13 +91,21 @@ def fit(
     precision = choose_precision(run, device)
     use_fused_attention(learner, fused=device == "cuda")
     bf16 = precision == "bf16"
+    place = this_place()
+    check_shareable(learner, place, device)
     module = FitModule(learner, data, settings=settings, augment=augment, seed=run.seed, bf16=bf16)
     keeper = Keeper(folder, run, progress)
-    trainer = _make_trainer(settings, device, _KeeperCallback(keeper, folder))
+    trainer = _make_trainer(settings, device, place, _KeeperCallback(keeper, folder))
     size_hw = data.image_size_hw
-    with memory_advice(batch_size=settings.batch_size, image_size_hw=size_hw, precision=precision):
-        _run(trainer, module, folder / LAST if resume and (folder / LAST).exists() else None)
-    learner.load_state_dict(read_weights(folder / BEST))
+    checkpoint = folder / LAST if resume and (folder / LAST).exists() else None
+    with (
+        memory_advice(batch_size=settings.batch_size, image_size_hw=size_hw, precision=precision),
+        lost_peer(),
+    ):
+        _run(trainer, module, checkpoint)
+    if not place.is_first:
+        raise Helped
+    learner.kept.load_state_dict(read_weights(folder / BEST))
     book = module.logbook
     return FitResult(
         rows=tuple(book.rows),
@@ -95,6 +116,20 @@ def fit(
     )
 
 
+def check_shareable(learner: nn.Module, place: Place, device: str) -> None:
+    """Refuse what several processes would not learn as one does.
+
+    Raises:
+        ExperimentError: batch norm on CPUs: each process would normalise by its own share.
+    """
+    normed = any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in learner.modules())
+    if place.size > 1 and normed and device == "cpu":
+        raise ExperimentError(
+            "run.devices: this network has batch norm, which torch shares between processes on "
+            "GPUs only; on a CPU take one process, or a network without it (a ViT, Swin)"
+        )
+
+
 class _KeeperCallback(Callback):
     """Hands lightning's events to the keeper."""
 
@@ -103,7 +138,11 @@ class _KeeperCallback(Callback):
         self._last = folder / LAST
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        self._keeper.begin(_as_fit(pl_module))
+        module = _as_fit(pl_module)
+        if module.place.size > 1 and threading.current_thread() is threading.main_thread():
+            # Lightning's own handler waits for processes that may have ended.
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        self._keeper.begin(module)
 
     def on_train_batch_end(
         self,
@@ -145,18 +184,23 @@ class _DurableCheckpoints(TorchCheckpointIO):
         return content
 
 
-def _make_trainer(settings: FitSettings, device: str, callback: Callback) -> Trainer:
+def _make_trainer(settings: FitSettings, device: str, place: Place, callback: Callback) -> Trainer:
+    many = place.size > 1
     with _quiet():
         return Trainer(
             accelerator="gpu" if device == "cuda" else "cpu",
-            devices=1,
+            devices=place.local_size,
+            num_nodes=place.nodes,
+            # Our own buffers differ from process to process; batch norm's agree by themselves.
+            strategy=DDPStrategy(broadcast_buffers=False) if many else "auto",
+            sync_batchnorm=many and device == "cuda",
             precision="32-true",
             max_epochs=settings.epochs,
             gradient_clip_val=settings.grad_clip or None,
             limit_val_batches=0,
             num_sanity_val_steps=0,
             callbacks=[callback],
-            plugins=[_DurableCheckpoints()],
+            plugins=[_DurableCheckpoints(), cluster_environment(place)],
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
 
 from lineside_trainer.data import Augmentation
 from lineside_trainer.device import choose_device
@@ -12,6 +14,7 @@ from lineside_trainer.fit import FitResult, fit
 from lineside_trainer.learner import Learner
 from lineside_trainer.loop import FitData
 from lineside_trainer.prepared import IntArray, Prepared
+from lineside_trainer.processes import this_place
 from lineside_trainer.progress import Progress, tell_unused
 
 
@@ -26,6 +29,7 @@ class Lesson:
         settings: of the fit.
         augment: what training images go through.
         notes: what a reader must know of this choice, for the report.
+        taught: rows besides, from which steps learn by what a teacher says of them alone.
     """
 
     title: str
@@ -34,6 +38,7 @@ class Lesson:
     settings: FitSettings
     augment: Augmentation
     notes: tuple[str, ...] = ()
+    taught: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
 
 def learn(
@@ -46,10 +51,12 @@ def learn(
     resume: bool,
 ) -> FitResult:
     """Fit on these rows; see `fit.fit` for what stays in the folder and what may go wrong."""
-    tell_unused(prepared.unused)
+    if this_place().is_first:
+        tell_unused(prepared.unused)
     data = prepared.batches(
         lesson.training,
         lesson.judging,
+        taught=lesson.taught,
         settings=lesson.settings,
         seed=run.seed,
         device=choose_device(run),
@@ -68,7 +75,7 @@ def learn_from(
 ) -> FitResult:
     """`learn`, from batches that someone else made."""
     settings = lesson.settings
-    with Progress(lesson.title, settings.epochs) as progress:
+    with Progress(lesson.title, settings.epochs, shown=this_place().is_first) as progress:
         return fit(
             learner,
             data,

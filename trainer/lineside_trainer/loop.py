@@ -21,11 +21,13 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from lineside_trainer.data import Augmentation, Batch, Batches, augment_batch
 from lineside_trainer.descent import make_optimizer, rate_factor
+from lineside_trainer.draws import SharedGenerator
 from lineside_trainer.durable import write_tensors
 from lineside_trainer.errors import TrainerError
 from lineside_trainer.experiment import FitSettings, RunSettings
 from lineside_trainer.learner import Learner
 from lineside_trainer.logbook import Logbook, Row
+from lineside_trainer.processes import mean_of_all, tell_all, this_place
 from lineside_trainer.progress import Progress
 
 LAST: Final = "last.ckpt"
@@ -35,6 +37,7 @@ OURS: Final = "lineside"
 """Key of our own state in a checkpoint; the others are lightning's."""
 
 _STEPS_A_SEED: Final = 1_000_003  # a prime, so that (seed, step) and (seed + 1, step') rarely meet
+_RANKS_A_SEED: Final = 2_147_483_647
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +82,7 @@ class FitModule(LightningModule):
         self._augment = augment
         self._seed = seed
         self._bf16 = bf16
+        self.place = this_place()
 
     @property
     def judged(self) -> Learner:
@@ -95,6 +99,12 @@ class FitModule(LightningModule):
         """Of the whole fit."""
         return self.steps_an_epoch * self._settings.epochs
 
+    @property
+    def stale(self) -> bool:
+        """No epoch has been better for `patience` epochs: going on is given up."""
+        rows, patience = self.logbook.rows, self._settings.patience
+        return 0 < patience <= (rows[-1].epoch - self.logbook.best_epoch if rows else 0)
+
     def train_dataloader(self) -> Batches:
         return self._data.training
 
@@ -109,8 +119,10 @@ class FitModule(LightningModule):
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         step_seed = self._seed * _STEPS_A_SEED + self.global_step
-        torch.manual_seed(step_seed)  # for layers that draw for themselves
-        generator = torch.Generator().manual_seed(step_seed)
+        rank, world_size = self.place.rank, self.place.size
+        # For layers that draw for themselves; they know nothing of other processes' images.
+        torch.manual_seed(step_seed + _RANKS_A_SEED * rank)
+        generator = SharedGenerator.seeded(step_seed, rank=rank, world_size=world_size)
         images_nchw = batch.images_nhwc.permute(0, 3, 1, 2)
         augmented = augment_batch(images_nchw, self._augment, generator).permute(0, 2, 3, 1)
         # Lightning's own autocast refuses fused AdamW with clipping, and casts weights each time.
@@ -118,6 +130,10 @@ class FitModule(LightningModule):
             loss = self.learner.loss(augmented, batch.targets, generator)
         self.loss_sum += loss.detach()
         return loss
+
+    def share_loss(self) -> None:
+        """Let the sum of losses be that of all processes' images, as each of them must save it."""
+        mean_of_all(self.loss_sum)
 
     def average(self) -> None:
         """Move the twin towards the learner; slower with every step, as far as `ema` says.
@@ -183,6 +199,8 @@ class Keeper:
     def begin(self, module: FitModule) -> None:
         """Training starts, perhaps in the middle."""
         self._progress.start(module.steps, module.global_step)
+        if module.stale:  # gone on with after it had stopped early
+            module.trainer.should_stop = True
         self._epoch_started_s = time.monotonic()
 
     def after_step(self, module: FitModule, images: int) -> bool:
@@ -194,13 +212,21 @@ class Keeper:
         """
         module.average()
         self._progress.step()
-        self._images += images
+        self._images += images * module.place.size
         step = module.global_step
         ended = step % module.steps_an_epoch == 0
         if ended:
             self._end_epoch(module, step)
-        due = self._is_due(ended=ended, step=step, last=step == module.steps)
-        self._saved_s = time.monotonic() if due else self._saved_s
+        stops = ended and module.stale
+        if stops:
+            module.trainer.should_stop = True
+        due = self._is_due(ended=ended, step=step, last=stops or step == module.steps)
+        if ended:  # what hangs on clocks and on judging is the first process's to say
+            stop = module.trainer.should_stop
+            due, module.trainer.should_stop = map(bool, tell_all([int(due), int(stop)]))
+        if due:
+            module.share_loss()
+            self._saved_s = time.monotonic()
         return due
 
     def _is_due(self, *, ended: bool, step: int, last: bool) -> bool:
@@ -210,15 +236,22 @@ class Keeper:
         return ended and time.monotonic() - self._saved_s >= self._run.checkpoint_every_s
 
     def _end_epoch(self, module: FitModule, step: int) -> None:
-        steps = module.steps_an_epoch
-        loss = float(module.loss_sum) / steps
+        module.share_loss()
+        loss = float(module.loss_sum) / module.steps_an_epoch
         if not math.isfinite(loss):
             raise TrainerError(
                 f"the loss is {loss} after {step} steps: lower --lr, or raise fit.warmup_share"
             )
+        if module.place.is_first:
+            self._write_down(module, step, loss)
+        module.loss_sum.zero_()
+        self._images = 0
+        self._epoch_started_s = time.monotonic()
+
+    def _write_down(self, module: FitModule, step: int, loss: float) -> None:
         trained_s = time.monotonic() - self._epoch_started_s
         row = Row(
-            epoch=step // steps - 1,
+            epoch=step // module.steps_an_epoch - 1,
             step=step,
             training_loss=loss,
             validation=module.judge(),
@@ -228,11 +261,8 @@ class Keeper:
             vitals=module.judged.vitals(),
         )
         if module.logbook.add(row, newest=module.judged.keeps_last):
-            weights = {name: t.cpu() for name, t in module.judged.state_dict().items()}
+            weights = {name: t.cpu() for name, t in module.judged.kept.state_dict().items()}
             write_tensors(self._folder / BEST, {"weights": weights, "epoch": row.epoch})
         module.logbook.write_csv(self._folder / METRICS)
         self._progress.epoch(row)
         module.judged.heed(module.logbook.rows)
-        module.loss_sum.zero_()
-        self._images = 0
-        self._epoch_started_s = time.monotonic()

@@ -22,6 +22,7 @@ from lineside_trainer.errors import DataError, ExperimentError
 from lineside_trainer.experiment import Experiment, FitSettings
 from lineside_trainer.loop import FitData
 from lineside_trainer.models import Normalise, check_model
+from lineside_trainer.processes import ALONE, Place, this_place, wait_for_others
 
 IntArray = NDArray[np.int64]
 
@@ -82,19 +83,39 @@ class Prepared:
         training: IntArray,
         judging: IntArray,
         *,
+        taught: IntArray | None = None,
         settings: FitSettings,
         seed: int,
         device: str,
     ) -> FitData:
         """Batches of these rows; targets come along where the table has them.
 
+        Args:
+            training: rows to learn from.
+            judging: rows that choose the epoch.
+            taught: rows besides `training` to learn from, whose targets are withheld.
+            settings: of the fit.
+            seed: of the order.
+            device: where the images are kept.
+
         Raises:
-            DataError: no rows.
+            DataError: no rows, or fewer than a batch for several processes.
         """
+        place = this_place()
+        if place.size > 1 and len(training) < settings.batch_size:
+            raise DataError(
+                f"{len(training)} images to learn from are fewer than a batch of "
+                f"{settings.batch_size}, which {place.size} processes would share unevenly; "
+                "lower --batch-size, or take one process"
+            )
         store = self.store.to(device)
         targets = None if self.table.target is None else self.table.targets
+        if targets is not None and taught is not None and len(taught):
+            targets = targets.copy()
+            targets[taught] = np.nan
+            training = np.union1d(training, taught)
 
-        def make(rows: IntArray, *, shuffle: bool) -> Batches:
+        def make(rows: IntArray, *, shuffle: bool, shared: Place) -> Batches:
             return Batches(
                 store,
                 rows,
@@ -103,11 +124,14 @@ class Prepared:
                 seed=seed,
                 shuffle=shuffle,
                 drop_last=shuffle,
+                withheld=taught,
+                rank=shared.rank,
+                world_size=shared.size,
             )
 
         return FitData(
-            training=make(training, shuffle=True),
-            judging=make(judging, shuffle=False),
+            training=make(training, shuffle=True, shared=place),
+            judging=make(judging, shuffle=False, shared=ALONE),
             image_size_hw=self.input.size_hw,
             digest=self.digest,
         )
@@ -139,7 +163,7 @@ def prepare_data(experiment: Experiment, *, target: str | None, folder: Path) ->
     split = split_table(table, seed=settings.split_seed)
     channels = settings.channels or table.frame.channels
     model_input = InputSpec(size_hw=settings.image_size_hw, channels=channels)
-    store = ImageStore.build(table, model_input, folder=folder)
+    store = _store(table, model_input, folder)
     mean, std = channel_figures(store, split.fold("training"))
     return Prepared(
         table=table,
@@ -149,6 +173,16 @@ def prepare_data(experiment: Experiment, *, target: str | None, folder: Path) ->
         channel_mean=mean,
         channel_std=std,
     )
+
+
+def _store(table: Table, model_input: InputSpec, folder: Path) -> ImageStore:
+    """Each process its own in memory; too large for that, all map the file that the first wrote."""
+    if not this_place().is_first and ImageStore.is_mapped(table, model_input):
+        wait_for_others()
+        return ImageStore.open(folder, table, model_input)
+    store = ImageStore.build(table, model_input, folder=folder)
+    wait_for_others()
+    return store
 
 
 def channel_figures(

@@ -35,13 +35,15 @@ class Progress:
     Args:
         title: what is going on.
         epochs: how many.
+        shown: False says nothing, as all processes but the first do.
     """
 
-    def __init__(self, title: str, epochs: int) -> None:
+    def __init__(self, title: str, epochs: int, *, shown: bool = True) -> None:
         self._title = title
         self._epochs = epochs
         self._every = -(-epochs // _LINES_AT_MOST)
-        self._terminal = sys.stderr.isatty()
+        self._shown = shown
+        self._terminal = sys.stderr.isatty() and shown
         self._bar: Any = None
 
     def __enter__(self) -> Progress:
@@ -73,7 +75,7 @@ class Progress:
         """An epoch is done."""
         if self._bar is not None:
             self._bar.update(0, row)
-        elif row.epoch % self._every == 0 or row.epoch == self._epochs - 1:
+        elif self._shown and (row.epoch % self._every == 0 or row.epoch == self._epochs - 1):
             line = f"{self._title}: epoch {row.epoch + 1}/{self._epochs}, {_shown(row)}"
             click.echo(line, err=True)
 

@@ -29,7 +29,9 @@ BACKBONE: Final = "backbone.pt"
 REPORT: Final = "report.html"
 FIGURES: Final = "figures"
 CANDIDATE: Final = "candidate"
-_BEFORE_LEARNING: Final = frozenset({EXPERIMENT, SPLIT, STORE_FILE})
+TEACHER: Final = "teacher.json"
+SLIMMED_FROM: Final = "slimmed_from.json"
+_BEFORE_LEARNING: Final = frozenset({EXPERIMENT, SPLIT, STORE_FILE, TEACHER, SLIMMED_FROM})
 
 Document = TypeVar("Document", bound=msgspec.Struct)
 
@@ -43,7 +45,12 @@ def begin_run(folder: Path, experiment: Experiment, *, resume: bool) -> None:
     """
     saved = folder / EXPERIMENT
     if resume and saved.exists():
-        changed = first_difference(read_experiment(saved, {}), experiment)
+        before = read_experiment(saved, {})
+        run = msgspec.structs.replace(
+            experiment.run, devices=before.run.devices, nodes=before.run.nodes
+        )
+        # However many processes share the batches, the steps are the same.
+        changed = first_difference(before, msgspec.structs.replace(experiment, run=run))
         if changed:
             raise ExperimentError(
                 f"{saved}: {changed} differs from what is asked for now; a run goes on only with "

@@ -83,6 +83,28 @@ class ImageStore:
         return self.images_nhwc.index_select(0, rows.to(self.device))
 
     @staticmethod
+    def is_mapped(table: Table, model_input: InputSpec) -> bool:
+        """`build` would leave the array in a file."""
+        return int(np.prod(_shape(table, model_input))) >= MAPPED_FROM_BYTES
+
+    @staticmethod
+    def open(folder: Path, table: Table, model_input: InputSpec) -> ImageStore:
+        """Map the file that another process has built of the same table.
+
+        Raises:
+            StorageError: it is not there, or has another size.
+        """
+        path = folder / STORE_FILE
+        try:
+            mapped = np.memmap(path, dtype=np.uint8, mode="c", shape=_shape(table, model_input))
+        except (OSError, ValueError) as error:
+            raise StorageError(
+                f"{path}: is not what another process has written: {error}; every machine must "
+                "see the same folders"
+            ) from error
+        return ImageStore(images_nhwc=torch.from_numpy(mapped), mapped_file=path)
+
+    @staticmethod
     def build(
         table: Table,
         model_input: InputSpec,
@@ -104,7 +126,7 @@ class ImageStore:
             DataError: an image cannot be read any more, or a large array and no folder.
             StorageError: the disk does not hold the array.
         """
-        shape = (len(table), *model_input.size_hw, model_input.channels)
+        shape = _shape(table, model_input)
         size_bytes = int(np.prod(shape))
         if size_bytes < mapped_from_bytes:
             images = np.empty(shape, dtype=np.uint8)
@@ -116,6 +138,10 @@ class ImageStore:
                 "name a folder for the array's file"
             )
         return _build_mapped(folder, shape, table, model_input, progress)
+
+
+def _shape(table: Table, model_input: InputSpec) -> tuple[int, ...]:
+    return (len(table), *model_input.size_hw, model_input.channels)
 
 
 def _build_mapped(
