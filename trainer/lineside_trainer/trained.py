@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import msgspec
 import numpy as np
 from torch import Tensor
 
@@ -21,7 +20,7 @@ from lineside_trainer.initial import SeenImages
 from lineside_trainer.loop import BEST
 from lineside_trainer.models import Normalise
 from lineside_trainer.prepared import Prepared
-from lineside_trainer.results import TrainResult
+from lineside_trainer.results import TrainedRun, TrainResult
 from lineside_trainer.runfolder import (
     CANDIDATE,
     EXPERIMENT,
@@ -37,26 +36,6 @@ from lineside_trainer.tasks import Task, build_task
 LEARNT_FROM: Final = ("training", "quantisation")
 CHOSEN_ON: Final = ("validation", "golden")
 _NAMED_IN_ERRORS: Final = 3
-
-
-class TrainedRun(msgspec.Struct, frozen=True, kw_only=True):
-    """Which run it was.
-
-    Attributes:
-        run: its folder.
-        sha256: of its `best.pt`, 64 hex.
-        arch: its network.
-        parameters: trained ones.
-        metric: by which its task is judged.
-        test: that figure on its own test samples.
-    """
-
-    run: str
-    sha256: str
-    arch: str
-    parameters: int
-    metric: str
-    test: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,9 +122,25 @@ def check_same_input(prepared: Prepared, trained: Trained, setting: str) -> None
         )
 
 
+def check_same_words(ours: Contract, trained: Trained, setting: str) -> None:
+    """Both networks say the same kind of thing, in the same order.
+
+    Raises:
+        ExperimentError: another target, unit, or other classes.
+    """
+    theirs = trained.contract
+    if (ours.outputs, ours.head) != (theirs.outputs, theirs.head):
+        raise ExperimentError(
+            f"{setting}: {trained.folder} says {theirs.head} with {theirs.outputs}, this run is to "
+            f"say {ours.head} with {ours.outputs}; give both the same --task, --target and --unit"
+        )
+
+
 def check_learnt_elsewhere(prepared: Prepared, trained: Trained, setting: str) -> tuple[str, ...]:
     """Prove, by content, that the run learnt from no image that this one is judged on, nor chose
     its epoch on one that this one is tested on.
+
+    What a run learnt from is its training fold, and what the runs learnt from that it built on.
 
     Returns:
         Notes for the report; empty where all is well.
@@ -154,7 +149,8 @@ def check_learnt_elsewhere(prepared: Prepared, trained: Trained, setting: str) -
         ExperimentError: it did, and was not marked as transductive.
         TrainerError: its images cannot be read any more, so nothing can be proved.
     """
-    known = _known_to(prepared, trained)
+    learnt = _learnt_from(trained.folder, trained.experiment)
+    known = _known_rows(prepared, learnt, _hashes(trained.folder, trained.experiment, CHOSEN_ON))
     if not known:
         return ()
     if trained.result.run.transductive:
@@ -162,7 +158,7 @@ def check_learnt_elsewhere(prepared: Prepared, trained: Trained, setting: str) -
             f"TRANSDUCTIVE: {trained.folder} saw {len(known)} of the images that this run is "
             "judged on (without their targets)",
         )
-    own = {_hash(prepared, row) for row in prepared.split.fold("training")}
+    own = {_hash(prepared, row) for row in prepared.split.fold("training").tolist()}
     leaked = [row for row in known if _hash(prepared, row) not in own]
     if leaked:
         files = ", ".join(prepared.table.records[row].name for row in leaked[:_NAMED_IN_ERRORS])
@@ -177,21 +173,32 @@ def check_learnt_elsewhere(prepared: Prepared, trained: Trained, setting: str) -
     )
 
 
-def _known_to(prepared: Prepared, trained: Trained) -> list[int]:
-    """Rows that this run is judged on and the other one learnt from, or was chosen on."""
-    names = read_set_names(trained.folder / SPLIT)
-    data = Path(trained.experiment.data.folder)
-    learnt, chosen = (
-        {file_sha256(data / name) for key in keys for name in names[key]}
-        for keys in (LEARNT_FROM, CHOSEN_ON)
-    )
-    learnt |= _seen_before(trained)
+def _known_rows(prepared: Prepared, learnt: set[str], chosen: set[str]) -> list[int]:
+    """Rows this run is judged on whose files are in `learnt`; test rows also those in `chosen`."""
     known = []
     for name in (*CHOSEN_ON, "test"):
         forbidden = learnt | chosen if name == "test" else learnt
         rows = prepared.split.indices[name].tolist()
         known += [row for row in rows if _hash(prepared, row) in forbidden]
     return known
+
+
+def _learnt_from(folder: Path, experiment: Experiment) -> set[str]:
+    found = _hashes(folder, experiment, LEARNT_FROM)
+    settings = experiment.train
+    if settings.init:
+        found |= set(read_document(Path(settings.init) / SEEN, SeenImages).files)
+    for earlier in (settings.teacher.run, settings.slim.run):
+        if earlier:
+            before = read_experiment(Path(earlier) / EXPERIMENT, {})
+            found |= _learnt_from(Path(earlier), before)
+    return found
+
+
+def _hashes(folder: Path, experiment: Experiment, sets: tuple[str, ...]) -> set[str]:
+    names = read_set_names(folder / SPLIT)
+    data = Path(experiment.data.folder)
+    return {file_sha256(data / name) for key in sets for name in names[key]}
 
 
 def keep_identity(path: Path, trained: Trained, setting: str) -> None:
@@ -211,15 +218,6 @@ def keep_identity(path: Path, trained: Trained, setting: str) -> None:
             )
         return
     write_document(path, trained.identity)
-
-
-def _seen_before(trained: Trained) -> set[str]:
-    """What its own pre-training saw, where that is still there; without targets, but seen."""
-    init = trained.experiment.train.init
-    seen = Path(init) / SEEN
-    if not init or not seen.exists():
-        return set()
-    return set(read_document(seen, SeenImages).files)
 
 
 def _hash(prepared: Prepared, row: int) -> str:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
-from timm.layers import Attention, Mlp
+from timm.layers.attention import Attention
+from timm.layers.mlp import Mlp
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
