@@ -1,4 +1,4 @@
-"""Views for Siamese learning: what may change, what may not, and that nobody's draw is another's."""
+"""Views for Siamese learning: what may change, what may not, and whose draw is whose."""
 
 from __future__ import annotations
 

@@ -18,7 +18,8 @@ from lineside_trainer.draws import uniform
 Chance = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 Strength = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 
-_DRAWN: Final = ("area", "aspect", "y", "x", "flip_y", "flip_x", "blur", "sigma") + (
+_DRAWN: Final = (
+    *("area", "aspect", "y", "x", "flip_y", "flip_x", "blur", "sigma"),
     *("jitter", "brightness", "contrast", "saturation", "hue", "grayscale"),
 )
 """The rows of a view's draws; all are drawn whatever the settings say, so none shifts another."""
@@ -176,7 +177,8 @@ def _chroma(settings: Views, drawn: dict[str, Tensor], changed: Tensor) -> Tenso
     plane[:, 1, 1], plane[:, 1, 2] = cos, -sin
     plane[:, 2, 1], plane[:, 2, 2] = sin, cos
     to_yiq = cos.new_tensor(_YIQ)
-    return torch.linalg.inv(to_yiq) @ plane @ to_yiq
+    matrix: Tensor = torch.linalg.inv(to_yiq) @ plane @ to_yiq
+    return matrix
 
 
 def _factor(strength: float, draw: Tensor, changed: Tensor) -> Tensor:

@@ -31,15 +31,38 @@ def draw_curves(path: Path, rows: Sequence[Row], *, best_epoch: int, validation:
     canvas = Canvas(figsize=(7.0, 3.4), layout="constrained")
     left, right = canvas.subplots(1, 2)
     epochs = [row.epoch + 1 for row in rows]
-    left.plot(epochs, [row.training_loss for row in rows], color=BLUE)
+    losses, judged = [row.training_loss for row in rows], [row.validation for row in rows]
+    left.plot(epochs, losses, color=BLUE)
     _name(left, "training loss", "epoch", "loss")
-    right.plot(epochs, [row.validation for row in rows], color=ORANGE)
+    right.plot(epochs, judged, color=ORANGE)
     right.axvline(best_epoch + 1, color=GRAY, linestyle=":", label=f"kept: epoch {best_epoch + 1}")
     right.legend(frameon=False, fontsize=8)
     _name(right, "validation", "epoch", validation)
-    for axes in (left, right):
-        axes.set_ylim(bottom=0.0)
+    for axes, values in ((left, losses), (right, judged)):
+        if min(values) >= 0.0:  # a cosine is not
+            axes.set_ylim(bottom=0.0)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _save(canvas, path)
+
+
+def draw_vital(path: Path, rows: Sequence[Row], *, name: str, healthy: float) -> None:
+    """One of the learner's own figures over epochs, and where it lies while all goes well.
+
+    Args:
+        path: of the PNG.
+        rows: one an epoch; those without the figure are left out.
+        name: of the figure.
+        healthy: its value while all goes well.
+    """
+    canvas = Canvas(figsize=(4.2, 3.2), layout="constrained")
+    axes = canvas.subplots()
+    known = [row for row in rows if name in row.vitals]
+    axes.plot([row.epoch + 1 for row in known], [row.vitals[name] for row in known], color=BLUE)
+    axes.axhline(healthy, color=GRAY, linestyle=":", label=f"healthy: about {healthy:.3g}")
+    axes.set_ylim(bottom=0.0)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(frameon=False, fontsize=8)
+    _name(axes, name, "epoch", name)
     _save(canvas, path)
 
 

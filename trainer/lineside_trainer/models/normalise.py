@@ -26,3 +26,7 @@ class Normalise(nn.Module):
     def forward(self, images_nhwc: Tensor) -> Tensor:
         """(N, H, W, C) uint8 to (N, C, H, W) float32 of mean 0 and std 1."""
         return ((images_nhwc.float() - self.mean) / self.std).permute(0, 3, 1, 2)
+
+    def undo(self, images_nchw: Tensor) -> Tensor:
+        """Back to pixels, to be looked at: (N, C, H, W) to (N, H, W, C) float32 in 0..255."""
+        return (images_nchw.permute(0, 2, 3, 1) * self.std + self.mean).clamp(0.0, 255.0)

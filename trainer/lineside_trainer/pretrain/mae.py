@@ -9,9 +9,9 @@ import torch
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from lineside_trainer.draws import uniform
 from lineside_trainer.errors import ExperimentError, MaskError
 from lineside_trainer.models.vit import VitBackbone, patchify, sine_positions
+from lineside_trainer.pretrain.masks import draw_hidden
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,11 +61,7 @@ def draw_mask(images: int, patches: int, mask_ratio: float, generator: torch.Gen
     Raises:
         ExperimentError: nothing would be hidden, or nothing would be left to see.
     """
-    removed = removed_count(patches, mask_ratio)
-    noise = uniform((images, patches), generator)
-    order = noise.argsort(dim=1)
-    mask = torch.zeros(images, patches, dtype=torch.bool, device=generator.device)
-    return mask.scatter_(1, order[:, :removed], True)
+    return draw_hidden(images, patches, removed_count(patches, mask_ratio), generator)
 
 
 def masked_mse(target: Tensor, prediction: Tensor, removed: Tensor) -> Tensor:

@@ -31,10 +31,14 @@ class MaeLearner(Method):
             decoder that cannot be.
     """
 
+    judged_by = "masked MSE"
+    judged_in_words = "reconstruction error (masked MSE, 1 = variance of the pixels)"
+    examples_in_words = "masked and reconstructed"
+
     def __init__(
         self, experiment: Experiment, model_input: InputSpec, normalise: Normalise
     ) -> None:
-        super().__init__()
+        super().__init__(experiment, model_input, normalise)
         settings = experiment.pretrain.mae
         backbone = build_backbone(experiment.model, model_input)
         if not isinstance(backbone, VitBackbone):
@@ -48,7 +52,6 @@ class MaeLearner(Method):
             width=settings.decoder_width,
             heads=settings.decoder_heads,
         )
-        self.normalise = normalise
         self.net = MaskedAutoencoder(backbone, decoder)
         self.mask_ratio = settings.mask_ratio
         self.normalise_patches = settings.normalise_patches
@@ -100,12 +103,8 @@ class MaeLearner(Method):
         hidden = removed[:, :, None]
         shown = (patches, patches * ~hidden, torch.where(hidden, prediction, patches))
         captions = ("original", "masked", "reconstructed")
-        pictures = (self._pixels(unpatchify(patches, grid)) for patches in shown)
+        pictures = (self.normalise.undo(unpatchify(patches, grid)) for patches in shown)
         return dict(zip(captions, pictures, strict=True))
-
-    def _pixels(self, images_nchw: Tensor) -> Tensor:
-        values = images_nchw.permute(0, 2, 3, 1) * self.normalise.std + self.normalise.mean
-        return values.clamp(0.0, 255.0)
 
     def _mask(self, images_nchw: Tensor, generator: torch.Generator) -> Tensor:
         count = self.backbone.grid.count
