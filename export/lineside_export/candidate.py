@@ -21,10 +21,11 @@ from lineside.candidate import (
     SampleSet,
     read_samples,
 )
-from lineside.contract import Contract, decode_contract
+from lineside.contract import Contract, HeadSpec, decode_contract
 from lineside.errors import ConfigurationError, FrameError, InputDataError
 from lineside.preprocess import prepare
 from lineside_export.errors import CandidateError
+from lineside_export.headmetric import target_fault
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +90,7 @@ def read_candidate(folder: Path) -> Candidate:
     contract = _read_contract(folder / CONTRACT)
     program_file = _find_program(folder)
     samples_file = folder / SAMPLES
-    samples = _read_samples(samples_file)
+    samples = _read_samples(samples_file, contract.head)
     return Candidate(
         folder=folder,
         program_file=program_file,
@@ -123,7 +124,7 @@ def _read_contract(file: Path) -> Contract:
         raise CandidateError(f"{error}: docs/export.md says what a contract holds") from error
 
 
-def _read_samples(file: Path) -> dict[str, SampleSet]:
+def _read_samples(file: Path, head: HeadSpec) -> dict[str, SampleSet]:
     try:
         sets = read_samples(file)
     except InputDataError as error:
@@ -135,11 +136,9 @@ def _read_samples(file: Path) -> dict[str, SampleSet]:
                 f"{', '.join(NEEDED_SETS)}: give the split more parts"
             )
     for name, samples in sets.items():
-        if np.isinf(samples.targets).any():
-            raise CandidateError(
-                f"{file}: {name}: sample {int(np.isinf(samples.targets).argmax())} has an infinite "
-                "target; NaN means unknown"
-            )
+        fault = target_fault(samples.targets, head)
+        if fault:
+            raise CandidateError(f"{file}: {name}: {fault}")
     return sets
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from lineside.contract import LimitRule
 from lineside_export.formats import FLOAT
-from lineside_export.parity import METRIC, Comparison, Measurement, Parity
+from lineside_export.parity import Comparison, Measurement, Parity
 
 # Of the reference's largest value. Measured for ViT-Ti: float engines differ by up to 1e-6, on one
 # joint of 180 by 2.7e-5; OpenVINO in bfloat16 by 2e-3. This lies between: rounding passes, other
@@ -100,10 +100,10 @@ def _missed_by_int8(reference: Measurement, found: Comparison, gates: Gates) -> 
             f"{label}: the scores' noise is {noise:.3g} (root mean square), their spread only "
             f"{spread:.3g}: int8 drowns this model; use --precision fp32"
         )
-    before, now = reference.metric, found.measured.metric
-    if before is not None and now is not None and now > before * (1.0 + gates.max_drop):
+    before, now, metric = reference.metric, found.measured.metric, reference.judged_by
+    if before is not None and now is not None and metric.lost(before, now, gates.max_drop):
         missed.append(
-            f"{label}: {METRIC} rises from {before:.4g} to {now:.4g}, at most "
+            f"{label}: {metric.label} goes from {before:.4g} to {now:.4g}, at most "
             f"{100 * gates.max_drop:.3g} % may be lost (--max-drop)"
         )
     return missed

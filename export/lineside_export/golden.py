@@ -115,8 +115,8 @@ def choose_golden(
     distances = np.minimum(
         np.abs(all_scores - rule.ok_limit), np.abs(all_scores - rule.not_ok_limit)
     ).min(axis=0)
-    drifts = np.stack([_about_median(c.score_drift) for c in parity.comparisons])
-    eligible = np.flatnonzero((distances > margin) & (drifts.max(axis=0) <= margin))
+    steady = np.all([_steady(c, parity, tolerances) for c in parity.comparisons], axis=0)
+    eligible = np.flatnonzero((distances > margin) & steady)
     if not len(eligible):
         raise GateError(
             f"all {len(distances)} golden samples lie within {margin:.3g} of the limit, where a "
@@ -190,6 +190,21 @@ def _tolerance(
 def _about_median(drift: NDArray[np.float64]) -> NDArray[np.float64]:
     """What is common to all samples belongs to the sealed values, and not to a device's noise."""
     return np.abs(drift - np.median(drift))
+
+
+def _steady(
+    found: Comparison, parity: Parity, tolerances: Sequence[GoldenTolerance]
+) -> NDArray[np.bool_]:
+    """(N,) samples on which a format's score and every output drift no further than tolerated."""
+    score_margin = max(tolerance.score for tolerance in tolerances)
+    steady = _about_median(found.score_drift) <= score_margin
+    for name, exact in parity.reference.outputs.items():
+        margin = max(tolerance.by_output[name] for tolerance in tolerances)
+        drift = found.measured.outputs[name].astype(np.float64) - exact.astype(np.float64)
+        # A score that is steady by itself may come from classes that changed places.
+        if drift.ndim > 1:
+            steady &= _about_median(drift).reshape(len(drift), -1).max(axis=1) <= margin
+    return steady
 
 
 def _affordable(frames_hwc: Sequence[Pixels]) -> int:

@@ -12,15 +12,10 @@ from lineside.bundle import Agreement
 from lineside.contract import Contract, LimitRule
 from lineside.decide import decide
 from lineside.heads import score_outputs
-from lineside.metrics import squared_errors
 from lineside.verdict import Evaluation
 from lineside_export.errors import GateError
 from lineside_export.formats import FLOAT
-
-Outputs = Mapping[str, NDArray[np.float32]]
-
-# The task's primary metric by head; smaller is better. A new head brings its own.
-METRIC = "mse"
+from lineside_export.headmetric import HeadMetric, Outputs, metric_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +28,8 @@ class Measurement:
         outputs: by name, (N, *shape) float32, finite.
         scores: (N,) float64, in the rule's unit.
         evaluations: N, by the rule.
-        metric: the task's metric against the known targets; ``None`` where none is known.
+        judged_by: the task's metric.
+        metric: that figure against the known targets; ``None`` where none is known.
     """
 
     engine: str
@@ -41,6 +37,7 @@ class Measurement:
     outputs: Outputs
     scores: NDArray[np.float64]
     evaluations: tuple[Evaluation, ...]
+    judged_by: HeadMetric
     metric: float | None
 
     @property
@@ -103,7 +100,7 @@ def measure(
     """Score and decide what an engine gave.
 
     Raises:
-        GateError: an output is not a finite number.
+        GateError: an output is not a finite number, or no score can be made of it.
     """
     for name, values in outputs.items():
         bad = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1)
@@ -114,14 +111,22 @@ def measure(
                 "divides by zero or overflows there"
             )
     scores = score_outputs(outputs, contract.head)
-    known = np.isfinite(targets)
+    if not np.isfinite(scores).all():
+        index = int((~np.isfinite(scores)).argmax())
+        given = outputs[contract.head.output][index].tolist()
+        raise GateError(
+            f"{engine} {precision}: output {contract.head.output!r} is {given} for sample {index}: "
+            "probabilities must lie in 0..1 and sum to 1: end the program with a softmax"
+        )
+    judged_by = metric_of(contract.head)
     return Measurement(
         engine=engine,
         precision=precision,
         outputs=outputs,
         scores=scores,
         evaluations=tuple(decide(float(score), rule)[0] for score in scores),
-        metric=float(squared_errors(targets[known], scores[known]).mean()) if known.any() else None,
+        judged_by=judged_by,
+        metric=judged_by.known(targets, outputs, contract.head),
     )
 
 
@@ -162,7 +167,7 @@ def metrics(parity: Parity) -> dict[str, float]:
     """For the manifest: the task's metric by way of computing, where targets are known."""
     measured: Sequence[Measurement] = (parity.reference, *(c.measured for c in parity.comparisons))
     return {
-        f"validation_{METRIC}_{found.engine}_{found.precision}": found.metric
+        f"validation_{found.judged_by.name}_{found.engine}_{found.precision}": found.metric
         for found in measured
         if found.metric is not None
     }

@@ -18,7 +18,7 @@ from lineside.errors import StorageError
 from lineside.verdict import Evaluation
 from lineside_export.candidate import Candidate
 from lineside_export.formats import FLOAT, Format
-from lineside_export.parity import METRIC, Comparison, Parity
+from lineside_export.parity import Comparison, Parity
 from lineside_export.vendors import tool_versions
 
 REPORT_JSON: Final = "parity.json"
@@ -30,7 +30,7 @@ def parity_table(parity: Parity, formats: Sequence[Format]) -> str:
     sizes: dict[tuple[str, str], int] = {
         (f.entry.engine, f.entry.precision): f.size_bytes for f in formats
     }
-    reference = parity.reference
+    reference, metric = parity.reference, parity.reference.judged_by.label
     rows = [[reference.label, "", "reference", "", "", _shown(reference.metric), ""]]
     for found in parity.comparisons:
         measured = found.measured
@@ -47,7 +47,7 @@ def parity_table(parity: Parity, formats: Sequence[Format]) -> str:
             ]
             for name, drift in found.max_abs_drift.items()
         ]
-    head = ["computed by", "output", "max drift", "mean drift", "flips", METRIC.upper(), "size"]
+    head = ["computed by", "output", "max drift", "mean drift", "flips", metric, "size"]
     return format_table(head, rows, right=(2, 3, 4, 5, 6))
 
 
@@ -55,13 +55,17 @@ def parity_document(
     candidate: Candidate, parity: Parity, rule: LimitRule, missed: Sequence[str]
 ) -> dict[str, Any]:
     """All figures with what they were made of: machine, versions, data."""
+    reference = parity.reference
     return {
         "product": candidate.contract.product,
         "program_sha256": candidate.program_sha256,
         "samples_sha256": candidate.samples_sha256,
         "samples": {name: len(samples) for name, samples in candidate.samples.items()},
         "rule": rule,
-        "reference": {"computed_by": parity.reference.label, METRIC: parity.reference.metric},
+        "reference": {
+            "computed_by": reference.label,
+            reference.judged_by.name: reference.metric,
+        },
         "formats": [_format_document(candidate, parity, found) for found in parity.comparisons],
         "missed_gates": list(missed),
         "machine": {"cpu": cpu_name(), "cores": usable_cores(), "system": platform.platform()},
@@ -95,7 +99,7 @@ def _format_document(candidate: Candidate, parity: Parity, found: Comparison) ->
         "precision": measured.precision,
         "max_abs_drift": found.max_abs_drift,
         "mean_abs_drift": found.mean_abs_drift,
-        METRIC: measured.metric,
+        measured.judged_by.name: measured.metric,
         "verdict_flips": len(found.flipped),
         "flipped": [
             {

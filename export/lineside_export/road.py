@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from lineside.bundle import Identity, PrivateKey
-from lineside.contract import Contract, LimitRule
+from lineside.contract import ClassificationHead, Contract, LimitRule
 from lineside_export.candidate import Candidate
 from lineside_export.errors import CandidateError, ExportError, GateError
 from lineside_export.formats import FLOAT, Format, Source, build_formats, read_source
@@ -92,8 +92,20 @@ def choose_rule(contract: Contract, *, limit: float | None, worse: Worse | None)
     """The rule to seal: the limit given, else the contract's proposal.
 
     Raises:
-        ExportError: neither is there.
+        ExportError: neither is there, or it is none for this head.
     """
+    rule = _asked_rule(contract, limit=limit, worse=worse)
+    if isinstance(contract.head, ClassificationHead) and not (
+        rule.worse == "higher" and 0.0 <= rule.ok_limit <= rule.not_ok_limit < 1.0
+    ):
+        raise ExportError(
+            f"limit {rule.not_ok_limit:g}, {rule.worse} is worse: the score of a classification is "
+            "the probability of any defect: give a --limit from 0 to below 1, higher being worse"
+        )
+    return rule
+
+
+def _asked_rule(contract: Contract, *, limit: float | None, worse: Worse | None) -> LimitRule:
     proposed = contract.proposed_rule
     unit = next(o.unit for o in contract.outputs if o.name == contract.head.output)
     if limit is not None:
@@ -153,7 +165,7 @@ def measure_reference(
     """Run the float program on one sample set.
 
     Raises:
-        CandidateError: it fails, or gives NaN.
+        CandidateError: it fails, gives NaN, or what is no probability where it promises one.
     """
     outputs = source.infer(candidate.images_nhwc(set_name), candidate.contract)
     for name, values in outputs.items():
@@ -164,14 +176,17 @@ def measure_reference(
                 f"sample {int(bad.argmax())} ({int(bad.sum())} of {len(values)} samples): train "
                 "again with a lower learning rate, or look for a division by zero"
             )
-    return measure(
-        source.computed_by,
-        FLOAT,
-        outputs,
-        targets=candidate.samples[set_name].targets,
-        contract=candidate.contract,
-        rule=rule,
-    )
+    try:
+        return measure(
+            source.computed_by,
+            FLOAT,
+            outputs,
+            targets=candidate.samples[set_name].targets,
+            contract=candidate.contract,
+            rule=rule,
+        )
+    except GateError as error:
+        raise CandidateError(f"{candidate.program_file}: {set_name}: {error}") from error
 
 
 def measure_parity(
