@@ -1,4 +1,5 @@
-"""Weights from a pre-training run, and the proof that it saw no image it will be judged on."""
+"""What a network starts from, a run's or a file's weights, and the proof that what is known to be
+seen holds no image that it will be judged on."""
 
 from __future__ import annotations
 
@@ -6,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-from torch import Tensor
 
 from lineside_trainer.durable import read_weights, write_tensors
 from lineside_trainer.errors import ExperimentError
-from lineside_trainer.experiment import Experiment, Table, read_experiment
+from lineside_trainer.experiment import Experiment, Table, Verb, read_experiment
 from lineside_trainer.models import Backbone
+from lineside_trainer.models.weights import RowsCols, Tensors, fit_weights
 from lineside_trainer.prepared import IntArray, Prepared
 from lineside_trainer.results import PretrainResult
 from lineside_trainer.runfolder import (
@@ -23,13 +24,15 @@ from lineside_trainer.runfolder import (
     read_document,
     write_document,
 )
+from lineside_trainer.weights_file import download_weights, read_weights_file
 
 JUDGED_SETS = ("validation", "golden", "test")
 _NAMED_IN_ERRORS = 3
+_NAMED_IN_NOTES = 8
 
 
 class SeenImages(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a pre-training looked at.
+    """What a pre-training looked at, and what those before it that it grew from did.
 
     Attributes:
         transductive: it was allowed to see every image.
@@ -42,19 +45,35 @@ class SeenImages(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 @dataclass(frozen=True, kw_only=True)
 class InitialWeights:
-    """A backbone to start from.
+    """Weights to start from.
 
     Attributes:
-        folder: the run it is from.
-        experiment: of that run.
-        seen: what it looked at.
+        told: setting and source, for errors.
+        init: folder of the run they are from, "" for a file.
+        file: that holds them.
+        sha256: of it, 64 hex.
         weights: of the bare network.
+        rows_cols: patches along height and width that a ViT's positions are of, where known.
+        seen: what they were learnt from; None where a file does not say.
     """
 
-    folder: Path
-    experiment: Experiment
-    seen: SeenImages
-    weights: dict[str, Tensor]
+    told: str
+    init: str
+    file: Path
+    sha256: str
+    weights: Tensors
+    rows_cols: RowsCols | None
+    seen: SeenImages | None
+
+    @property
+    def transductive(self) -> bool:
+        """Known to have seen images that runs are judged on."""
+        return self.seen is not None and self.seen.transductive
+
+    @property
+    def weights_file(self) -> str:
+        """The file, "" where a run names it."""
+        return "" if self.init else str(self.file)
 
 
 def save_backbone(folder: Path, backbone: Backbone, seen: SeenImages) -> None:
@@ -67,29 +86,48 @@ def save_backbone(folder: Path, backbone: Backbone, seen: SeenImages) -> None:
     write_tensors(folder / BACKBONE, {"weights": dict(backbone.net.state_dict())})
 
 
-def seen_images(prepared: Prepared, rows: IntArray, *, transductive: bool) -> SeenImages:
-    """Fingerprints of these rows' files."""
+def seen_images(
+    prepared: Prepared, rows: IntArray, initial: InitialWeights | None, *, transductive: bool
+) -> SeenImages:
+    """Fingerprints of these rows' files, and of those that the initial weights have seen."""
+    before = None if initial is None else initial.seen
     records = [prepared.table.records[row] for row in rows]
     files = {file_sha256(record.file): record.name for record in records}
-    return SeenImages(transductive=transductive, files=files)
+    if before is None:
+        return SeenImages(transductive=transductive, files=files)
+    return SeenImages(transductive=transductive or before.transductive, files=before.files | files)
 
 
-def inherited_settings(asked: Experiment) -> Table:
-    """What a tuning run takes over from `train.init` where it is not told otherwise: the network,
-    and on the same images the split, so that nothing it saw is reported on.
+def inherited_settings(asked: Experiment, verb: Verb) -> Table:
+    """What a run takes over from its `init` where it is not told otherwise: the network, and on
+    the same images the split, so that nothing it saw is reported on.
 
     Raises:
         ExperimentError: there is no such run.
     """
-    folder = Path(asked.train.init)
+    init = _init(asked, verb)
+    if not init:
+        return {}
+    folder = Path(init)
     path = folder / EXPERIMENT
     if not path.exists():
         raise ExperimentError(
-            f"train.init: {folder} is no run ({EXPERIMENT} is missing); "
+            f"{verb}.init: {folder} is no run ({EXPERIMENT} is missing); "
             "name the --out folder of a finished `lineside pretrain`"
         )
     before = read_experiment(path, {})
-    data, model = before.data, before.model
+    model = before.model
+    names = ("arch", "patch_px", "heads", "mlp_share")
+    return {
+        "data": shared_data(asked, before),
+        "model": {name: getattr(model, name) for name in names},
+    }
+
+
+def shared_data(asked: Experiment, before: Experiment) -> Table:
+    """What runs that build on one another have in common: pixels, and on the same folder the split,
+    so that nothing the one saw is reported on by the other."""
+    data = before.data
     handed_on: dict[str, str | int | list[int]] = {
         "image_size_hw": list(data.image_size_hw),
         "channels": data.channels,
@@ -100,47 +138,96 @@ def inherited_settings(asked: Experiment) -> Table:
             "split_column": data.split_column,
             "split_seed": data.split_seed,
         }
-    return {"data": handed_on, "model": {"arch": model.arch, "patch_px": model.patch_px}}
+        if asked.run.seeds > 1:
+            handed_on["split_seeds"] = list(data.split_seeds)
+    return handed_on
 
 
-def read_initial(folder: Path) -> InitialWeights:
-    """Read a finished pre-training.
+def find_initial(experiment: Experiment, verb: Verb) -> InitialWeights | None:
+    """Read what `init`, `model.weights` or `model.download` names; None where none does.
 
     Raises:
-        ExperimentError: it is no pre-training.
-        TrainerError: it is not finished, or damaged.
+        ExperimentError: more than one does, a run that is no pre-training, a file that is missing.
+        TrainerError: it is not finished, damaged, or could not be fetched.
     """
-    if (folder / RESULT).exists() and not (folder / BACKBONE).exists():
-        raise ExperimentError(
-            f"train.init: {folder} is no pre-training ({BACKBONE} is missing); "
-            "name the --out folder of a finished `lineside pretrain`"
+    model, init = experiment.model, _init(experiment, verb)
+    given = [
+        name
+        for name, value in (
+            (f"{verb}.init", init),
+            ("model.weights", model.weights),
+            ("model.download", model.download),
         )
-    read_document(folder / RESULT, PretrainResult)  # the report shows it: not to fail only there
+        if value
+    ]
+    if len(given) > 1:
+        raise ExperimentError(f"{' and '.join(given)}: a network starts from one; leave one away")
+    if init:
+        return _from_run(Path(init), f"{verb}.init")
+    if not given:
+        return None
+    file = Path(model.weights) if model.weights else download_weights(model.arch)
+    of_a_run = file.name == BACKBONE and file.with_name(SEEN).exists()
     return InitialWeights(
-        folder=folder,
-        experiment=read_experiment(folder / EXPERIMENT, {}),
-        seen=read_document(folder / SEEN, SeenImages),
-        weights=read_weights(folder / BACKBONE),
+        told=f"{given[0]}: {file}",
+        init="",
+        file=file,
+        weights=read_weights_file(file, model.arch),
+        sha256=file_sha256(file),
+        rows_cols=None,
+        seen=read_document(file.with_name(SEEN), SeenImages) if of_a_run else None,
     )
 
 
-def load_backbone(backbone: Backbone, initial: InitialWeights) -> None:
+def _init(experiment: Experiment, verb: Verb) -> str:
+    return experiment.pretrain.init if verb == "pretrain" else experiment.train.init
+
+
+def _from_run(folder: Path, setting: str) -> InitialWeights:
+    if (folder / RESULT).exists() and not (folder / BACKBONE).exists():
+        raise ExperimentError(
+            f"{setting}: {folder} is no pre-training ({BACKBONE} is missing); "
+            "name the --out folder of a finished `lineside pretrain`"
+        )
+    read_document(folder / RESULT, PretrainResult)  # the report shows it: not to fail only there
+    before = read_experiment(folder / EXPERIMENT, {})
+    height, width = before.data.image_size_hw
+    patch_px = before.model.patch_px
+    return InitialWeights(
+        told=f"{setting}: {folder} ({before.model.arch} on images of {height}x{width} px, height x "
+        f"width; leave --arch away, and it is taken over)",
+        init=str(folder),
+        file=folder / BACKBONE,
+        sha256=file_sha256(folder / BACKBONE),
+        weights=read_weights(folder / BACKBONE),
+        rows_cols=(height // patch_px, width // patch_px),
+        seen=read_document(folder / SEEN, SeenImages),
+    )
+
+
+def load_backbone(backbone: Backbone, initial: InitialWeights) -> tuple[str, ...]:
     """Copy the weights.
 
+    Returns:
+        Notes for the report.
+
     Raises:
-        ExperimentError: the networks are not of one shape.
+        ExperimentError: they are of another network.
     """
-    try:
-        backbone.net.load_state_dict(initial.weights)
-    except RuntimeError as error:
-        # torch's own message lists every tensor of the network.
-        model, data = initial.experiment.model, initial.experiment.data
-        height, width = data.image_size_hw
-        raise ExperimentError(
-            f"train.init: {initial.folder} holds another network: {model.arch} on images of "
-            f"{height}x{width} px (height x width) in patches of {model.patch_px} px; leave "
-            "--arch, --image-size, --patch and data.channels away, and they are taken over"
-        ) from error
+    done = fit_weights(backbone, initial.weights, told=initial.told, rows_cols=initial.rows_cols)
+    notes = []
+    if initial.seen is None:
+        notes.append(
+            f"started from {initial.file.name} (SHA-256 {initial.sha256[:16]}…): which images it "
+            "has seen is not known, so nothing proves that it saw none of those it is judged on"
+        )
+    if done.changes:
+        notes.append(f"initial weights made to fit: {'; '.join(done.changes)}")
+    if done.ignored:
+        shown, more = done.ignored[:_NAMED_IN_NOTES], len(done.ignored) - _NAMED_IN_NOTES
+        rest = f" and {more} more" if more > 0 else ""
+        notes.append(f"initial weights left out: {', '.join(shown)}{rest}")
+    return tuple(notes)
 
 
 def check_unseen(prepared: Prepared, initial: InitialWeights) -> tuple[str, ...]:
@@ -152,6 +239,8 @@ def check_unseen(prepared: Prepared, initial: InitialWeights) -> tuple[str, ...]
     Raises:
         ExperimentError: it saw some, and was not marked as transductive.
     """
+    if initial.seen is None:
+        return ()
     table, seen = prepared.table, initial.seen.files
     judged = [row for name in JUDGED_SETS for row in prepared.split.indices[name]]
     known = [row for row in judged if file_sha256(table.records[row].file) in seen]
@@ -168,7 +257,7 @@ def check_unseen(prepared: Prepared, initial: InitialWeights) -> tuple[str, ...]
     if leaked:
         names = ", ".join(table.records[row].name for row in leaked[:_NAMED_IN_ERRORS])
         raise ExperimentError(
-            f"train.init: {initial.folder} was pre-trained on {len(leaked)} images that are now "
+            f"{initial.told}: was pre-trained on {len(leaked)} images that are now "
             f"for validation or test ({names}, …): give the same --group, --split-column and "
             "data.split_seed to both runs, or pre-train with --transductive, which marks the report"
         )

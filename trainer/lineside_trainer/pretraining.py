@@ -7,16 +7,24 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from lineside_trainer.conduct import conduct
 from lineside_trainer.data import write_split
 from lineside_trainer.experiment import Experiment
 from lineside_trainer.fit import FitResult
-from lineside_trainer.initial import save_backbone, seen_images
+from lineside_trainer.initial import (
+    InitialWeights,
+    find_initial,
+    load_backbone,
+    save_backbone,
+    seen_images,
+)
 from lineside_trainer.learning import Lesson, learn
 from lineside_trainer.prepared import Prepared, prepare_data
-from lineside_trainer.pretrain import Method, build_method
+from lineside_trainer.pretrain import Method, build_method, check_method
 from lineside_trainer.pretraining_report import report_pretraining
+from lineside_trainer.processes import this_place
 from lineside_trainer.results import PretrainResult
-from lineside_trainer.runfolder import RESULT, SPLIT, claimed_run, read_document, write_document
+from lineside_trainer.runfolder import RESULT, SPLIT, write_document
 from lineside_trainer.summary import summarise
 
 _TRANSDUCTIVE = "TRANSDUCTIVE: pre-training saw every image, also those that runs are judged on"
@@ -36,23 +44,33 @@ def pretrain(experiment: Experiment, out: Path, *, resume: bool) -> PretrainResu
         TrainerError: it went wrong on the way.
         StorageError: the disk is full, read-only or gone.
     """
-    with claimed_run(out, experiment, resume=resume):
-        if (out / RESULT).exists():
-            return read_document(out / RESULT, PretrainResult)
-        return _pretrain(experiment, out, resume=resume)
+    return conduct(
+        "pretrain",
+        experiment,
+        out,
+        resume=resume,
+        kind=PretrainResult,
+        work=lambda: _pretrain(experiment, out, resume=resume),
+    )
 
 
 def _pretrain(experiment: Experiment, out: Path, *, resume: bool) -> PretrainResult:
+    initial = find_initial(experiment, "pretrain")
+    check_method(experiment)
     prepared = prepare_data(experiment, target=None, folder=out)
-    write_split(out / SPLIT, prepared.split, prepared.table)
+    if this_place().is_first:
+        write_split(out / SPLIT, prepared.split, prepared.table)
     lesson = _lesson(experiment, prepared)
     torch.manual_seed(experiment.run.seed)
     learner = build_method(experiment, prepared.input, prepared.normalise())
+    learner.check_images(len(lesson.training), len(lesson.judging))
+    notes = load_backbone(learner.backbone, initial) if initial else ()
     fitted = learn(learner, prepared, lesson, run=experiment.run, folder=out, resume=resume)
     rows = np.union1d(lesson.training, lesson.judging)
     transductive = experiment.pretrain.transductive
-    save_backbone(out, learner.backbone, seen_images(prepared, rows, transductive=transductive))
-    result = _result(experiment, prepared, learner, fitted, lesson)
+    seen = seen_images(prepared, rows, initial, transductive=transductive)
+    save_backbone(out, learner.backbone, seen)
+    result = _result(experiment, prepared, learner, fitted, lesson, initial, notes)
     report_pretraining(out, experiment, result, prepared, learner, fitted)
     write_document(out / RESULT, result)
     return result
@@ -78,11 +96,17 @@ def _result(
     learner: Method,
     fitted: FitResult,
     lesson: Lesson,
+    initial: InitialWeights | None,
+    notes: tuple[str, ...],
 ) -> PretrainResult:
     settings = experiment.pretrain
     return PretrainResult(
         method=settings.method,
         arch=experiment.model.arch,
+        judged_by=learner.judged_by,
+        init=settings.init,
+        weights=initial.weights_file if initial else "",
+        weights_sha256=initial.sha256 if initial else "",
         run=summarise(
             prepared,
             learner,
@@ -90,7 +114,7 @@ def _result(
             experiment=experiment,
             settings=settings.fit,
             counts={"pre-training": len(lesson.training), "judging": len(lesson.judging)},
-            notes=(_TRANSDUCTIVE,) if settings.transductive else (),
-            transductive=settings.transductive,
+            notes=(*((_TRANSDUCTIVE,) if settings.transductive else ()), *notes),
+            transductive=settings.transductive or (initial is not None and initial.transductive),
         ),
     )

@@ -18,7 +18,8 @@ from lineside_trainer.evaluate import Picture
 from lineside_trainer.evaluate.judgement import Judgement, measure, predict
 from lineside_trainer.experiment import Experiment, TrainSettings
 from lineside_trainer.fit import FitResult
-from lineside_trainer.initial import InitialWeights, check_unseen, load_backbone, read_initial
+from lineside_trainer.forerunners import Forerunners, read_forerunners
+from lineside_trainer.initial import InitialWeights, check_unseen, find_initial, load_backbone
 from lineside_trainer.learning import Lesson, learn
 from lineside_trainer.predictions import (
     PREDICTED_SETS,
@@ -30,7 +31,7 @@ from lineside_trainer.prepared import IntArray, Prepared, prepare_data
 from lineside_trainer.probe import NOTE as PROBE_NOTE
 from lineside_trainer.probe import check_probe, learn_probe, standardise_probe
 from lineside_trainer.processes import this_place
-from lineside_trainer.results import TrainResult
+from lineside_trainer.results import TrainedRun, TrainResult
 from lineside_trainer.runfolder import (
     CANDIDATE,
     FIGURES,
@@ -41,6 +42,7 @@ from lineside_trainer.runfolder import (
 )
 from lineside_trainer.summary import summarise
 from lineside_trainer.tasks import Task, build_task
+from lineside_trainer.teaching import taught_rows
 from lineside_trainer.tuning_report import report_tuning
 
 FloatArray = NDArray[np.float64]
@@ -75,19 +77,35 @@ def train(experiment: Experiment, out: Path, *, resume: bool) -> TrainResult:
 
 def _train(experiment: Experiment, out: Path, *, resume: bool) -> TrainResult:
     settings = experiment.train
-    initial = read_initial(Path(settings.init)) if settings.init else None
+    initial = find_initial(experiment, "train")
+    before = read_forerunners(settings)
     prepared = prepare_data(experiment, target=settings.target, folder=out)
     if this_place().is_first:
         write_split(out / SPLIT, prepared.split, prepared.table)
     notes = check_unseen(prepared, initial) if initial else ()
+    notes += before.check(prepared)
     lesson = make_lesson(experiment, prepared)
-    learner = _learner(experiment, prepared, lesson, initial)
+    learner, fit_notes = _learner(experiment, prepared, lesson, initial)
     contract = make_contract(experiment, prepared, learner)
-    fit_lesson = learn_probe if settings.probe else learn
-    fitted = fit_lesson(learner, prepared, lesson, run=experiment.run, folder=out, resume=resume)
+    taught = before.lead(learner, contract, prepared, lesson, experiment, out)
+    fitted = (
+        learn_probe(learner, prepared, lesson, run=experiment.run, folder=out, resume=resume)
+        if settings.probe
+        else learn(taught, prepared, lesson, run=experiment.run, folder=out, resume=resume)
+    )
     outputs = _predict(prepared, learner, out)
     judgement = _judge(prepared, learner, outputs["test"])
-    result = _result(experiment, prepared, lesson, learner, fitted, judgement, initial, notes)
+    result = _result(
+        experiment,
+        prepared,
+        lesson,
+        learner,
+        fitted,
+        judgement,
+        initial,
+        before,
+        (*notes, *fit_notes),
+    )
     check = write_candidate(
         out / CANDIDATE, learner.network, contract, prepared, _provenance(result)
     )
@@ -141,6 +159,7 @@ def make_lesson(experiment: Experiment, prepared: Prepared) -> Lesson:
     return Lesson(
         title=f"{'probe' if settings.probe else 'tuning'} ({settings.task})",
         training=share.rows,
+        taught=taught_rows(prepared, share.rows, settings.teacher),
         judging=prepared.labelled("validation"),
         settings=settings.fit,
         augment=settings.augment,
@@ -150,15 +169,15 @@ def make_lesson(experiment: Experiment, prepared: Prepared) -> Lesson:
 
 def _learner(
     experiment: Experiment, prepared: Prepared, lesson: Lesson, initial: InitialWeights | None
-) -> Task:
+) -> tuple[Task, tuple[str, ...]]:
+    """The learner as it starts, and notes on what it starts from."""
     torch.manual_seed(experiment.run.seed)
     targets = prepared.table.targets[lesson.training]
     learner = build_task(experiment, prepared.input, prepared.normalise(), targets)
-    if initial:
-        load_backbone(learner.backbone, initial)
+    notes = load_backbone(learner.backbone, initial) if initial else ()
     if experiment.train.probe:
         standardise_probe(learner, prepared, experiment.run)
-    return learner
+    return learner, notes
 
 
 def _predict(prepared: Prepared, learner: Task, out: Path) -> dict[str, FloatArray]:
@@ -208,11 +227,14 @@ def _result(
     fitted: FitResult,
     judgement: Judgement,
     initial: InitialWeights | None,
+    before: Forerunners,
     notes: tuple[str, ...],
 ) -> TrainResult:
     settings = experiment.train
     counts = {name: len(prepared.split.indices[name]) for name in ("quantisation", "golden")}
     counts["training"] = len(lesson.training)
+    if len(lesson.taught):
+        counts["taught without a label"] = len(lesson.taught)
     counts |= {name: len(prepared.labelled(name)) for name in ("validation", "test")}
     run = summarise(
         prepared,
@@ -222,7 +244,7 @@ def _result(
         settings=settings.fit,
         counts=counts,
         notes=(*notes, *lesson.notes, *judgement.notes),
-        transductive=initial is not None and initial.seen.transductive,
+        transductive=before.transductive or (initial is not None and initial.transductive),
     )
     return TrainResult(
         task=settings.task,
@@ -239,8 +261,12 @@ def _result(
         test_by_part=judgement.by_part,
         unlabelled=len(prepared.table.unlabelled),
         init=settings.init,
+        weights=initial.weights_file if initial else "",
+        weights_sha256=initial.sha256 if initial else "",
         candidate=CANDIDATE,
         run=run,
+        teacher=before.teacher_run,
+        slimmed_from=before.wide_run,
     )
 
 
@@ -255,8 +281,18 @@ def _provenance(result: TrainResult) -> dict[str, str]:
         "split_seed": str(run.split_seed),
         "epochs": str(run.epochs),
         "transductive": str(run.transductive).lower(),
+        # Names alone: the bundle goes to stations, the factory's folders do not.
+        "init": Path(result.init).name,
+        "weights": Path(result.weights).name,
+        "weights_sha256": result.weights_sha256,
+        **_earlier("teacher", result.teacher),
+        **_earlier("slimmed_from", result.slimmed_from),
         f"test_{result.metric}": f"{result.test[result.metric].value:.6g}",
         "baseline": result.baseline_name,
         f"baseline_{result.metric}": f"{result.baseline[result.metric].value:.6g}",
         **{f"version_{name}": version for name, version in run.versions.items()},
     }
+
+
+def _earlier(name: str, run: TrainedRun | None) -> dict[str, str]:
+    return {name: Path(run.run).name, f"{name}_sha256": run.sha256} if run else {}

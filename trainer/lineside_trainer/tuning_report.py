@@ -12,7 +12,7 @@ from lineside_trainer.evaluate.figures import draw_curves
 from lineside_trainer.evaluate.report import Picture, Report, write_report
 from lineside_trainer.experiment import Experiment, encode_experiment
 from lineside_trainer.fit import FitResult
-from lineside_trainer.pretraining_report import CURVES, RECONSTRUCTIONS
+from lineside_trainer.pretraining_report import CURVES, EXAMPLES
 from lineside_trainer.results import Figure, PretrainResult, TrainResult
 from lineside_trainer.runfolder import FIGURES, REPORT, RESULT, make_folder, read_document
 
@@ -77,6 +77,17 @@ def _first_table(result: TrainResult) -> dict[str, str]:
             f"{run.validation.best:.4g} (epoch {run.validation.best_epoch + 1} of {run.epochs})"
         ),
         "started from": result.init or "noise",
+        **_forerunners(result),
+    }
+
+
+def _forerunners(result: TrainResult) -> dict[str, str]:
+    earlier = {"teacher": result.teacher, "slimmed from": result.slimmed_from}
+    return {
+        name: f"{run.run}, {run.arch}, {run.parameters / 1e6:.3g} M parameters, test "
+        f"{show_metric(run.metric)} {run.test:.4g}, SHA-256 {run.sha256[:16]}…"
+        for name, run in earlier.items()
+        if run
     }
 
 
@@ -102,7 +113,7 @@ def _pretraining_pictures(figures: Path, init: str) -> tuple[Picture, ...]:
     before = read_document(Path(init) / RESULT, PretrainResult)
     captions = {
         CURVES: f"Pre-training ({before.method}): losses over {before.run.epochs} epochs.",
-        RECONSTRUCTIONS: "Pre-training: masked and reconstructed images.",
+        EXAMPLES: f"Pre-training ({before.method}): examples.",
     }
     pictures = []
     for name, caption in captions.items():

@@ -149,23 +149,28 @@ def shared_options(function: Callable[..., None]) -> Callable[..., None]:
     return gathered
 
 
-def effective_experiment(flags: Flags, verb: Verb, own: dict[str, Any]) -> Experiment:
+def effective_experiment(
+    flags: Flags, verb: Verb, own: dict[str, Any], model: dict[str, Any] | None = None
+) -> Experiment:
     """Defaults, below what an earlier run hands on, below the file, below the options.
 
     Args:
         flags: shared options.
         verb: whose section `own` is.
         own: the verb's own options; None where not given.
+        model: likewise, of the section `model`.
 
     Raises:
         ExperimentError: a setting that is unknown or cannot be, or no run to go on with.
     """
     from lineside_trainer.errors import ExperimentError
     from lineside_trainer.experiment import read_experiment
-    from lineside_trainer.initial import inherited_settings
+    from lineside_trainer.inheritance import handed_on
     from lineside_trainer.runfolder import EXPERIMENT
 
-    given = _without_none({**_shared(flags), verb: {**_fit(flags), **own}})
+    shared = _shared(flags)
+    shared["model"] |= model or {}
+    given = _without_none({**shared, verb: {**_fit(flags), **own}})
     saved = flags.out / EXPERIMENT
     if flags.resume and flags.config is None and saved.exists():
         return read_experiment(saved, given)
@@ -174,7 +179,7 @@ def effective_experiment(flags: Flags, verb: Verb, own: dict[str, Any]) -> Exper
             f"{flags.out}: holds no run to go on with ({EXPERIMENT} is missing); name the --out "
             "folder of one, or begin one without --resume"
         )
-    inherit = functools.partial(inherited_settings, verb=verb)
+    inherit = functools.partial(handed_on, verb=verb)
     return read_experiment(flags.config, given, inherit)
 
 

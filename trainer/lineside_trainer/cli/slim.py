@@ -38,13 +38,11 @@ def slim(
     learning rate. The folder gets what `lineside train` leaves, its own candidate included.
     """
     from lineside_trainer.cli.settings import effective_experiment
-    from lineside_trainer.cli.train import tell_trained
-    from lineside_trainer.tuning import train
+    from lineside_trainer.cli.train import run_training
 
     own = {
         "slim": {"run": str(run.resolve())},
         "teacher": {"run": str(teacher.resolve()) if teacher else None},
     }
     model = {"heads": heads, "mlp_share": mlp}
-    experiment = effective_experiment(flags, "train", own, model=model)
-    tell_trained(flags, train(experiment, flags.out, resume=flags.resume))
+    run_training(flags, effective_experiment(flags, "train", own, model=model))

@@ -11,6 +11,7 @@ from lineside_trainer.cli.settings import Flags, shared_options
 
 if TYPE_CHECKING:
     from lineside_trainer.experiment import Experiment
+    from lineside_trainer.results import TrainResult
 
 
 @click.command()
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
     "--init",
     type=click.Path(path_type=Path),
     help="Folder of a finished `lineside pretrain`; its split and network are taken over.",
+)
+@click.option(
+    "--teacher",
+    type=click.Path(path_type=Path),
+    help="Folder of a finished `lineside train` to learn from beside the labels.",
 )
 @click.option("--probe", is_flag=True, help="Only a linear layer learns; the network is frozen.")
 @click.option("--label-share", type=float, help="Share of the training labels that may be used.")
@@ -33,6 +39,7 @@ def train(
     task: str | None,
     target: str | None,
     init: Path | None,
+    teacher: Path | None,
     probe: bool,
     label_share: float | None,
     limit: float | None,
@@ -50,12 +57,13 @@ def train(
     The run's folder gets report.html, result.json, metrics.csv, candidate/ and the effective
     experiment.toml. A run that was stopped goes on with --resume.
     """
-    from lineside_trainer.cli.settings import effective_experiment, tell
+    from lineside_trainer.cli.settings import effective_experiment
 
     own = {
         "task": task,
         "target": target,
         "init": str(init.resolve()) if init else None,
+        "teacher": {"run": str(teacher.resolve()) if teacher else None},
         "probe": probe or None,
         "label_share": label_share,
         "limit": limit,
@@ -63,14 +71,23 @@ def train(
         "unit": unit,
         "product": product,
     }
-    experiment = effective_experiment(flags, "train", own)
+    run_training(flags, effective_experiment(flags, "train", own))
+
+
+def run_training(flags: Flags, experiment: Experiment) -> None:
+    """Train, once or with several seeds, and print what was found."""
     if experiment.run.seeds > 1 or experiment.data.split_seeds:
         _train_seeds(flags, experiment)
         return
     from lineside_trainer.tuning import train as run
+
+    _tell(flags, run(experiment, flags.out, resume=flags.resume))
+
+
+def _tell(flags: Flags, result: TrainResult) -> None:
+    from lineside_trainer.cli.settings import tell
     from lineside_trainer.tuning_report import show_figure, show_metric
 
-    result = run(experiment, flags.out, resume=flags.resume)
     loss = result.run.training_loss
     rows = {
         "images": ", ".join(f"{name} {count}" for name, count in result.run.counts.items()),

@@ -65,6 +65,7 @@ class Batches:
         seed: int,
         shuffle: bool,
         drop_last: bool,
+        withheld: NDArray[np.int64] | None = None,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
@@ -78,6 +79,7 @@ class Batches:
             seed: of the orders.
             shuffle: a new order each epoch; else the order of ``indices``.
             drop_last: leave out a short last batch.
+            withheld: rows that may come without a target.
             rank: this process, from 0.
             world_size: how many processes.
 
@@ -85,7 +87,9 @@ class Batches:
             DataError: no rows, rows outside the store, a row without target, or a batch size that
                 the processes cannot share evenly.
         """
-        _check(len(store), indices, targets, batch_size, rank, world_size)
+        judged = indices if withheld is None else np.setdiff1d(indices, withheld)
+        _check(len(store), indices, batch_size, rank, world_size)
+        _check_targets(len(store), judged, targets)
         self._store = store
         self._rows = torch.from_numpy(np.array(indices, dtype=np.int64))
         wanted = np.full(len(store), np.nan) if targets is None else targets
@@ -173,7 +177,6 @@ class Batches:
 def _check(
     stored: int,
     indices: NDArray[np.int64],
-    targets: NDArray[np.float64] | None,
     batch_size: int,
     rank: int,
     world_size: int,
@@ -187,6 +190,11 @@ def _check(
             f"batch size {batch_size} for {world_size} process(es), rank {rank}: "
             "it must be a multiple of their number"
         )
+
+
+def _check_targets(
+    stored: int, indices: NDArray[np.int64], targets: NDArray[np.float64] | None
+) -> None:
     if targets is None:
         return
     if len(targets) != stored:
