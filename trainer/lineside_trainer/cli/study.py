@@ -60,14 +60,15 @@ class Numbers(click.ParamType[tuple[int, ...]]):
 )
 @click.option(
     "--processes",
-    type=click.IntRange(min=1),
-    help="Runs at once, each a process of its own; else one, or one for each GPU of --devices.",
+    type=click.IntRange(min=0),
+    help="Runs at once, each a process of its own; else one, or one for each GPU of --devices. "
+    "0 runs all in this process, one by one.",
 )
 @click.option(
     "--devices",
     type=click.IntRange(min=0),
     default=0,
-    help="Deal the processes out to so many GPUs.",
+    help="GPUs that the processes are dealt out to.",
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and what it costs.")
 @json_option
@@ -120,7 +121,7 @@ def study(
     figures = run_study(
         plan,
         pieces,
-        processes=processes or max(1, devices),
+        processes=max(1, devices) if processes is None else processes,
         devices=devices,
         say=lambda words: click.echo(words, err=True),
     )

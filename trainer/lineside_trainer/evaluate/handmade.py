@@ -124,7 +124,7 @@ def _held_out_errors(
     features: FloatArray, targets: FloatArray, groups: NDArray[np.str_]
 ) -> FloatArray:
     """(S,) squared error of each strength, summed over held-out images and outputs."""
-    fold_of_row = _folds(groups)
+    fold_of_row = folds_by_part(groups)
     errors = np.zeros(len(STRENGTHS))
     for fold in np.unique(fold_of_row):
         held = fold_of_row == fold
@@ -133,8 +133,8 @@ def _held_out_errors(
     return errors
 
 
-def _folds(groups: NDArray[np.str_]) -> NDArray[np.int64]:
-    """(N,) fold of each row: whole parts dealt out, largest first, or images where parts are few."""
+def folds_by_part(groups: NDArray[np.str_]) -> NDArray[np.int64]:
+    """(N,) fold of each row, two at least: whole parts, or images where parts are few."""
     names, part_of_row, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     if len(names) < _FOLDS:
         return np.random.default_rng(0).permutation(len(groups)) % min(_FOLDS, len(groups))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -35,7 +36,7 @@ class PieceFigures(msgspec.Struct, frozen=True, kw_only=True):
         label_share: of the training labels.
         state: "done", "missing", "failed" or "to do".
         why: where it is missing or failed.
-        command: what does this piece alone.
+        command: what does this piece alone, typed in the study's folder.
         value: primary metric on the test samples; None of a pre-training.
         baseline: of the trivial predictor on the same samples.
         validation: primary metric on the validation samples.
@@ -58,7 +59,7 @@ class PieceFigures(msgspec.Struct, frozen=True, kw_only=True):
     label_share: float
     state: str
     why: str = ""
-    command: list[str] = []
+    command: str = ""
     value: float | None = None
     baseline: float | None = None
     validation: float | None = None
@@ -158,7 +159,8 @@ def gather(plan: Plan, command: str) -> StudyFigures:
     metric = judged.metric if judged else ""
     lower = judged.lower_is_better if judged else True
     predictions = _Predictions(metric)
-    pieces = [_figures(piece, document, predictions) for piece, document in documents]
+    out = plan.asked.out.resolve()
+    pieces = [_figures(piece, document, predictions, out) for piece, document in documents]
     lines = _Lines(plan, pieces, predictions).all()
     return StudyFigures(
         title=plan.study.title,
@@ -206,7 +208,9 @@ def _read(piece: Piece) -> Document | None:
     return read_document(piece.folder / RESULT, kinds[piece.kind])
 
 
-def _figures(piece: Piece, document: Document | None, predictions: _Predictions) -> PieceFigures:
+def _figures(
+    piece: Piece, document: Document | None, predictions: _Predictions, out: Path
+) -> PieceFigures:
     plain = PieceFigures(
         id=piece.id,
         kind=piece.kind,
@@ -215,7 +219,7 @@ def _figures(piece: Piece, document: Document | None, predictions: _Predictions)
         split_seed=piece.experiment.data.split_seed,
         label_share=piece.label_share,
         state="done",
-        command=command_of(piece),
+        command=shlex.join(command_of(piece, below=out)),
     )
     replace = msgspec.structs.replace
     if document is None:

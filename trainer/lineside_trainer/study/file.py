@@ -162,7 +162,7 @@ def read_study(path: Path) -> StudyFile:
     """Read and check what can be checked without any image.
 
     Raises:
-        ExperimentError: unreadable, not TOML, an unknown key, a name that is unknown or there twice.
+        ExperimentError: unreadable, not TOML, an unknown key, a name unknown or there twice.
     """
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import msgspec
 import numpy as np
@@ -77,7 +78,7 @@ def compare(metric: str, ours: BySeed, theirs: BySeed) -> Difference | None:
     edges = np.cumsum([0, *lengths])
 
     def difference(weights: FloatArray) -> FloatArray:
-        cut = [weights[..., low:high] for low, high in zip(edges[:-1], edges[1:], strict=True)]
+        cut = [weights[..., low:high] for low, high in pairwise(edges)]
         each = [a(w) - b(w) for (a, b), w in zip(found, cut, strict=True)]
         # A draw may leave one split without an image; the others still say something.
         mean: FloatArray = np.nanmean(np.stack(each), axis=0) if each else np.zeros(())

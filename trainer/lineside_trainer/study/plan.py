@@ -201,12 +201,12 @@ class _Maker:
             row.settings(),
             own.tuning() if own else {},
             {"train": {"init": str(before.folder)}} if before else {},
-            {"train": {"weights": str(weights)}} if weights else {},
+            {"model": {"weights": str(weights)}} if weights else {},
             *self._seed_and_share(number, share),
         ]
         missing = (before.missing if before else "") or self._absent(study.data_set)
         if weights and not weights.is_file():
-            missing = f"{weights} is not there"
+            missing = f"no file {row.weights} beside the study, or in --weights FOLDER"
         return self._piece(
             "train",
             row.name,
@@ -318,9 +318,10 @@ class _Maker:
 def _handed_on(before: Piece) -> Table:
     """What tuning takes over from a pre-training: the network and what it looks at."""
     data, model = before.experiment.data, before.experiment.model
+    names = ("arch", "patch_px", "heads", "mlp_share")
     return {
         "data": {"image_size_hw": list(data.image_size_hw), "channels": data.channels},
-        "model": msgspec.to_builtins(model),
+        "model": {name: getattr(model, name) for name in names},
     }
 
 

@@ -1,4 +1,4 @@
-"""A study's figures as tables: Markdown for people, CSV and JSON for programs, text for terminals."""
+"""A study's figures as tables: Markdown and text for people, CSV and JSON for programs."""
 
 from __future__ import annotations
 

@@ -91,7 +91,9 @@ def _judge(experiment: Experiment, out: Path) -> TrivialResult:
     training = make_lesson(experiment, prepared).training
     targets = prepared.table.targets[training]
     # Of the task, only what it says about judging is used.
-    task = build_task(experiment, prepared.input, prepared.normalise(), targets)
+    task = build_task(
+        experiment, prepared.input, prepared.normalise(), targets, prepared.table.classes
+    )
     started_s = time.monotonic()
     features = intensity_features(prepared.store.images_nhwc.numpy())
     outputs, strength = _fitted(features, prepared, training, task)

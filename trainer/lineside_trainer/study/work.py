@@ -19,7 +19,12 @@ from lineside.errors import LinesideError, StorageError
 from lineside_trainer.data.joints import JointsSettings, write_joints
 from lineside_trainer.data.joints.folder import MARKER
 from lineside_trainer.errors import ExperimentError, TrainerError
-from lineside_trainer.experiment import encode_experiment, first_difference, read_experiment
+from lineside_trainer.experiment import (
+    ModelSettings,
+    encode_experiment,
+    first_difference,
+    read_experiment,
+)
 from lineside_trainer.models import check_model
 from lineside_trainer.pretraining import pretrain
 from lineside_trainer.runfolder import EXPERIMENT, RESULT, make_folder
@@ -39,12 +44,13 @@ def check_plan(plan: Plan) -> None:
         ExperimentError: a network that cannot be built, or a piece that was begun with other
             settings.
     """
+    built: set[tuple[ModelSettings, tuple[int, int]]] = set()
     for piece in plan.pieces:
         experiment = piece.experiment
-        try:
-            check_model(experiment.model, experiment.data.image_size_hw)
-        except ExperimentError as error:
-            raise ExperimentError(f"{plan.asked.file}: {piece.name}: {error}") from error
+        network = (experiment.model, experiment.data.image_size_hw)
+        if network not in built:  # large ones take a second each
+            _check_network(plan, piece)
+            built.add(network)
         saved = piece.folder / EXPERIMENT
         changed = saved.exists() and first_difference(read_experiment(saved, {}), experiment)
         if changed:
@@ -52,6 +58,13 @@ def check_plan(plan: Plan) -> None:
                 f"{piece.folder}: {changed} differs from what {plan.asked.file} asks for now; "
                 "remove that folder to do it anew, or give another --out"
             )
+
+
+def _check_network(plan: Plan, piece: Piece) -> None:
+    try:
+        check_model(piece.experiment.model, piece.experiment.data.image_size_hw)
+    except ExperimentError as error:
+        raise ExperimentError(f"{plan.asked.file}: {piece.name}: {error}") from error
 
 
 def make_data(plan: Plan, pieces: Sequence[Piece]) -> None:
@@ -109,11 +122,17 @@ def saved_error(piece: Piece) -> str:
         raise TrainerError(f"{path_beside(piece, 'error')}: {error.strerror}") from error
 
 
-def command_of(piece: Piece) -> list[str]:
-    """What does this piece alone, as typed; a trivial one has no verb of its own."""
+def command_of(piece: Piece, *, below: Path | None = None) -> list[str]:
+    """What does this piece alone, as typed; a trivial one has no verb of its own.
+
+    Args:
+        piece: to be done.
+        below: the study's folder, where the command is to be typed in it.
+    """
     if piece.kind == "trivial":
         return []
-    config, out = str(path_beside(piece, "toml")), str(piece.folder)
+    paths = [path_beside(piece, "toml"), piece.folder]
+    config, out = (str(path.relative_to(below) if below else path) for path in paths)
     return ["lineside", piece.kind, "--config", config, "--out", out, "--resume"]
 
 
