@@ -96,26 +96,27 @@ def download_weights(arch: str) -> Path:
     hub_id = _hub_id(arch)
     if hub_id is None:
         raise ExperimentError(f"model.download: {advice(arch)}")
-    from huggingface_hub import errors, hf_hub_download
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import RemoteEntryNotFoundError
 
-    missing = (errors.EntryNotFoundError, errors.RepositoryNotFoundError)
-    known = tuple(
-        kind
-        for kind in vars(errors).values()
-        if isinstance(kind, type) and issubclass(kind, Exception)
-    )
+    faults = _hub_faults()
     for name in _HUB_FILES:
         try:
             return Path(hf_hub_download(hub_id, name))
-        except errors.LocalEntryNotFoundError as error:
-            raise _no_download(hub_id, error) from error
-        except missing as error:
-            if name == _HUB_FILES[-1]:
+        except faults as error:
+            # Older models have the second file alone.
+            if name == _HUB_FILES[-1] or not isinstance(error, RemoteEntryNotFoundError):
                 raise _no_download(hub_id, error) from error
-        # The hub's client lets some of its transports' errors through.
-        except (*known, OSError, RuntimeError, ValueError) as error:
-            raise _no_download(hub_id, error) from error
     raise AssertionError("the last name returns or raises")
+
+
+def _hub_faults() -> tuple[type[Exception], ...]:
+    """Whatever the hub's client raises, with those of its transports that it lets through."""
+    from huggingface_hub import errors
+
+    own = [kind for kind in vars(errors).values() if isinstance(kind, type)]
+    kinds = [kind for kind in own if issubclass(kind, Exception)]
+    return (*kinds, OSError, RuntimeError, ValueError)
 
 
 def _no_download(hub_id: str, error: Exception) -> TrainerError:

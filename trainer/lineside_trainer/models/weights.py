@@ -13,7 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from timm.layers import resample_abs_pos_embed, resample_patch_embed, resize_rel_pos_bias_table
+from timm.layers.patch_embed import resample_patch_embed
+from timm.layers.pos_embed import resample_abs_pos_embed
+from timm.layers.pos_embed_rel import resize_rel_pos_bias_table
 from torch import Tensor, nn
 
 from lineside_trainer.errors import ExperimentError
@@ -138,7 +140,7 @@ def _check_names(own: Tensors, wanted: Tensors, told: str) -> None:
 
 def _check_tensors(own: Tensors, fitted: Tensors, wanted: Tensors, told: str) -> None:
     others = [
-        f"{name} is {_size(own[name])}, here {_size(wanted[name])}"
+        f"{name} is {_size(own[name].shape)}, here {_size(wanted[name].shape)}"
         for name in wanted
         if name in fitted and fitted[name].shape != wanted[name].shape
     ]
