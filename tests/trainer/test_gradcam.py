@@ -1,0 +1,199 @@
+"""Grad-CAM against what it must be where that is known, and on every family of networks."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from lineside.contract import ClassificationHead, InputSpec, RegressionHead
+from lineside_trainer.errors import ExperimentError
+from lineside_trainer.evaluate.gradcam import Score, explained_score, grad_cam
+from lineside_trainer.evaluate.overlay import overlay
+from lineside_trainer.experiment import ModelSettings
+from lineside_trainer.models import Backbone, Normalise, build_backbone
+from lineside_trainer.models.headed import Headed
+
+CHANNELS = 3
+
+
+class Cells(Backbone):
+    """One convolution over patches of 4 px, averaged: the map of a linear head is known."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Conv2d(1, CHANNELS, kernel_size=4, stride=4)
+        self.width = CHANNELS
+
+    def feature_map(self, images_nchw: Tensor) -> Tensor:
+        cells: Tensor = self.net(images_nchw)
+        return cells
+
+    def feature(self, images_nchw: Tensor) -> Tensor:
+        return self.feature_map(images_nchw).mean(dim=(2, 3))
+
+    def layers(self) -> list[list[nn.Parameter]]:
+        return [list(self.net.parameters())]
+
+    @property
+    def watched(self) -> nn.Module:
+        return self.net
+
+    def as_map(self, activation: Tensor) -> Tensor:
+        return activation
+
+
+def first(raw: Tensor) -> Tensor:
+    return raw[:, 0]
+
+
+def noise(count: int, size_px: int, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    shape = (count, size_px, size_px, 1)
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+
+
+def linear(seed: int, outputs: int = 1) -> Headed:
+    torch.manual_seed(seed)
+    return Headed(Normalise((128.0,), (60.0,)), Cells(), outputs=outputs, head_width=0)
+
+
+def weighted_sum(network: Headed, images_nhwc: Tensor) -> Tensor:
+    """CAM of a linear head on averaged cells (Zhou et al. 2016, eq. 2), before the ReLU."""
+    assert isinstance(network.head, nn.Linear)
+    with torch.no_grad():
+        cells = network.backbone.feature_map(network.normalise(images_nhwc))
+        return torch.einsum("c,nchw->nhw", network.head.weight[0], cells)
+
+
+@settings(max_examples=25)
+@given(seed=st.integers(0, 2**31 - 1), count=st.integers(1, 5))
+def test_of_a_linear_head_it_is_the_class_activation_map(seed: int, count: int) -> None:
+    """Selvaraju et al., sec. 3.1: Grad-CAM generalises CAM, up to a factor for the whole map."""
+    network, images = linear(seed), noise(count, 12, seed)
+    maps = grad_cam(network, first, images)
+    cam = torch.relu(weighted_sum(network, images))[:, None]
+    grown = nn.functional.interpolate(cam, size=(12, 12), mode="bilinear", align_corners=False)
+    highest = grown.amax(dim=(2, 3), keepdim=True)
+    expected = torch.where(highest > 0, grown / highest, 0.0)[:, 0]
+    torch.testing.assert_close(maps, expected, rtol=1e-4, atol=1e-5)
+
+
+@settings(max_examples=25)
+@given(seed=st.integers(0, 2**31 - 1))
+def test_the_other_direction_shows_the_other_places(seed: int) -> None:
+    """No place speaks for a score and for its opposite, and together they leave none out."""
+    network, images = linear(seed), noise(2, 4 * 3, seed)
+    worse = grad_cam(network, first, images)
+    better = grad_cam(network, lambda raw: -raw[:, 0], images)
+    centres = (slice(None), slice(1, None, 4), slice(1, None, 4))
+    signs = weighted_sum(network, images).sign()
+    assert not ((signs > 0) & (worse[centres] == 0)).any()
+    assert not ((signs < 0) & (better[centres] == 0)).any()
+
+
+def test_nothing_that_raises_the_score_is_an_empty_map() -> None:
+    network = linear(0)
+    with torch.no_grad():
+        network.backbone.net.weight.zero_()
+        network.backbone.net.bias.fill_(1.0)
+        network.head.weight.fill_(-1.0)
+    maps = grad_cam(network, first, noise(3, 8))
+    assert maps.shape == (3, 8, 8)
+    assert not maps.any()
+
+
+# patch_px and pool are a ViT's; the least sizes at which each family still gives a map.
+NETWORKS = [
+    ("vit_tiny", "mean", 16),
+    ("vit_tiny", "cls", 16),
+    ("sam_cnn", "mean", 32),
+    ("resnet18", "mean", 64),
+    ("swin_tiny", "mean", 64),
+]
+
+
+@pytest.mark.parametrize(("arch", "pool", "size_px"), NETWORKS)
+def test_each_family_gives_maps_that_tell_places_apart(arch: str, pool: str, size_px: int) -> None:
+    torch.manual_seed(1)
+    spec = InputSpec(size_hw=(size_px, size_px), channels=1)
+    backbone = build_backbone(ModelSettings(arch=arch, patch_px=4), spec, pool=pool)  # type: ignore[arg-type]
+    network = Headed(Normalise((128.0,), (60.0,)), backbone, outputs=2, head_width=None)
+    network.requires_grad_(False)  # as a finished run is read back
+    before = copy.deepcopy(network.state_dict())
+    images = noise(3, size_px)
+
+    # One direction of an untrained network may have nothing for it anywhere.
+    up, down = (grad_cam(network, score, images) for score in (first, lambda raw: -raw[:, 0]))
+
+    for maps in (up, down):
+        assert maps.shape == (3, size_px, size_px)
+        assert maps.dtype == torch.float32
+        assert maps.min() >= 0.0
+        assert all(highest in (0.0, 1.0) for highest in maps.amax(dim=(1, 2)).tolist())
+    assert all(((up - down)[row].std() > 0.01) for row in range(3))
+    assert not any(module._forward_hooks for module in network.modules())
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def test_a_map_does_not_depend_on_its_company() -> None:
+    torch.manual_seed(0)
+    spec = InputSpec(size_hw=(16, 16), channels=1)
+    backbone = build_backbone(ModelSettings(patch_px=4), spec)
+    network = Headed(Normalise((128.0,), (60.0,)), backbone, outputs=1, head_width=None)
+    images = noise(70, 16)  # more than are computed at once
+    together = grad_cam(network, first, images)
+    for row in (0, 63, 64, 69):
+        alone = grad_cam(network, first, images[row : row + 1])
+        # Sums of float32 in another order; maps are over their own maximum, so this is relative.
+        torch.testing.assert_close(together[row : row + 1], alone, rtol=1e-3, atol=1e-4)
+
+
+REGRESSION = RegressionHead(target="damage")
+CLASSES = ClassificationHead(target="kind", classes=("good", "void", "crack"), good=("good",))
+RAW = torch.tensor([[0.5, 2.0, 1.0], [3.0, -1.0, 0.0]])
+
+
+@pytest.mark.parametrize(
+    ("head", "worse", "chosen", "expected"),
+    [
+        (REGRESSION, "higher", None, [0.5, 3.0]),
+        (REGRESSION, "lower", None, [-0.5, -3.0]),
+        (CLASSES, "higher", None, [2.0, 3.0]),
+        (CLASSES, "lower", None, [2.0, 3.0]),
+        (CLASSES, "higher", "crack", [1.0, 0.0]),
+    ],
+)
+def test_what_is_explained(
+    head: RegressionHead | ClassificationHead, worse: str, chosen: str | None, expected: list[float]
+) -> None:
+    score: Score = explained_score(head, worse=worse, chosen=chosen)  # type: ignore[arg-type]
+    assert score(RAW).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("head", "words"), [(REGRESSION, "learnt a number"), (CLASSES, "good, void, crack")]
+)
+def test_a_class_that_the_run_does_not_know(
+    head: RegressionHead | ClassificationHead, words: str
+) -> None:
+    with pytest.raises(ExperimentError, match=f"--class: 'dent' is no class.*{words}"):
+        explained_score(head, worse="higher", chosen="dent")
+
+
+@settings(max_examples=25)
+@given(seed=st.integers(0, 2**31 - 1), channels=st.sampled_from([1, 3]))
+def test_an_overlay_leaves_what_the_map_leaves(seed: int, channels: int) -> None:
+    generator = np.random.default_rng(seed)
+    image = generator.integers(0, 256, (6, 5, channels), dtype=np.uint8)
+    heat = (generator.random((6, 5)) * generator.integers(0, 2, (6, 5))).astype(np.float32)
+    both = overlay(image, heat)
+    assert both.shape == (6, 5, 3)
+    untouched = heat == 0
+    assert (both[untouched] == np.broadcast_to(image, both.shape)[untouched]).all()
+    assert (overlay(np.zeros_like(image), np.ones((6, 5), np.float32)) > 0).any()
