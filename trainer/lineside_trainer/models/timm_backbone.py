@@ -124,15 +124,21 @@ def _create(arch: str, size_hw: tuple[int, int], channels: int, *, drop_path: fl
     config = get_pretrained_cfg(name)
     if config is not None and config.fixed_input_size:
         settings["img_size"] = size_hw  # windows and positions depend on it
-    net = timm.create_model(name, pretrained=False, in_chans=channels, num_classes=0, **settings)
-    if not drop_path:
-        return net
-    if "drop_path_rate" not in inspect.signature(type(net).__init__).parameters:
+    if _has_branches(name):
+        settings["drop_path_rate"] = drop_path  # 0 too: some have another default
+    elif drop_path:
         raise ExperimentError(
             f"train.drop_path: {arch} has no residual branches to leave out; leave it at 0"
         )
-    settings["drop_path_rate"] = drop_path
     return timm.create_model(name, pretrained=False, in_chans=channels, num_classes=0, **settings)
+
+
+@functools.lru_cache(maxsize=64)
+def _has_branches(name: str) -> bool:
+    """Whether timm's class knows drop path; the class is known by its instances alone."""
+    with torch.device("meta"):
+        net = timm.create_model(name, pretrained=False, num_classes=0)
+    return "drop_path_rate" in inspect.signature(type(net).__init__).parameters
 
 
 @functools.lru_cache(maxsize=64)
