@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lineside.contract import InputSpec
+from lineside_trainer.data import Augmentation, Batches, ImageStore
 from lineside_trainer.distill import (
     Distilled,
     FeatureFigures,
@@ -20,8 +22,19 @@ from lineside_trainer.distill import (
     softened_divergence,
     value_error,
 )
-from lineside_trainer.experiment import Experiment, ModelSettings, TeacherSettings, TrainSettings
+from lineside_trainer.durable import read_tensors, read_weights
+from lineside_trainer.experiment import (
+    Experiment,
+    FitSettings,
+    ModelSettings,
+    RunSettings,
+    TeacherSettings,
+    TrainSettings,
+)
+from lineside_trainer.fit import fit
+from lineside_trainer.loop import BEST, LAST, FitData
 from lineside_trainer.models import Headed, Normalise
+from lineside_trainer.progress import Progress
 from lineside_trainer.tasks import Task, build_task
 
 INPUT = InputSpec(size_hw=(32, 32), channels=1)
@@ -31,7 +44,7 @@ IMAGES = torch.randint(
 TARGETS = torch.tensor([0.0, 1.0, 2.0, 0.5, 1.5, 3.0])
 
 
-def make_task(seed: int, arch: str = "resnet10t") -> Task:
+def make_task(seed: int, arch: str = "test_resnet") -> Task:
     torch.manual_seed(seed)
     experiment = Experiment(
         model=ModelSettings(arch=arch), train=TrainSettings(target="x", head_width=16)
@@ -40,7 +53,7 @@ def make_task(seed: int, arch: str = "resnet10t") -> Task:
 
 
 def make_teacher(seed: int = 7) -> Teacher:
-    network = make_task(seed, "resnet14t").network.eval().requires_grad_(False)
+    network = make_task(seed, "resnet10t").network.eval().requires_grad_(False)
     assert isinstance(network, Headed)
     torch.nn.init.normal_(network.head[-1].weight)  # type: ignore[index]  # with an opinion
     return Teacher(network)
@@ -178,3 +191,62 @@ def test_the_divergence_is_hintons(
     expected = temperature**2 * float((p * np.log(p / q)).sum())
     found = softened_divergence(torch.tensor([ours]), torch.tensor([theirs]), temperature)
     assert float(found) == pytest.approx(expected, rel=1e-3, abs=1e-4)
+
+
+class _StopAt(Progress):
+    """The user presses Ctrl-C after so many steps."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__("test", 2)
+        self._left = step
+
+    def step(self) -> None:
+        self._left -= 1
+        if self._left < 0:
+            raise KeyboardInterrupt
+
+
+def run(folder: Path, *, resume: bool = False, stop_after: int = 10**6) -> dict[str, bytes]:
+    """Two epochs of four steps, half of the images without a label."""
+    folder.mkdir(exist_ok=True)
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 1), dtype=np.uint8)
+    store, targets = ImageStore(images_nhwc=torch.from_numpy(pixels)), np.linspace(0.0, 2.0, 20)
+    rows, withheld = np.arange(16), np.arange(0, 16, 2)
+    targets[withheld] = np.nan
+    training = Batches(
+        store, rows, targets, batch_size=4, seed=3, shuffle=True, drop_last=True, withheld=withheld
+    )
+    judging = Batches(
+        store, np.arange(16, 20), targets, batch_size=4, seed=3, shuffle=False, drop_last=False
+    )
+    learner = make_distilled()
+    if resume:
+        torch.nn.init.normal_(learner.adaptor.weight)  # comes back with the checkpoint
+    fit(
+        learner,
+        FitData(training=training, judging=judging, image_size_hw=(32, 32), digest="same"),
+        settings=FitSettings(epochs=2, batch_size=4, lr=1e-2, ema=0.9),
+        augment=Augmentation(),
+        run=RunSettings(seed=3, device="cpu", checkpoint_every_steps=1),
+        folder=folder,
+        resume=resume,
+        progress=_StopAt(stop_after),
+    )
+    best = read_weights(folder / BEST)
+    kept = learner.kept.state_dict()
+    assert {name: t.tolist() for name, t in best.items()} == {
+        n: t.tolist() for n, t in kept.items()
+    }
+    last = read_tensors(folder / LAST)["state_dict"]
+    return {name: t.numpy().tobytes() for name, t in last.items()}
+
+
+def test_going_on_after_a_stop_gives_the_same_bytes(tmp_path: Path) -> None:
+    whole = run(tmp_path / "whole")
+    assert any("adaptor" in name for name in whole)
+    assert not any("teacher" in name for name in whole)
+    for stop_after in (1, 4, 6):
+        folder = tmp_path / str(stop_after)
+        with pytest.raises(KeyboardInterrupt):
+            run(folder, stop_after=stop_after)
+        assert run(folder, resume=True) == whole

@@ -22,7 +22,7 @@ from lineside_trainer.runfolder import EXPERIMENT
 SHORT: Final = 0.2
 """Share of the wide run's epochs, and of its rate, that a slim one is tuned again with."""
 
-_OF_A_TEACHER: Final = ("task", "target", "unit")
+_OF_A_TEACHER: Final = ("task", "target", "unit", "good")
 _OF_ITS_OWN: Final = ("init", "teacher", "slim")
 
 
@@ -46,7 +46,7 @@ def _from_teacher(asked: Experiment, folder: Path) -> Table:
     train = plain_table(before.train)
     return {
         "data": initial.shared_data(asked, before),
-        "train": {name: train[name] for name in _OF_A_TEACHER},
+        "train": {name: train[name] for name in _OF_A_TEACHER if name in train},
     }
 
 
