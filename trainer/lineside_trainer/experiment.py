@@ -21,7 +21,7 @@ Positive = Annotated[float, msgspec.Meta(gt=0.0)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0.0)]
 Pool = Literal["cls", "mean"]
 Verb = Literal["pretrain", "train"]
-Setting = str | int | float | bool | list[int] | list[float]
+Setting = str | int | float | bool | list[int] | list[float] | list[str]
 # A table of settings as TOML gives it, before it is checked against the structures below.
 Table = Mapping[str, "Setting | Table"]
 
@@ -222,6 +222,10 @@ class TrainSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         drop_path: share of residual branches that a step leaves out, rising with depth.
         patch_drop: of a ViT: share of patches that a training step leaves out; all are seen when
             judging.
+        good: of a classification: which classes are of good parts; empty takes the one with a
+            good name.
+        class_weights: of a classification: "balanced" lets every class have the same say.
+        label_smoothing: of a classification: share of a label that is spread over all classes.
         limit: scores beyond it are `NOT_OK`; unset proposes no rule.
         worse: which end of the scale is the bad one.
         unit: of the target, e.g. "1" or "mm".
@@ -237,6 +241,9 @@ class TrainSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     head_width: Annotated[int, msgspec.Meta(ge=0)] | None = None
     drop_path: Annotated[float, msgspec.Meta(ge=0.0, lt=1.0)] = 0.0
     patch_drop: Annotated[float, msgspec.Meta(ge=0.0, lt=1.0)] = 0.0
+    good: tuple[str, ...] = ()
+    class_weights: Literal["balanced", "none"] = "balanced"
+    label_smoothing: Annotated[float, msgspec.Meta(ge=0.0, lt=1.0)] = 0.0
     limit: float | None = None
     worse: Literal["higher", "lower"] = "higher"
     unit: str = "1"

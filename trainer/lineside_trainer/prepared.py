@@ -23,6 +23,7 @@ from lineside_trainer.experiment import Experiment, FitSettings
 from lineside_trainer.loop import FitData
 from lineside_trainer.models import Normalise, check_model
 from lineside_trainer.processes import ALONE, Place, this_place, wait_for_others
+from lineside_trainer.tasks import label_kind
 
 IntArray = NDArray[np.int64]
 
@@ -51,6 +52,7 @@ class Prepared:
     def digest(self) -> str:
         """SHA-256 (64 hex) over pixels, targets and split: what a resumed run must find again."""
         text = f"{self.store.digest} {self.split.data_sha256} {self.split.seed} {self.split.by} "
+        text += "\0".join(self.table.classes)
         return hashlib.sha256(text.encode() + self.table.targets.tobytes()).hexdigest()
 
     @property
@@ -72,8 +74,9 @@ class Prepared:
         rows = self.split.indices[name]
         rows = rows[~np.isnan(self.table.targets[rows])]
         if not len(rows):
+            wanted = "class" if self.table.classes else "number"
             raise DataError(
-                f"{self.table.folder}: no image of the {name} samples has a number in column "
+                f"{self.table.folder}: no image of the {name} samples has a {wanted} in column "
                 f"{self.table.target!r}; label some, or take another data.split_seed"
             )
         return rows
@@ -158,6 +161,7 @@ def prepare_data(experiment: Experiment, *, target: str | None, folder: Path) ->
         target=target,
         group=settings.group or None,
         split_column=settings.split_column or None,
+        labels="number" if target is None else label_kind(experiment.train),
         strict=settings.strict,
     )
     split = split_table(table, seed=settings.split_seed)

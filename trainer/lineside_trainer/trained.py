@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from lineside.candidate import CONTRACT
-from lineside.contract import Contract, InputSpec, decode_contract
+from lineside.contract import ClassificationHead, Contract, InputSpec, decode_contract
 from lineside_trainer.data.split import read_set_names
 from lineside_trainer.durable import read_weights
 from lineside_trainer.errors import ExperimentError
@@ -73,8 +73,11 @@ class Trained:
     def task(self) -> Task:
         """The learner with the run's weights, in eval mode; no parameter wants a gradient."""
         mean = (0.0,) * self.contract.input.channels  # all of these come with the weights
+        head = self.contract.head
+        classes = head.classes if isinstance(head, ClassificationHead) else ()
+        targets = np.arange(max(2, len(classes)), dtype=np.float64)
         task = build_task(
-            self.experiment, self.contract.input, Normalise(mean, mean), np.array([0.0, 1.0])
+            self.experiment, self.contract.input, Normalise(mean, mean), targets, classes
         )
         task.load_state_dict(self.weights)
         return task.eval().requires_grad_(False)

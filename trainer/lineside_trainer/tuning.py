@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from lineside.contract import Contract, LimitRule
 from lineside_trainer.candidate import write_candidate
+from lineside_trainer.class_coverage import check_classes
 from lineside_trainer.conduct import conduct
 from lineside_trainer.data import write_split
 from lineside_trainer.data.label_share import take_label_share
@@ -41,7 +42,7 @@ from lineside_trainer.runfolder import (
     write_document,
 )
 from lineside_trainer.summary import summarise
-from lineside_trainer.tasks import Task, build_task
+from lineside_trainer.tasks import Task, build_task, check_task
 from lineside_trainer.teaching import taught_rows
 from lineside_trainer.tuning_report import report_tuning
 
@@ -64,6 +65,7 @@ def train(experiment: Experiment, out: Path, *, resume: bool) -> TrainResult:
     """
     if not experiment.train.target:
         raise ExperimentError("train.target: nothing to learn is named; give --target COLUMN")
+    check_task(experiment.train)
     check_probe(experiment.train)
     return conduct(
         "train",
@@ -153,9 +155,10 @@ def make_lesson(experiment: Experiment, prepared: Prepared) -> Lesson:
         table.targets,
         share=settings.label_share,
         seeds=(experiment.data.split_seed, experiment.run.seed),
-        every_kind=settings.task == "classification",
+        every_kind=bool(table.classes),
     )
-    notes = (share.note, PROBE_NOTE if settings.probe else "")
+    coverage = check_classes(prepared, share.rows)
+    notes = (share.note, PROBE_NOTE if settings.probe else "", *coverage)
     return Lesson(
         title=f"{'probe' if settings.probe else 'tuning'} ({settings.task})",
         training=share.rows,
@@ -173,7 +176,9 @@ def _learner(
     """The learner as it starts, and notes on what it starts from."""
     torch.manual_seed(experiment.run.seed)
     targets = prepared.table.targets[lesson.training]
-    learner = build_task(experiment, prepared.input, prepared.normalise(), targets)
+    learner = build_task(
+        experiment, prepared.input, prepared.normalise(), targets, prepared.table.classes
+    )
     notes = load_backbone(learner.backbone, initial) if initial else ()
     if experiment.train.probe:
         standardise_probe(learner, prepared, experiment.run)
@@ -243,7 +248,7 @@ def _result(
         experiment=experiment,
         settings=settings.fit,
         counts=counts,
-        notes=(*notes, *lesson.notes, *judgement.notes),
+        notes=(*notes, *lesson.notes, *learner.notes, *judgement.notes),
         transductive=before.transductive or (initial is not None and initial.transductive),
     )
     return TrainResult(

@@ -134,7 +134,9 @@ def _read_picture(path: Path) -> bytes:
 
 def show_metric(name: str) -> str:
     """What people call a metric of `result.json`."""
-    return _IN_WORDS.get(name, name.replace("_", " "))
+    kind, _, of = name.partition(":")
+    words = _IN_WORDS.get(kind, kind.replace("_", " "))
+    return f"{words} of {of}" if of else words
 
 
 def show_figure(figure: Figure) -> str:

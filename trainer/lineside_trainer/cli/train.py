@@ -15,8 +15,13 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--task", help="What is learnt; only regression so far.")
-@click.option("--target", help="Column of labels.csv to learn.")
+@click.option("--task", help="What is learnt: regression or classification.")
+@click.option("--target", help="Column of labels.csv to learn; `class` for a folder a class.")
+@click.option(
+    "--good",
+    multiple=True,
+    help="Classes of good parts, by comma; else the one called good, ok, free or normal.",
+)
 @click.option(
     "--init",
     type=click.Path(path_type=Path),
@@ -38,6 +43,7 @@ def train(
     flags: Flags,
     task: str | None,
     target: str | None,
+    good: tuple[str, ...],
     init: Path | None,
     teacher: Path | None,
     probe: bool,
@@ -53,15 +59,19 @@ def train(
     Example:
       lineside train --data joints --task regression --target delta_b_max --init runs/pre \\
           --limit 0.2 --out runs/joint
+      lineside train --data tiles --task classification --target defect --good free \\
+          --limit 0.5 --out runs/tiles
 
     The run's folder gets report.html, result.json, metrics.csv, candidate/ and the effective
     experiment.toml. A run that was stopped goes on with --resume.
     """
     from lineside_trainer.cli.settings import effective_experiment
 
+    named = [name.strip() for words in good for name in words.split(",") if name.strip()]
     own = {
         "task": task,
         "target": target,
+        "good": named or None,
         "init": str(init.resolve()) if init else None,
         "teacher": {"run": str(teacher.resolve()) if teacher else None},
         "probe": probe or None,

@@ -5,7 +5,7 @@ from lineside_trainer.data.batches import Batch, Batches
 from lineside_trainer.data.layouts import Rejected
 from lineside_trainer.data.split import SET_NAMES, Split, read_split, split_table, write_split
 from lineside_trainer.data.store import ImageStore
-from lineside_trainer.data.table import Record, Table, read_table
+from lineside_trainer.data.table import LabelKind, Record, Table, read_table
 
 __all__ = [
     "NO_AUGMENTATION",
@@ -14,6 +14,7 @@ __all__ = [
     "Batch",
     "Batches",
     "ImageStore",
+    "LabelKind",
     "Record",
     "Rejected",
     "Split",

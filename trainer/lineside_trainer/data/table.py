@@ -21,10 +21,14 @@ from numpy.typing import NDArray
 from lineside.contract import FrameSpec
 from lineside.errors import FrameError
 from lineside.frame import Pixels, read_frame
+from lineside_trainer.data.classes import class_names
 from lineside_trainer.data.layouts import CLASS_COLUMN, Layout, Rejected, Row, read_layout
 from lineside_trainer.errors import DataError
 
 Progress = Callable[[int, int], None]
+
+LabelKind = Literal["number", "class"]
+"""What a target column holds: numbers to regress, or names of classes."""
 
 KEPT_PIXELS_BYTES: Final = 256 * 2**20
 """Frames decoded while checking stay in memory up to here, so that the store need not decode them
@@ -40,7 +44,8 @@ class Record:
     Attributes:
         file: path that can be opened.
         name: relative to the folder, forward slashes; what reports and ``split.json`` say.
-        target: the target column's number; ``None`` where it holds none.
+        target: the target column's number, or its class's place in ``Table.classes``; ``None``
+            where it holds none.
         label: the target column's text, or the class folder's name; ``None`` where empty.
         part: the physical part; without a group column the image's own name.
         split: the split column's text; ``None`` without one.
@@ -62,11 +67,12 @@ class Table:
         folder: where it was read from.
         records: images that can be opened and are of the one kind ``frame`` says.
         rejected: files that are used for nothing.
-        unlabelled: files among ``records`` whose target holds no number: pre-training only.
+        unlabelled: files among ``records`` without a target: pre-training only.
         frame: what the images are; ``size_hw`` is ``None`` where sizes differ.
         target: name of the target column.
         group: name of the group column.
         split_column: name of the split column.
+        classes: names, where the target column holds classes; else empty.
         kept_pixels: frames still in memory from checking, by row; see ``KEPT_PIXELS_BYTES``.
     """
 
@@ -78,6 +84,7 @@ class Table:
     target: str | None
     group: str | None
     split_column: str | None
+    classes: tuple[str, ...] = ()
     kept_pixels: tuple[Pixels | None, ...] = field(default=(), repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -115,6 +122,7 @@ def read_table(
     target: str | None,
     group: str | None,
     split_column: str | None = None,
+    labels: LabelKind = "number",
     strict: bool = False,
     progress: Progress | None = None,
 ) -> Table:
@@ -129,20 +137,24 @@ def read_table(
         target: column to learn; ``None`` for pre-training.
         group: column that says which physical part an image shows.
         split_column: column that says ``train``, ``val`` or ``test``.
+        labels: what the target column holds.
         strict: any rejected or unlabelled file is an error.
         progress: called with (done, total) while images are opened.
 
     Raises:
-        DataError: an unknown column, no usable image, no number in the target column, or, when
-            ``strict``, any file that is not as it should be.
+        DataError: an unknown column, no usable image, no number in the target column, no two
+            classes, or, when ``strict``, any file that is not as it should be.
     """
     layout = read_layout(folder)
     _check_columns(folder, layout, {"target": target, "group": group, "split": split_column})
     rows, opened, spec, rejected = _usable_rows(folder, layout, group, progress)
     records = tuple(_record(folder, row, target, group, split_column, layout) for row in rows)
-    unlabelled = tuple(_unlabelled(records, target)) if target is not None else ()
     if not records:
         raise DataError(f"{folder}: not one image can be used: {_listing(rejected)}")
+    classes: tuple[str, ...] = ()
+    if target is not None and labels == "class":
+        classes, records = _classified(folder, records, target)
+    unlabelled = tuple(_unlabelled(records, target, labels)) if target is not None else ()
     if strict and (rejected or unlabelled):
         raise DataError(f"{folder}: --strict: {_listing((*rejected, *unlabelled))}")
     _check_some_target(folder, target, records, unlabelled)
@@ -155,6 +167,7 @@ def read_table(
         target=target,
         group=group,
         split_column=split_column,
+        classes=classes,
         kept_pixels=tuple(opened[row.name].pixels_hwc for row in rows),
     )
 
@@ -293,12 +306,26 @@ def _number(text: str) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _unlabelled(records: Sequence[Record], target: str) -> list[Rejected]:
+def _classified(
+    folder: Path, records: tuple[Record, ...], target: str
+) -> tuple[tuple[str, ...], tuple[Record, ...]]:
+    """The classes, and the records with their class's place as target."""
+    try:
+        classes, names = class_names((record.label for record in records), target)
+    except DataError as error:
+        raise DataError(f"{folder}: {error}") from error
+    place = {name: float(index) for index, name in enumerate(classes)}
+    pairs = zip(records, names, strict=True)
+    return classes, tuple(replace(record, target=place.get(name)) for record, name in pairs)
+
+
+def _unlabelled(records: Sequence[Record], target: str, labels: LabelKind) -> list[Rejected]:
+    wanted = "no finite number" if labels == "number" else "no class"
     return [
         Rejected(
             file=record.name,
             reason=f"unlabelled: column {target!r} "
-            + (f"holds {record.label!r}, no finite number" if record.label else "is empty"),
+            + (f"holds {record.label!r}, {wanted}" if record.label else "is empty"),
         )
         for record in records
         if record.target is None

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lineside.durable import write_durably
+from lineside.metrics import confusion_counts
 from lineside_trainer.logbook import Row
 
 BLUE, ORANGE, GRAY = "#1f6f9f", "#d9822b", "#888888"
@@ -143,3 +144,52 @@ def _save(canvas: Canvas, path: Path) -> None:
     png = io.BytesIO()
     canvas.savefig(png, format="png", dpi=130, metadata={"Software": None})
     write_durably(path, [png.getvalue()])
+
+
+def draw_confusion(
+    path: Path, targets: NDArray[np.int64], predicted: NDArray[np.int64], classes: Sequence[str]
+) -> None:
+    """How many images of each class were said to be of which.
+
+    Args:
+        path: of the PNG.
+        targets: (N,) places in `classes`.
+        predicted: (N,) likewise.
+        classes: their names.
+    """
+    counts = confusion_counts(targets, predicted, len(classes))
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    side = 1.8 + 0.5 * len(classes)
+    canvas = Canvas(figsize=(side + 0.6, side), layout="constrained")
+    axes = canvas.subplots()
+    axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0)
+    for row, column in np.ndindex(*counts.shape):
+        colour = "white" if shares[row, column] > 0.6 else "black"
+        count = str(counts[row, column])
+        axes.text(column, row, count, ha="center", va="center", fontsize=8, color=colour)
+    axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right")
+    axes.set_yticks(range(len(classes)), classes)
+    _name(axes, f"test samples ({len(targets)})", "said", "true")
+    _save(canvas, path)
+
+
+def draw_scores(
+    path: Path, targets: NDArray[np.int64], scores: NDArray[np.float64], classes: Sequence[str]
+) -> None:
+    """The score of every image, a row for each class.
+
+    Args:
+        path: of the PNG.
+        targets: (N,) places in `classes`.
+        scores: (N,) probability of any defect, 0..1.
+        classes: their names.
+    """
+    canvas = Canvas(figsize=(7.0, 1.2 + 0.4 * len(classes)), layout="constrained")
+    axes = canvas.subplots()
+    # Apart from each other by rank, so that the picture is the same every time.
+    spread = (np.arange(len(targets)) % 7 - 3) / 12.0
+    axes.scatter(scores, targets + spread, s=9, alpha=0.5, color=BLUE, linewidths=0)
+    axes.set_yticks(range(len(classes)), classes)
+    axes.set_xlim(-0.02, 1.02)
+    _name(axes, f"test samples ({len(targets)})", "score: probability of any defect", "true")
+    _save(canvas, path)

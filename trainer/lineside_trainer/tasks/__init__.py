@@ -1,6 +1,6 @@
 """What a model is tuned to say, one file a task."""
 
-from lineside_trainer.tasks._registry import TASKS, build_task, headed
+from lineside_trainer.tasks._registry import TASKS, build_task, check_task, headed, label_kind
 from lineside_trainer.tasks.task import Task
 
-__all__ = ["TASKS", "Task", "build_task", "headed"]
+__all__ = ["TASKS", "Task", "build_task", "check_task", "headed", "label_kind"]

@@ -2,25 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lineside.contract import InputSpec
+from lineside_trainer.data import LabelKind
 from lineside_trainer.errors import ExperimentError
-from lineside_trainer.experiment import Experiment
+from lineside_trainer.experiment import Experiment, TrainSettings
 from lineside_trainer.models import Normalise
 from lineside_trainer.models.headed import Headed
+from lineside_trainer.tasks.classification import ClassificationTask
 from lineside_trainer.tasks.regression import RegressionTask
 from lineside_trainer.tasks.task import Task
 
-Build = Callable[[Experiment, InputSpec, Normalise, NDArray[np.float64]], Task]
-
-TASKS: Final[dict[str, Build]] = {
+TASKS: Final[dict[str, type[RegressionTask] | type[ClassificationTask]]] = {
     "regression": RegressionTask,
+    "classification": ClassificationTask,
 }
+
+
+def check_task(settings: TrainSettings) -> None:
+    """Refuse what can be refused before any image is read.
+
+    Raises:
+        ExperimentError: an unknown task, or settings that it cannot be told.
+    """
+    _find(settings).check_settings(settings)
+
+
+def label_kind(settings: TrainSettings) -> LabelKind:
+    """What the target column of `train.task` holds.
+
+    Raises:
+        ExperimentError: there is no such task.
+    """
+    return _find(settings).labels
 
 
 def build_task(
@@ -28,6 +46,7 @@ def build_task(
     model_input: InputSpec,
     normalise: Normalise,
     targets: NDArray[np.float64],
+    classes: tuple[str, ...] = (),
 ) -> Task:
     """Make the learner that `train.task` names.
 
@@ -36,19 +55,26 @@ def build_task(
         model_input: image size and channels.
         normalise: of the training fold.
         targets: (N,) float64 of the training fold.
+        classes: of `Table.classes`.
 
     Raises:
-        ExperimentError: there is no such task.
+        ExperimentError: there is no such task, or it lacks a setting.
+        DataError: targets that it cannot learn from.
     """
-    build = TASKS.get(experiment.train.task)
-    if build is None:
-        raise ExperimentError(
-            f"train.task: {experiment.train.task!r} is unknown; there are {', '.join(TASKS)}"
-        )
-    task = build(experiment, model_input, normalise, targets)
+    build = _find(experiment.train)
+    task = build(experiment, model_input, normalise, targets, classes)
     if experiment.train.probe:
         headed(task).freeze()
     return task
+
+
+def _find(settings: TrainSettings) -> type[RegressionTask] | type[ClassificationTask]:
+    found = TASKS.get(settings.task)
+    if found is None:
+        raise ExperimentError(
+            f"train.task: {settings.task!r} is unknown; there are {', '.join(TASKS)}"
+        )
+    return found
 
 
 def headed(task: Task) -> Headed:

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from lineside.contract import HeadSpec, InputSpec, OutputSpec, RegressionHead
 from lineside.metrics import squared_errors, weighted_mean
-from lineside_trainer.errors import DataError
+from lineside_trainer.errors import DataError, ExperimentError
 from lineside_trainer.evaluate import Picture, Yardstick
 from lineside_trainer.evaluate.figures import draw_predictions, draw_residuals
-from lineside_trainer.experiment import Experiment
+from lineside_trainer.experiment import Experiment, TrainSettings
 from lineside_trainer.models import Backbone, Normalise, build_backbone
 from lineside_trainer.models.regressor import Regressor
 from lineside_trainer.predictions import Said
@@ -37,6 +37,7 @@ class RegressionTask(Task):
         DataError: the target never changes: there is nothing to learn.
     """
 
+    labels = "number"
     judged_by = "MSE"
 
     def __init__(
@@ -45,8 +46,10 @@ class RegressionTask(Task):
         model_input: InputSpec,
         normalise: Normalise,
         targets: NDArray[np.float64],
+        classes: tuple[str, ...] = (),
     ) -> None:
         super().__init__()
+        assert not classes, "numbers are read as numbers"
         settings = experiment.train
         std = float(targets.std())
         if std == 0.0:
@@ -70,6 +73,19 @@ class RegressionTask(Task):
         )
         self._settings = settings
         self._mean = float(targets.mean())
+
+    @classmethod
+    def check_settings(cls, settings: TrainSettings) -> None:
+        """Refuse what belongs to classes.
+
+        Raises:
+            ExperimentError: good classes are named.
+        """
+        if settings.good:
+            raise ExperimentError(
+                "train.good: a regression knows no classes: take --task classification, or leave "
+                "it away and give --limit"
+            )
 
     @property
     def network(self) -> nn.Module:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lineside.contract import HeadSpec, OutputSpec
+from lineside_trainer.data import LabelKind
 from lineside_trainer.evaluate import Picture, Yardstick
+from lineside_trainer.experiment import TrainSettings
 from lineside_trainer.learner import Learner
 from lineside_trainer.models import Backbone
 from lineside_trainer.predictions import Said
@@ -22,10 +25,25 @@ class Task(Learner):
     """A learner whose network is exported, and who says how it is judged.
 
     Attributes:
+        labels: what its target column holds.
         judged_by: what `judge` measures, in a word or two.
     """
 
+    labels: ClassVar[LabelKind]
     judged_by: str
+
+    @classmethod
+    def check_settings(cls, settings: TrainSettings) -> None:
+        """Refuse settings that this task cannot be told, before any image is read.
+
+        Raises:
+            ExperimentError: there is one.
+        """
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader must know of how it learns."""
+        return ()
 
     @property
     @abstractmethod
@@ -37,6 +55,7 @@ class Task(Learner):
     def backbone(self) -> Backbone:
         """The part that pre-training prepares."""
 
+    @abstractmethod
     def raw_loss(self, raw: Tensor, targets: Tensor) -> Tensor:
         """The loss of outputs that were computed already.
 
@@ -47,7 +66,6 @@ class Task(Learner):
         Returns:
             () float32.
         """
-        raise NotImplementedError
 
     @abstractmethod
     def outputs(self) -> tuple[OutputSpec, ...]:
