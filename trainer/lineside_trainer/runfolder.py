@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,7 +58,7 @@ def begin_run(folder: Path, experiment: Experiment, *, resume: bool) -> None:
                 "its own settings: leave the option away, or begin a new run with another --out"
             )
         return
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and (not folder.is_dir() or not all(map(_is_torn, folder.iterdir()))):
         raise ExperimentError(
             f"{folder}: exists already; go on with --resume, or choose another --out"
         )
@@ -72,16 +73,41 @@ def claimed_run(folder: Path, experiment: Experiment, *, resume: bool) -> Iterat
     Otherwise a mistyped column would leave a folder that neither begins anew nor goes on.
 
     Raises:
-        ExperimentError: as `begin_run`.
+        ExperimentError: as `begin_run`, or another process is at work there.
     """
     existed, begun = folder.exists(), (folder / EXPERIMENT).exists()
     begin_run(folder, experiment, resume=resume)
-    try:
+    with _alone_in(folder):
+        for torn in filter(_is_torn, list(folder.rglob("*"))):
+            torn.unlink(missing_ok=True)
+        try:
+            yield
+        except LinesideError:
+            if not begun:
+                _give_back(folder, keep=existed)
+            raise
+
+
+def _is_torn(path: Path) -> bool:
+    """What a killed process was writing aside; as large as a checkpoint, and of no use."""
+    return path.name.endswith(".part")
+
+
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Hold the folder; the system lets go of it however this process ends."""
+    with contextlib.ExitStack() as held:
+        try:
+            file = held.enter_context((folder / EXPERIMENT).open("r+b"))
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ExperimentError(
+                f"{folder}: another process is at work there; let it end, or end it"
+            ) from error
+        except OSError:
+            # A folder that may only be read can still be looked at, and not every disk has locks.
+            pass
         yield
-    except LinesideError:
-        if not begun:
-            _give_back(folder, keep=existed)
-        raise
 
 
 def _give_back(folder: Path, *, keep: bool) -> None:
