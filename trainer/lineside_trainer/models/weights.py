@@ -73,7 +73,7 @@ def fit_weights(
     """
     wanted: Tensors = backbone.net.state_dict()
     prefix = _prefix(given, wanted)
-    own = _renamed({k.removeprefix(prefix): v for k, v in given.items() if k.startswith(prefix)})
+    own = timm_names({k.removeprefix(prefix): v for k, v in given.items() if k.startswith(prefix)})
     _check_names(own, wanted, told)
     fitted: Tensors = {}
     changes: dict[str, None] = {}
@@ -94,8 +94,8 @@ def _prefix(given: Tensors, wanted: Tensors) -> str:
     return max(sorted(found), key=lambda prefix: sum(prefix + name in given for name in wanted))
 
 
-def _renamed(own: Tensors) -> Tensors:
-    """timm's names, for files of torchvision's VGG and of Swin's authors."""
+def timm_names(own: Tensors) -> Tensors:
+    """Names and shapes of timm, for files of torchvision's VGG and of Swin's authors."""
     if "features.0.weight" in own and "classifier.0.weight" in own:
         own = {_vgg_name(name): value for name, value in own.items()}
         first, second = own["pre_logits.fc1.weight"], own["pre_logits.fc2.weight"]
