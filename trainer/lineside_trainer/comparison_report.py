@@ -116,7 +116,7 @@ def _figures_table(comparison: Comparison) -> PageTable:
         ),
         ("epochs", *(_list(t.result.run.epochs for t in run.seeds) for run in runs)),
         ("seconds", *(_list(round(t.result.run.seconds) for t in run.seeds) for run in runs)),
-        ("started from", *(run.result.init or "noise" for run in runs)),
+        ("started from", *(_start(run) for run in runs)),
         ("transductive", *("YES" if run.result.run.transductive else "no" for run in runs)),
     ]
     return PageTable(
@@ -142,6 +142,11 @@ def _validation(run: ComparedRun) -> str:
     if run.several:
         return f"{run.result.judged_by} {show_spread(run.several.validation)}"
     return f"{run.result.judged_by} {run.result.run.validation.best:.4g}"
+
+
+def _start(run: ComparedRun) -> str:
+    above = run.several or run.result
+    return above.init or above.weights or "noise"
 
 
 def _training(counts: dict[str, int]) -> int:

@@ -74,6 +74,8 @@ def check_probe(settings: TrainSettings) -> None:
         "head_width": settings.head_width,
         "drop_path": settings.drop_path,
         "patch_drop": settings.patch_drop,
+        "teacher.run": settings.teacher.run,
+        "slim.run": settings.slim.run,
     }
     for name, value in asked.items():
         if value:

@@ -217,6 +217,7 @@ class PretrainSeedsResult(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         method: of every run.
         arch: likewise.
+        judged_by: what `validation` holds.
         validation: mean judgement of the epochs that were kept.
         runs: each seed.
         notes: what a reader must know.
@@ -228,6 +229,7 @@ class PretrainSeedsResult(msgspec.Struct, frozen=True, kw_only=True):
 
     method: str
     arch: str
+    judged_by: str
     validation: Spread
     runs: tuple[SeedRun, ...]
     notes: tuple[str, ...]
@@ -255,6 +257,7 @@ class TrainSeedsResult(msgspec.Struct, frozen=True, kw_only=True):
         chosen_seed: of the run with the best validation figure, whose candidate is offered.
         candidate: folder of that candidate's copy.
         init: of all runs, "" without one.
+        weights: as in `TrainResult`.
         runs: each seed.
         notes: what a reader must know.
         transductive: see `Run`.
@@ -278,6 +281,7 @@ class TrainSeedsResult(msgspec.Struct, frozen=True, kw_only=True):
     chosen_seed: int
     candidate: str
     init: str
+    weights: str = ""
     runs: tuple[SeedRun, ...]
     notes: tuple[str, ...]
     transductive: bool

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from lineside.errors import LinesideError, StorageError
 from lineside_trainer.errors import ExperimentError, TrainerError
 from lineside_trainer.experiment import Experiment
 from lineside_trainer.pretraining import pretrain
+from lineside_trainer.processes import find_place
 from lineside_trainer.results import (
     PretrainResult,
     PretrainSeedsResult,
@@ -67,6 +69,11 @@ def members(experiment: Experiment) -> tuple[Member, ...]:
         ExperimentError: split seeds that are not one a seed, or that nothing would be split by.
     """
     run, data = experiment.run, experiment.data
+    if run.nodes > 1 or find_place(os.environ).size > 1:
+        raise ExperimentError(
+            "run.seeds: several machines learn one seed together; call it once a seed, with --seed "
+            "and an --out for each"
+        )
     splits = data.split_seeds or (data.split_seed,) * run.seeds
     if len(splits) != run.seeds:
         raise ExperimentError(
@@ -216,6 +223,7 @@ def summarise_training(told: Sequence[Member], results: Sequence[TrainResult]) -
         chosen_seed=results[chosen].run.seed,
         candidate=CANDIDATE,
         init=told[0].experiment.train.init if _one_init(told) else _above(told),
+        weights=first.weights,
         runs=tuple(
             _seed_run(
                 member,
@@ -242,6 +250,7 @@ def summarise_pretraining(
     return PretrainSeedsResult(
         method=first.method,
         arch=first.arch,
+        judged_by=first.judged_by,
         validation=spread([run.validation.best for run in runs]),
         runs=tuple(
             _seed_run(member, run, test={}, better=None)

@@ -62,7 +62,7 @@ def report_pretrain_seeds(out: Path, experiment: Experiment, result: PretrainSee
         tables=(
             PageTable(
                 heading="Each run",
-                head=("seed", "split seed", "judgement of the kept epoch", "epochs", "seconds"),
+                head=("seed", "split seed", f"{result.judged_by}, kept epoch", "epochs", "seconds"),
                 rows=rows,
                 notes=(f"over seeds: {show_spread(result.validation)}", *result.notes),
             ),
@@ -80,6 +80,7 @@ def _spread_table(result: TrainSeedsResult) -> PageTable:
         for name, s in result.baseline.items()
     ]
     rows.append((f"validation {result.judged_by}, kept epoch", result.validation))
+    start = result.init or result.weights or "noise"
     better = f"{result.better_than_baseline} of {len(result.runs)}"
     return PageTable(
         heading=f"Over {len(result.runs)} seeds",
@@ -87,7 +88,7 @@ def _spread_table(result: TrainSeedsResult) -> PageTable:
         rows=tuple((name, *_cells(s)) for name, s in rows),
         notes=(
             f"runs whose whole interval is better than the {result.baseline_name}: {better}",
-            f"candidate: of seed {result.chosen_seed}, started from {result.init or 'noise'}",
+            f"candidate: of seed {result.chosen_seed}, started from {start}",
             *result.notes,
         ),
     )

@@ -14,6 +14,7 @@ from lineside_trainer.class_coverage import check_classes
 from lineside_trainer.conduct import conduct
 from lineside_trainer.data import write_split
 from lineside_trainer.data.label_share import take_label_share
+from lineside_trainer.doubts import tell_doubts
 from lineside_trainer.errors import ExperimentError
 from lineside_trainer.evaluate import Picture
 from lineside_trainer.evaluate.judgement import Judgement, measure, predict
@@ -111,8 +112,9 @@ def _train(experiment: Experiment, out: Path, *, resume: bool) -> TrainResult:
     check = write_candidate(
         out / CANDIDATE, learner.network, contract, prepared, _provenance(result)
     )
-    pictures = _draw(prepared, learner, outputs["test"], out)
-    report_tuning(out, experiment, result, fitted, pictures, check)
+    doubts = tell_doubts(out, prepared)
+    pictures = (*_draw(prepared, learner, outputs["test"], out), *doubts.pictures)
+    report_tuning(out, experiment, result, fitted, pictures, check, doubts.tables)
     write_document(out / RESULT, result)
     return result
 

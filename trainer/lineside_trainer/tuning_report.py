@@ -26,6 +26,7 @@ def report_tuning(
     fitted: FitResult,
     pictures: tuple[Picture, ...],
     check: CandidateCheck,
+    more: dict[str, dict[str, str]],
 ) -> None:
     """Draw the figures and write the page.
 
@@ -36,6 +37,7 @@ def report_tuning(
         fitted: the curves.
         pictures: of the test samples, first on the page.
         check: of the exported program.
+        more: further tables by heading.
 
     Raises:
         StorageError: the disk is full, read-only or gone.
@@ -54,7 +56,7 @@ def report_tuning(
         ),
         run=result.run,
         experiment=encode_experiment(experiment),
-        more=_more_tables(result, check),
+        more=_more_tables(result, check) | more,
     )
     write_report(out / REPORT, report)
 

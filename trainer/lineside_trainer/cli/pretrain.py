@@ -81,7 +81,7 @@ def _pretrain_seeds(flags: Flags, experiment: Experiment) -> None:
 
     result = pretrain_seeds(experiment, flags.out, resume=flags.resume)
     rows = {
-        "judgement of the kept epochs": show_spread(result.validation),
+        f"{result.judged_by} of the kept epochs": show_spread(result.validation),
         "runs": ", ".join(run.folder for run in result.runs),
     }
     tell(flags, result, rows, result)
