@@ -213,6 +213,18 @@ def test_more_right_classes_are_better(tmp_path: Path) -> None:
     assert found["verdict"] == "better"
 
 
+def test_average_precision_is_compared_where_it_is_the_primary_metric(tmp_path: Path) -> None:
+    right = ["bad" if value > 0.5 else "good" for value in TRUTH]
+    wrong = [w if number % 2 else "good" for number, w in enumerate(right)]
+    runs = [
+        make_run(tmp_path / name, rows(said, kind="class"), metric="average_precision")
+        for name, said in (("wrong", wrong), ("right", right))
+    ]
+    found = compare(*runs)["paired"][0]
+    assert found["difference"]["value"] > 0.1
+    assert found["verdict"] == "better"
+
+
 @pytest.mark.parametrize(
     ("second", "why"),
     [

@@ -127,7 +127,8 @@ def _statistic(metric: str, predictions: Sequence[Prediction]) -> Statistic | No
         return lambda weights: accuracy(targets, predicted, weights)
     if metric == "balanced_accuracy":
         return lambda weights: balanced_accuracy(targets, predicted, weights)
-    if metric != "ap" or not all(len(one.said.scores) == len(names) for one in predictions):
+    whole = all(len(one.said.scores) == len(names) for one in predictions)
+    if metric != "average_precision" or not whole:
         return None
     scores = np.array([[one.said.scores[name] for name in names] for one in predictions])
     return lambda weights: mean_average_precision(targets, scores, weights)
