@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import cv2
@@ -21,7 +16,6 @@ from lineside.candidate import CONTRACT, PROGRAM, PROVENANCE, SAMPLES, read_samp
 from lineside.cli.main import lineside
 from lineside.contract import RegressionHead, decode_contract
 from lineside.errors import LinesideError
-from lineside_trainer.durable import read_weights
 from lineside_trainer.errors import DataError, ExperimentError, TrainerError
 from lineside_trainer.predictions import PREDICTIONS, read_predictions
 
@@ -88,7 +82,7 @@ def test_pretraining_leaves_what_it_should(pre: Path) -> None:
     assert names == {
         *("experiment.toml", "split.json", "seen.json", "result.json", "metrics.csv"),
         *("best.pt", "last.ckpt", "backbone.pt", "report.html"),
-        *("figures/curves.png", "figures/reconstructions.png"),
+        *("figures/curves.png", "figures/examples.png"),
     }
     result = json.loads((pre / "result.json").read_text())
     assert set(result["run"]["rejected"]) == {"broken.png", "gone.png"}
@@ -168,7 +162,7 @@ def test_the_report_stands_alone(tuned: tuple[Path, dict[str, object]]) -> None:
     figures = {path.name for path in (out / "figures").iterdir()}
     assert figures == {
         *("predictions.png", "residuals.png", "curves.png"),
-        *("pretraining_curves.png", "pretraining_reconstructions.png"),
+        *("pretraining_curves.png", "pretraining_examples.png"),
     }
     assert page.count("data:image/png;base64,") == len(figures)
     assert 'src="http' not in page
@@ -251,7 +245,7 @@ def test_there_must_be_a_run_to_go_on_with(tmp_path: Path) -> None:
 
 def test_another_network_is_told_in_a_line(images: Path, pre: Path, tmp_path: Path) -> None:
     base = ("train", "--data", images, "--group", "part", "--target", "damage", "--init", pre)
-    message = refuse(ExperimentError, *base, "--out", tmp_path / "x", "--patch", "4")
+    message = refuse(ExperimentError, *base, "--out", tmp_path / "x", "--arch", "vit_small")
     assert "vit_tiny on images of 16x16 px" in message
     assert "\n" not in message
 
@@ -317,39 +311,3 @@ def test_strict_refuses_the_faulty_folder(images: Path, tmp_path: Path) -> None:
     result = call("pretrain", "--data", images, "--out", tmp_path / "x", "--strict", *SMALL)
     assert isinstance(result.exception, LinesideError)
     assert "broken.png" in str(result.exception)
-
-
-def test_a_killed_process_goes_on_to_the_same_bytes(images: Path, tmp_path: Path) -> None:
-    """SIGKILL while it trains, twice; nothing may be left half written."""
-    config = tmp_path / "experiment.toml"
-    config.write_text("[run]\ncheckpoint_every_steps = 1\n")
-
-    def command(out: str, *more: str) -> list[str]:
-        options = ["--data", str(images), "--group", "part", "--epochs", "3", *SMALL]
-        return [
-            *(str(Path(sys.executable).with_name("lineside")), "pretrain"),
-            *("--out", str(tmp_path / out)),
-            *("--config", str(config), *options, *more),
-        ]
-
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run(command("whole"), env=environment, check=True, capture_output=True)
-    checkpoint = tmp_path / "killed" / "last.ckpt"
-    for more in ((), ("--resume",)):
-        seen = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
-        process = subprocess.Popen(
-            command("killed", *more), env=environment, stderr=subprocess.DEVNULL
-        )
-        deadline = time.monotonic() + 120
-        while not (checkpoint.exists() and checkpoint.stat().st_mtime_ns != seen):
-            assert process.poll() is None, "it ended before it could be killed"
-            assert time.monotonic() < deadline
-            time.sleep(0.002)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        assert not (tmp_path / "killed" / "result.json").exists()
-    subprocess.run(command("killed", "--resume"), env=environment, check=True, capture_output=True)
-    ours, whole = (read_weights(tmp_path / name / "best.pt") for name in ("killed", "whole"))
-    assert {n: t.numpy().tobytes() for n, t in ours.items()} == {
-        n: t.numpy().tobytes() for n, t in whole.items()
-    }
