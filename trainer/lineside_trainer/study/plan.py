@@ -32,6 +32,17 @@ Kind = Literal["pretrain", "train", "trivial"]
 
 _ROOMS: Final[dict[Kind, str]] = {"pretrain": "pretrain", "train": "rows", "trivial": TRIVIAL}
 
+_MADE: Final = {
+    ("data", "folder"): "data_sets.NAME.folder",
+    ("data", "group"): "data_sets.NAME.group",
+    ("data", "split_column"): "data_sets.NAME.split_column",
+    ("data", "split_seeds"): "split_seeds",
+    ("run", "seed"): "seeds",
+    ("run", "seeds"): "seeds",
+    ("train", "init"): "init",
+    ("train", "label_share"): "label_shares",
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
@@ -143,6 +154,7 @@ def make_plan(asked: Asked) -> Plan:
         raise ExperimentError(
             f"--data {unknown[0]}=…: {asked.file} has {', '.join(study.data_sets)}"
         )
+    _check_sections(study, asked.file)
     maker = _Maker(study, asked)
     pieces = [
         maker.pretraining(one, number)
@@ -156,6 +168,23 @@ def make_plan(asked: Asked) -> Plan:
         for share in row.label_shares or study.label_shares:
             pieces += [maker.row(row, number, share) for number in range(len(study.seeds))]
     return Plan(study=study, asked=asked, pieces=tuple(pieces))
+
+
+def _check_sections(study: StudyFile, file: Path) -> None:
+    """Settings that the study makes itself, and those of `common` that no piece may read."""
+    common: Table = {**study.common.tuning(), **study.common.pretraining()}
+    convert_experiment(common, source=f"{file}: common")
+    sections = [("common", common)]
+    sections += [(f"at_share {share}", one.tuning()) for share, one in study.at_share.items()]
+    sections += [(f"pretraining {one.name}", one.settings()) for one in study.pretraining]
+    for row in study.row:
+        sections.append((f"row {row.name}", row.settings()))
+        sections += [(f"row {row.name}", one.tuning()) for one in row.at_share.values()]
+    for where, table in sections:
+        for (section, key), instead in _MADE.items():
+            settings = table.get(section, {})
+            if isinstance(settings, Mapping) and key in settings:
+                raise ExperimentError(f"{file}: {where}: {section}.{key}: say {instead} instead")
 
 
 class _Maker:
