@@ -104,7 +104,7 @@ def _histogram(flat: FloatArray) -> list[FloatArray]:
 def _gradient(pixels_nhw: FloatArray) -> list[FloatArray]:
     down, right = np.gradient(pixels_nhw, axis=(1, 2))
     steep = np.hypot(down, right).reshape(len(pixels_nhw), -1)
-    along = [np.abs(g).reshape(len(g), -1).mean(axis=1) for g in (down, right)]
+    along = [np.abs(g).reshape(len(steep), -1).mean(axis=1) for g in (down, right)]
     return [*along, (steep**2).mean(axis=1), *np.percentile(steep, _STEEPNESS, axis=1)]
 
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure as Canvas
 
 from lineside.durable import write_durably
 from lineside_trainer.evaluate.figures import BLUE, GRAY, ORANGE
-from lineside_trainer.study.figures import Line, Spread, StudyFigures
+from lineside_trainer.study.document import Line, Spread, StudyFigures
 
 PLOT: Final = "table.png"
 

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from lineside_trainer.provenance import command
 from lineside_trainer.runfolder import make_folder
 from lineside_trainer.study.crew import Crew
-from lineside_trainer.study.figures import StudyFigures, gather
+from lineside_trainer.study.document import StudyFigures
+from lineside_trainer.study.figures import gather
 from lineside_trainer.study.plan import Piece, Plan
 from lineside_trainer.study.plot import PLOT, draw_study
 from lineside_trainer.study.tables import write_tables

@@ -12,7 +12,7 @@ from typing import Final
 from lineside.cli.table import format_table
 from lineside.durable import write_durably
 from lineside_trainer.runfolder import write_document
-from lineside_trainer.study.figures import Line, PieceFigures, Spread, StudyFigures
+from lineside_trainer.study.document import Line, PieceFigures, Spread, StudyFigures
 from lineside_trainer.study.paired import Difference
 
 MARKDOWN: Final = "table.md"
