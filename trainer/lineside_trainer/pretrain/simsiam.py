@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Final
+
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, normalize
 
 from lineside_trainer.models import Backbone
+
+LEAST_JUDGED: Final = 2
+"""Of one image alone nothing can be said about how images differ."""
 
 
 def negative_cosine(predicted: Tensor, embedded: Tensor) -> Tensor:
@@ -66,31 +73,45 @@ class SiameseNet(nn.Module):
         return embedded, self.predictor(embedded)
 
 
+@dataclass(frozen=True, kw_only=True)
 class Spread:
-    """How much embeddings of different images differ, gathered batch by batch.
+    """How much embeddings of different images differ.
 
-    The standard deviation of each channel of z/|z| over images, averaged over channels (Chen & He
-    2021, sec. 4.1 and figure 2): 1/sqrt(width) where directions are spread evenly, 0 where all
-    images are in one place.
+    Attributes:
+        std: standard deviation of a channel of z/|z| over images, mean over channels (Chen & He
+            2021, sec. 4.1, figure 2): 1/sqrt(width) where directions are spread evenly, 0 where all
+            images are in one place.
+        rank: along how many directions, (tr C)^2 / tr C^2 of the covariance C: 1 where all images
+            lie on one line, which batch norm at the projector's end hides from `std`.
     """
+
+    std: float
+    rank: float
+
+
+class SpreadMeter:
+    """Gathers the spread batch by batch."""
 
     def __init__(self) -> None:
         self._count = 0
-        self._sums: tuple[Tensor, Tensor] | None = None
+        self._sum = torch.zeros(())
+        self._moment = torch.zeros(())
 
     def add(self, embedded: Tensor) -> None:
-        """Take (N, width) float32 embeddings in."""
-        directions = normalize(embedded.detach().double(), dim=1)
-        sums = (directions.sum(dim=0), directions.square().sum(dim=0))
-        if self._sums is not None:
-            sums = (sums[0] + self._sums[0], sums[1] + self._sums[1])
-        self._count, self._sums = self._count + len(embedded), sums
+        """Take (N, width) embeddings in."""
+        directions = normalize(embedded.detach().float(), dim=1)
+        self._count += len(directions)
+        self._sum = self._sum.to(directions.device) + directions.sum(dim=0)
+        self._moment = self._moment.to(directions.device) + directions.T @ directions
 
-    def take(self) -> float | None:
-        """The figure, and begin anew; None where fewer than two embeddings were seen."""
-        count, sums = self._count, self._sums
-        self._count, self._sums = 0, None
-        if sums is None or count < 2:
+    def take(self) -> Spread | None:
+        """The spread of all that came in, and begin anew; None of fewer than two embeddings."""
+        count, mean = self._count, self._sum.double() / max(1, self._count)
+        moment = self._moment.double() / max(1, self._count)
+        self._count, self._sum, self._moment = 0, torch.zeros(()), torch.zeros(())
+        if count < LEAST_JUDGED:
             return None
-        variance = sums[1] / count - (sums[0] / count).square()
-        return float(variance.clamp(min=0.0).sqrt().mean())
+        covariance = moment - torch.outer(mean, mean)
+        variance = covariance.diagonal().clamp(min=0.0)
+        rank = variance.sum().square() / covariance.square().sum().clamp(min=1e-30)
+        return Spread(std=float(variance.sqrt().mean()), rank=float(rank))

@@ -15,12 +15,19 @@ from lineside_trainer.experiment import Experiment
 from lineside_trainer.logbook import Row
 from lineside_trainer.models import Backbone, Normalise, build_backbone
 from lineside_trainer.pretrain.method import Method
-from lineside_trainer.pretrain.simsiam import SiameseNet, Spread, siamese_loss
+from lineside_trainer.pretrain.simsiam import (
+    LEAST_JUDGED,
+    SiameseNet,
+    SpreadMeter,
+    siamese_loss,
+)
 
 EMBEDDING_STD: Final = "embedding_std"
+EMBEDDING_RANK: Final = "embedding_rank"
 LEAST_BATCH: Final = 8
 """Batch norm over fewer images says more of the neighbours than of the image."""
-LEAST_JUDGED: Final = 2
+SETTLED_STEPS: Final = 50
+"""Before, batch norm's running figures are still those of an untrained network: 0.9^50 is 0.5 %."""
 
 
 class SimSiamLearner(Method):
@@ -58,7 +65,7 @@ class SimSiamLearner(Method):
         self.net = SiameseNet(backbone, width=width, bottleneck=bottleneck)
         self.settings = settings
         self.healthy_std = width**-0.5
-        self._spread = Spread()
+        self._meter = SpreadMeter()
 
     @property
     def backbone(self) -> Backbone:
@@ -94,7 +101,7 @@ class SimSiamLearner(Method):
     ) -> Tensor:
         """(N,) negative cosine of each image's two views."""
         one, other = (self.net(view) for view in self._views(images_nhwc, generator))
-        self._spread.add(one[0])
+        self._meter.add(one[0])
         return siamese_loss(one, other)
 
     def layers(self) -> Sequence[Sequence[nn.Parameter]]:
@@ -102,27 +109,29 @@ class SimSiamLearner(Method):
         return [*self.backbone.layers(), last]
 
     def vitals(self) -> dict[str, float]:
-        """The judging images' `embedding_std`, see `simsiam.Spread`; nothing where only one is."""
-        found = self._spread.take()
-        return {} if found is None else {EMBEDDING_STD: found}
+        """How the judging images' embeddings are spread, see `simsiam.Spread`."""
+        spread = self._meter.take()
+        return {} if spread is None else {EMBEDDING_STD: spread.std, EMBEDDING_RANK: spread.rank}
 
     def heed(self, rows: Sequence[Row]) -> None:
-        """Stop where all images have had one embedding for some epochs.
+        """Stop where the images' embeddings have lain together for some epochs.
 
         Raises:
             TrainerError: the network has collapsed.
         """
         patience = self.settings.collapse_epochs
         limit = self.settings.collapse_below * self.healthy_std
-        last = [row.vitals.get(EMBEDDING_STD, self.healthy_std) for row in rows[-patience:]]
+        settled = [row for row in rows[-patience:] if row.step >= SETTLED_STEPS]
+        last = [row.vitals.get(EMBEDDING_STD, self.healthy_std) for row in settled]
         if len(last) < patience or max(last) >= limit:
             return
         raise TrainerError(
-            f"simsiam has collapsed: all images get nearly the same embedding ({EMBEDDING_STD} "
+            f"simsiam has collapsed: different images get much the same embedding ({EMBEDDING_STD} "
             f"{last[-1]:.2g} after epoch {rows[-1].epoch + 1}, below {limit:.2g} for {patience} "
             f"epochs; healthy is about {self.healthy_std:.2g}). Lower --lr or raise "
             "pretrain.fit.warmup_share, take a larger --batch-size, or stronger "
-            "pretrain.simsiam.views; then begin a new run"
+            "pretrain.simsiam.views; then begin a new run. Where the images are indeed all alike, "
+            "pretrain.simsiam.collapse_below = 0 looks away"
         )
 
     def examples(self, images_nhwc: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
