@@ -148,7 +148,7 @@ def collect(work: Work, runs: dict[str, Path], rounds: int) -> list[dict[str, An
     """Export, open, measure: a row for each network, engine and precision."""
     key, trust = work.folder / "bench.key", work.folder / "bench.pub"
     if not key.exists():
-        run_verb("keys", "new", work.folder / "bench")
+        run_verb("keys", "new", "bench", "--out", work.folder)
     sealed = {
         (name, precision): seal(run, precision, key)
         for name, run in runs.items()

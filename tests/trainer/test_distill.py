@@ -35,7 +35,7 @@ from lineside_trainer.fit import fit
 from lineside_trainer.loop import BEST, LAST, FitData
 from lineside_trainer.models import Headed, Normalise
 from lineside_trainer.progress import Progress
-from lineside_trainer.tasks import Task, build_task
+from lineside_trainer.tasks import Task, build_task, headed
 
 INPUT = InputSpec(size_hw=(32, 32), channels=1)
 IMAGES = torch.randint(
@@ -165,6 +165,31 @@ def test_a_silent_channel_is_not_blown_up() -> None:
     same = measure_features(teacher, [IMAGES[:1].repeat(4, 1, 1, 1)])
     assert isinstance(same, FeatureFigures)
     assert torch.equal(same.std, torch.ones_like(same.std))
+
+
+def make_classes(seed: int) -> Task:
+    torch.manual_seed(seed)
+    experiment = Experiment(
+        model=ModelSettings(arch="test_resnet"), train=TrainSettings(task="classification")
+    )
+    places = np.array([0.0, 1.0, 2.0, 1.0])
+    names = ("good", "crack", "void")
+    return build_task(experiment, INPUT, Normalise((127.0,), (60.0,)), places, names)
+
+
+def test_classes_are_taught_by_softened_probabilities() -> None:
+    task, network = make_classes(0), make_classes(1).network.eval()
+    assert isinstance(network, Headed)
+    teacher = Teacher(network)
+    settings = TeacherSettings(run="there", feature=0.0, prediction=3.0, temperature=2.0)
+    learner = Distilled(task, teacher, settings, measure_features(teacher, [IMAGES]))
+    targets = torch.tensor([0.0, 1.0, 2.0, torch.nan, torch.nan, torch.nan])
+    with torch.no_grad():
+        own = task.eval().loss(IMAGES[:3], targets[:3], torch.Generator())
+        said = headed(task).raw(IMAGES)
+        by_teacher = 3.0 * softened_divergence(said, teacher.look(IMAGES)[1], 2.0)
+    assert float(by_teacher) > 0.0
+    assert float(loss_of(learner, targets)) == pytest.approx(float(own + by_teacher), rel=1e-4)
 
 
 LOGITS = st.lists(st.floats(-5, 5), min_size=3, max_size=3)

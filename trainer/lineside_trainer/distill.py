@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import torch
 import torch.nn.functional as F
@@ -18,12 +17,9 @@ from torch import Tensor, nn
 from lineside_trainer.experiment import TeacherSettings
 from lineside_trainer.learner import Learner
 from lineside_trainer.logbook import Row
-from lineside_trainer.models import Headed, use_fused_attention
+from lineside_trainer.models import Headed
 from lineside_trainer.models.regressor import Regressor
 from lineside_trainer.tasks import Task, headed
-
-MOST_MEASURED: Final = 1024
-"""Images whose features say how large the teacher's channels are: enough for a mean and a std."""
 
 
 def value_error(student: Tensor, teacher: Tensor) -> Tensor:
@@ -96,7 +92,6 @@ class Teacher:
         network = self.network
         if network.normalise.mean.device != images_nhwc.device:
             network.to(images_nhwc.device)
-            use_fused_attention(network, fused=images_nhwc.is_cuda)
         feature = network.feature(images_nhwc)
         return feature.float(), network.head(feature).float()
 

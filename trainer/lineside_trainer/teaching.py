@@ -11,6 +11,7 @@ from lineside_trainer.device import choose_device
 from lineside_trainer.distill import Distilled, FeatureFigures, Teacher, measure_features
 from lineside_trainer.errors import ExperimentError
 from lineside_trainer.experiment import RunSettings, TeacherSettings, TrainSettings
+from lineside_trainer.models import use_fused_attention
 from lineside_trainer.prepared import IntArray, Prepared
 from lineside_trainer.tasks import Task, headed
 from lineside_trainer.trained import Trained
@@ -67,7 +68,9 @@ def teach(
         settings: weights.
         run: where the teacher computes.
     """
-    teacher = Teacher(headed(trained.task()))
+    network = headed(trained.task())
+    use_fused_attention(network, fused=choose_device(run) == "cuda")
+    teacher = Teacher(network)
     return Distilled(task, teacher, settings, _figures(teacher, prepared, run))
 
 
