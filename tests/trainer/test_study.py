@@ -290,8 +290,52 @@ def test_a_child_that_fails_is_told_in_its_words_and_its_row_waits_for_the_next_
     pieces = {piece["id"]: piece for piece in json.loads(result.stdout)["pieces"]}
     assert pieces["pretrain/mae/seed0"]["state"] == "failed"
     assert "exists already" in pieces["pretrain/mae/seed0"]["why"]
-    assert "rows/mae/share-1/seed0: failed: its pre-training mae is not done" in result.stderr
+    assert "rows/mae/share-1/seed0: left: its pre-training mae is not done" in result.stderr
     assert pieces["pretrain/mae/seed1"]["state"] == "to do"
+
+
+def test_what_another_process_has_is_waited_for_and_taken_over_where_it_gave_up(
+    images: Path, tmp_path: Path
+) -> None:
+    plan = plan_of(write_study(tmp_path), tmp_path / "out", images)
+    pieces = plan.chosen(["trivial"], [0])
+    path = tmp_path / "out/trivial/share-1/seed0.lock"
+    path.parent.mkdir(parents=True)
+    said: list[str] = []
+    with path.open("wb") as theirs:
+        fcntl.flock(theirs, fcntl.LOCK_EX)
+
+        def say(words: str) -> None:
+            said.append(words)
+            if words.endswith("another process has it"):
+                fcntl.flock(theirs, fcntl.LOCK_UN)
+
+        run_study(plan, pieces, processes=1, devices=0, say=say)
+    assert said == [
+        "trivial/share-1/seed0: another process has it",
+        "[1/1] trivial/share-1/seed0: 1 epochs",
+        "[1/1] trivial/share-1/seed0: done",
+    ]
+
+
+def test_terminated_it_takes_its_children_along(
+    done: tuple[Plan, StudyFigures, list[str]], images: Path, tmp_path: Path
+) -> None:
+    plan, _, _ = done
+    out = tmp_path / "out"
+    call = "from lineside.cli.main import main; main()"
+    arguments = ["study", str(plan.asked.file), "--out", str(out), "--data", str(images)]
+    process = subprocess.Popen(
+        [sys.executable, "-c", call, *arguments, "--only", "mae", "--seeds", "0"],
+        stderr=subprocess.PIPE,
+    )
+    wait_for(out / "pretrain/mae/seed0.log", process)
+    process.terminate()
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 130 and told.endswith(b"lineside: interrupted\n")
+    # Free at once: nobody is left who holds it.
+    with (out / "pretrain/mae/seed0.lock").open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def test_a_dry_run_counts_and_writes_nothing(images: Path, tmp_path: Path) -> None:

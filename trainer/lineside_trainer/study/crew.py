@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -16,19 +18,17 @@ from lineside.errors import StorageError
 from lineside_trainer.errors import TrainerError
 from lineside_trainer.study.plan import Piece
 from lineside_trainer.study.work import (
+    POLL_S,
+    Queue,
     Told,
     command_of,
     do_here,
-    find_obstacle,
     is_done,
-    locked,
-    make_ready,
     path_beside,
     record_failure,
 )
 
 _CALL: Final = "import sys; sys.argv[0] = 'lineside'; from lineside.cli.main import main; main()"
-_POLL_S: Final = 0.2
 _END_S: Final = 10.0
 _OURS: Final = "lineside: "
 _VISIBLE: Final = "CUDA_VISIBLE_DEVICES"
@@ -64,51 +64,35 @@ class Crew:
             StorageError: the disk is full, read-only or gone.
             KeyboardInterrupt: the user stopped it; what was begun goes on at the next call.
         """
-        waiting = list(pieces)
+        queue = Queue(pieces, self._told)
         try:
-            while waiting or self._children:
-                begun = self._begin_some(waiting)
-                ended = self._reap()
-                if not (begun or ended):
-                    time.sleep(_POLL_S)
+            with _terminated_as_interrupted():
+                while queue.waiting or self._children:
+                    begun = self._begin_one(queue)
+                    ended = self._reap()
+                    if not (begun or ended):
+                        time.sleep(POLL_S)
         finally:
             for child in self._children:
                 _end(child.process)
                 child.held.close()
 
-    def _begin_some(self, waiting: list[Piece]) -> bool:
-        moved = False
-        for piece in list(waiting):
-            if len(self._children) >= self._processes:
-                break
-            to_come = {one.folder for one in waiting} | {c.piece.folder for c in self._children}
-            if piece.needs in to_come:
-                continue
-            waiting.remove(piece)
-            self._begin(piece)
-            moved = True
-        return moved
-
-    def _begin(self, piece: Piece) -> None:
-        obstacle = find_obstacle(piece)
-        if obstacle:
-            self._told(piece, obstacle)
-            return
-        with ExitStack() as stack:
-            lock = stack.enter_context(locked(piece))
-            if lock is None:
-                self._told(piece, "elsewhere")
-                return
-            self._told(piece, "begun")
-            make_ready(piece)
-            if piece.kind == "trivial":  # seconds; a process would take longer to start
-                self._told(piece, do_here(piece))
-                return
+    def _begin_one(self, queue: Queue) -> bool:
+        if len(self._children) >= self._processes:
+            return False
+        taken = queue.take([child.piece for child in self._children])
+        if taken is None:
+            return False
+        with ExitStack() as held:
+            held.enter_context(taken.held)
+            if taken.piece.kind == "trivial":  # seconds; a process would take longer to start
+                self._told(taken.piece, do_here(taken.piece))
+                return True
             slot = min(set(range(self._processes)) - {child.slot for child in self._children})
-            process = self._start(piece, slot, lock)
-            self._children.append(
-                _Child(piece=piece, process=process, held=stack.pop_all(), slot=slot)
-            )
+            process = self._start(taken.piece, slot, taken.lock)
+            child = _Child(piece=taken.piece, process=process, held=held.pop_all(), slot=slot)
+            self._children.append(child)
+        return True
 
     def _start(self, piece: Piece, slot: int, lock: int) -> subprocess.Popen[bytes]:
         call = [sys.executable, "-c", _CALL, *command_of(piece)[1:]]
@@ -147,6 +131,23 @@ class Crew:
             child.held.close()
             self._told(child.piece, words)
         return bool(ended)
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM ends the children too, as Ctrl-C does; else they would go on with nobody to tell."""
+
+    def interrupt(_signal: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _why(child: _Child) -> str:

@@ -49,6 +49,9 @@ def run_study(
         if words == "begun":
             say(f"[{len(ended) + 1}/{len(pieces)}] {piece.id}: {piece.epochs} epochs")
             return
+        if words == "elsewhere":
+            say(f"{piece.id}: another process has it")
+            return
         ended.add(piece)
         say(f"[{len(ended)}/{len(pieces)}] {piece.id}: {words}")
         write_tables(out, gather(plan, typed))

@@ -1,16 +1,19 @@
 """Doing the pieces of a plan: in this process, or in several of their own.
 
 A piece that fails leaves its error beside its folder, and the others go on. Two studies on one
-folder take turns: whoever does a piece holds its lock, which the kernel frees when he ends.
+folder share the work: whoever does a piece holds its lock, which the kernel frees when he ends.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -32,6 +35,8 @@ from lineside_trainer.study.file import DataSet
 from lineside_trainer.study.plan import Piece, Plan
 from lineside_trainer.study.trivial import judge_trivial
 from lineside_trainer.tuning import train
+
+POLL_S: Final = 0.2
 
 Told = Callable[[Piece, str], None]
 """Hears what became of a piece: done, failed, …"""
@@ -85,26 +90,89 @@ def do_pieces(pieces: Sequence[Piece], told: Told) -> None:
     """Do all that are not done, one by one, in this process.
 
     Args:
-        pieces: those that others need stand before them.
-        told: called with "begun" before a piece and with "done", "failed: …", "missing: …" or
-            "elsewhere" after it.
+        pieces: to be done; one waits for the pre-training it needs.
+        told: called with "begun" before a piece; with "done", "failed: …", "missing: …" or
+            "left: …" after it; and once with "elsewhere" while another process has it.
 
     Raises:
         StorageError: the disk is full, read-only or gone.
         KeyboardInterrupt: the user stopped it; what was begun goes on at the next call.
     """
-    for piece in pieces:
-        obstacle = find_obstacle(piece)
-        if obstacle:
-            told(piece, obstacle)
+    queue = Queue(pieces, told)
+    while queue.waiting:
+        taken = queue.take(())
+        if taken is None:
+            time.sleep(POLL_S)
             continue
-        with locked(piece) as lock:
-            if lock is None:
-                told(piece, "elsewhere")
+        with taken.held:
+            told(taken.piece, do_here(taken.piece))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Taken:
+    """A piece that is ours to do now.
+
+    Attributes:
+        piece: to be done.
+        held: lets go of its lock.
+        lock: descriptor of the lock.
+    """
+
+    piece: Piece
+    held: ExitStack
+    lock: int
+
+
+class Queue:
+    """Pieces that wait to be done, by this process or another.
+
+    Args:
+        pieces: in the order in which they are taken.
+        told: see `do_pieces`.
+    """
+
+    def __init__(self, pieces: Sequence[Piece], told: Told) -> None:
+        self.waiting = list(pieces)
+        self._told = told
+        self._elsewhere: set[Path] = set()
+
+    def take(self, begun: Sequence[Piece]) -> Taken | None:
+        """The first that can be begun; what cannot be done at all is told and left.
+
+        Args:
+            begun: those that are not ended yet.
+        """
+        for piece in list(self.waiting):
+            if piece.needs in {one.folder for one in (*self.waiting, *begun)}:
                 continue
-            told(piece, "begun")
+            obstacle = find_obstacle(piece)
+            if obstacle:
+                self._leave(piece, obstacle)
+                continue
+            held = ExitStack()
+            lock = held.enter_context(locked(piece))
+            if lock is None:
+                self._wait_for(piece)
+                continue
+            # Whoever held the lock may have ended it in between.
+            if is_done(piece):
+                held.close()
+                self._leave(piece, "done")
+                continue
+            self.waiting.remove(piece)
+            self._told(piece, "begun")
             make_ready(piece)
-            told(piece, do_here(piece))
+            return Taken(piece=piece, held=held, lock=lock)
+        return None
+
+    def _leave(self, piece: Piece, words: str) -> None:
+        self.waiting.remove(piece)
+        self._told(piece, words)
+
+    def _wait_for(self, piece: Piece) -> None:
+        if piece.folder not in self._elsewhere:
+            self._elsewhere.add(piece.folder)
+            self._told(piece, "elsewhere")
 
 
 def is_done(piece: Piece) -> bool:
@@ -169,7 +237,7 @@ def find_obstacle(piece: Piece) -> str:
     if piece.missing:
         return f"missing: {piece.missing}"
     if piece.needs and not (piece.needs / RESULT).exists():
-        return f"failed: its pre-training {piece.needs.parent.name} is not done"
+        return f"left: its pre-training {piece.needs.parent.name} is not done"
     return ""
 
 
