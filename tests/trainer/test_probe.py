@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from torch import nn
 
 from lineside.cli.main import lineside
+from lineside_trainer.durable import read_weights
 from lineside_trainer.errors import ExperimentError
 from lineside_trainer.experiment import (
     DataSettings,
@@ -146,8 +147,8 @@ def test_features_read_as_images_are_judged(experiment: Experiment, prepared: Pr
     features = compute_features(network, prepared, rows, experiment.run)
     with torch.no_grad():
         expected = network.raw(prepared.store.rows(torch.from_numpy(rows)))
-        network.given_features = True
-        found = network.raw(features[torch.from_numpy(rows)][:, None, None, :])
+        with network.reading_features():
+            found = network.raw(features[torch.from_numpy(rows)][:, None, None, :])
     # Both are fp32 on one machine; only the order of sums may differ with the batch.
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
 
@@ -191,6 +192,13 @@ def test_a_broken_probe_goes_on_to_the_same_bytes(
     again = make(experiment, prepared)
     fit(again, experiment, prepared, tmp_path / "broken")
     assert state(again) == state(whole)
+    # The checkpoint carries the head alone, the kept weights are those of the whole network.
+    assert (tmp_path / "whole" / "last.ckpt").stat().st_size < 100_000
+    kept = read_weights(tmp_path / "whole" / "best.pt")
+    assert {name: tensor.numpy().tobytes() for name, tensor in kept.items()} == state(whole)
+    ended = make(experiment, prepared)
+    fit(ended, experiment, prepared, tmp_path / "whole")
+    assert state(ended) == state(whole)
 
 
 @pytest.mark.parametrize(
@@ -207,6 +215,7 @@ def test_the_verb_hands_over_a_candidate(images: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     options = ["--data", images, "--target", "damage", "--out", out, "--arch", "test_resnet"]
     options += ["--image-size", "32", "--epochs", "2", "--device", "cpu", "--probe"]
+    options += ["--batch-size", "16"]
     result = CliRunner().invoke(lineside, ["train", *map(str, options)])
     assert result.exit_code == 0, (result.output, result.exception)
     assert "linear probe" in result.stderr

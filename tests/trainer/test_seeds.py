@@ -20,7 +20,8 @@ from lineside_trainer.errors import ExperimentError, TrainerError
 from lineside_trainer.experiment import DataSettings, Experiment, RunSettings
 from lineside_trainer.seeds import members, spread
 
-SMALL = ("--image-size", "32", "--arch", "test_resnet", "--epochs", "1", "--device", "cpu")
+QUICK = ("--epochs", "1", "--batch-size", "8", "--device", "cpu")
+SMALL = ("--image-size", "32", "--arch", "test_resnet", *QUICK)
 SEEDS = ("--seeds", "2", "--split-seeds", "3,4")
 
 
@@ -58,7 +59,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def pre(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A pre-training for each seed, each on its own split."""
     out = tmp_path_factory.mktemp("runs") / "pre"
-    small = ("--image-size", "16", "--patch", "8", "--epochs", "1", "--device", "cpu")
+    small = ("--image-size", "16", "--patch", "8", *QUICK)
     succeed("pretrain", "--data", images, "--out", out, *SEEDS, *small)
     return out
 
@@ -118,8 +119,8 @@ def test_a_seed_that_fails_is_named_and_resume_runs_it_alone(
     out, weights = tmp_path / "out", pre / "seed1" / "backbone.pt"
     content = weights.read_bytes()
     weights.write_bytes(content[:1000])
-    base = ("train", "--data", images, "--target", "damage", "--init", pre, "--epochs", "1")
-    message = refuse(TrainerError, *base, "--out", out, "--device", "cpu", "--seeds", "2")
+    base = ("train", "--data", images, "--target", "damage", "--init", pre, *QUICK)
+    message = refuse(TrainerError, *base, "--out", out, "--seeds", "2")
     assert "1 of 2 seeds failed" in message
     assert "seed1: " in message
     assert not (out / "result.json").exists()

@@ -134,8 +134,11 @@ def _trivial(run: ComparedRun, metric: str) -> str:
     figure = run.baseline.get(metric)
     if figure is None:
         return _NONE
-    value = figure.mean if isinstance(figure, Spread) else figure.value
-    return f"{value:.4g} ({run.result.baseline_name})"
+    return f"{_middle(figure):.4g} ({run.result.baseline_name})"
+
+
+def _middle(figure: Figure | Spread) -> float:
+    return figure.mean if isinstance(figure, Spread) else figure.value
 
 
 def _validation(run: ComparedRun) -> str:
@@ -185,8 +188,7 @@ def _picture(comparison: Comparison) -> Drawing:
     first = comparison.runs[0].result
     shown = [run for run in comparison.runs if first.metric in run.test]
     trivial = comparison.runs[0].baseline.get(first.metric)
-    place = trivial.mean if isinstance(trivial, Spread) else trivial and trivial.value
-    line = None if place is None else (first.baseline_name, place)
+    line = None if trivial is None else (first.baseline_name, _middle(trivial))
     name = show_metric(first.metric)
     return Drawing(
         png=draw_dots([_dots(run, first.metric) for run in shown], title=f"test {name}", line=line),

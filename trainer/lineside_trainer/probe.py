@@ -20,11 +20,12 @@ from torch import Tensor
 
 from lineside_trainer.data import NO_AUGMENTATION, Batches
 from lineside_trainer.device import choose_device
+from lineside_trainer.durable import read_tensors, write_tensors
 from lineside_trainer.errors import ExperimentError
 from lineside_trainer.experiment import RunSettings, TrainSettings
 from lineside_trainer.fit import FitResult
 from lineside_trainer.learning import Lesson, learn_from
-from lineside_trainer.loop import FitData
+from lineside_trainer.loop import BEST, FitData
 from lineside_trainer.models.headed import Headed
 from lineside_trainer.prepared import IntArray, Prepared
 from lineside_trainer.progress import tell_unused
@@ -109,11 +110,20 @@ def learn_probe(
     run = msgspec.structs.replace(run, precision="fp32")
     data = _feature_data(network, prepared, lesson, run)
     lesson = replace(lesson, augment=NO_AUGMENTATION)
-    network.given_features = True
-    try:
-        return learn_from(task, data, lesson, run=run, folder=folder, resume=resume)
-    finally:
-        network.given_features = False
+    with network.reading_features():
+        _trim_best(folder / BEST, task)
+        fitted = learn_from(task, data, lesson, run=run, folder=folder, resume=resume)
+    write_tensors(folder / BEST, {"weights": task.state_dict(), "epoch": fitted.best_epoch})
+    return fitted
+
+
+def _trim_best(path: Path, task: Task) -> None:
+    """A fit that had ended before left the whole network there; what goes on is the head alone."""
+    if path.exists():
+        content = read_tensors(path)
+        own = task.state_dict()
+        content["weights"] = {n: t for n, t in content["weights"].items() if n in own}
+        write_tensors(path, content)
 
 
 def _feature_data(network: Headed, prepared: Prepared, lesson: Lesson, run: RunSettings) -> FitData:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Self
 
 import torch
@@ -58,7 +60,7 @@ class Headed(nn.Module):
     ) -> None:
         super().__init__()
         self.frozen = False
-        self.given_features = False
+        self._given_features = False
         self.normalise = normalise
         self.backbone = backbone
         hidden = backbone.head_width if head_width is None else head_width
@@ -76,9 +78,9 @@ class Headed(nn.Module):
     def raw(self, images_nhwc: Tensor) -> Tensor:
         """(N, H, W, C) uint8 to (N, outputs) float32.
 
-        While `given_features`, (N, 1, 1, width) float32 features come in the images' place.
+        While `reading_features`, (N, 1, 1, width) float32 features come in the images' place.
         """
-        features = images_nhwc.flatten(1) if self.given_features else self.feature(images_nhwc)
+        features = images_nhwc.flatten(1) if self._given_features else self.feature(images_nhwc)
         values: Tensor = self.head(features)
         return values.float()
 
@@ -101,6 +103,19 @@ class Headed(nn.Module):
         first = self.head[0]
         assert isinstance(first, Standardise), "frozen"
         first.measure(features)
+
+    @contextmanager
+    def reading_features(self) -> Iterator[None]:
+        """Take features in the images' place; the backbone is away meanwhile, so that neither
+        checkpoints nor averages carry what never changes."""
+        backbone = self._modules["backbone"]
+        self._modules["backbone"] = nn.Identity()
+        self._given_features = True
+        try:
+            yield
+        finally:
+            self._modules["backbone"] = backbone
+            self._given_features = False
 
     def train(self, mode: bool = True) -> Self:
         """As of every module, but for a frozen backbone."""
