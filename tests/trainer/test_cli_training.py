@@ -161,7 +161,7 @@ def test_the_report_stands_alone(tuned: tuple[Path, dict[str, object]]) -> None:
     page = (out / "report.html").read_text()
     figures = {path.name for path in (out / "figures").iterdir()}
     assert figures == {
-        *("predictions.png", "residuals.png", "curves.png"),
+        *("predictions.png", "residuals.png", "curves.png", "maps.png"),
         *("pretraining_curves.png", "pretraining_examples.png"),
     }
     assert page.count("data:image/png;base64,") == len(figures)
@@ -245,7 +245,7 @@ def test_there_must_be_a_run_to_go_on_with(tmp_path: Path) -> None:
 
 def test_another_network_is_told_in_a_line(images: Path, pre: Path, tmp_path: Path) -> None:
     base = ("train", "--data", images, "--group", "part", "--target", "damage", "--init", pre)
-    message = refuse(ExperimentError, *base, "--out", tmp_path / "x", "--arch", "vit_small")
+    message = refuse(ExperimentError, *base, "--out", tmp_path / "x", "--arch", "vit_small", *SMALL)
     assert "vit_tiny on images of 16x16 px" in message
     assert "\n" not in message
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from lineside_trainer.data import Augmentation
 from lineside_trainer.device import choose_device
+from lineside_trainer.errors import DataError
 from lineside_trainer.experiment import FitSettings, RunSettings
 from lineside_trainer.fit import FitResult, fit
 from lineside_trainer.learner import Learner
@@ -30,6 +31,9 @@ class Lesson:
         augment: what training images go through.
         notes: what a reader must know of this choice, for the report.
         taught: rows besides, from which steps learn by what a teacher says of them alone.
+
+    Raises:
+        DataError: fewer images than a batch.
     """
 
     title: str
@@ -39,6 +43,15 @@ class Lesson:
     augment: Augmentation
     notes: tuple[str, ...] = ()
     taught: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+
+    def __post_init__(self) -> None:
+        images, batch = len(np.union1d(self.training, self.taught)), self.settings.batch_size
+        if images < batch:
+            raise DataError(
+                f"{self.title}: {images} images to learn from are fewer than a batch of {batch} "
+                f"(fit.batch_size); give --batch-size {images} or less (a smaller one makes more "
+                "steps an epoch), or bring more images"
+            )
 
 
 def learn(

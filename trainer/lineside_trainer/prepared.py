@@ -15,6 +15,7 @@ from lineside_trainer.data import (
     ImageStore,
     Split,
     Table,
+    check_numbers,
     read_table,
     split_table,
 )
@@ -22,6 +23,7 @@ from lineside_trainer.errors import DataError, ExperimentError
 from lineside_trainer.experiment import Experiment, FitSettings
 from lineside_trainer.loop import FitData
 from lineside_trainer.models import Normalise, check_model
+from lineside_trainer.models.vit import SHAPES
 from lineside_trainer.processes import ALONE, Place, this_place, wait_for_others
 from lineside_trainer.tasks import label_kind
 
@@ -102,15 +104,9 @@ class Prepared:
             device: where the images are kept.
 
         Raises:
-            DataError: no rows, or fewer than a batch for several processes.
+            DataError: no rows.
         """
         place = this_place()
-        if place.size > 1 and len(training) < settings.batch_size:
-            raise DataError(
-                f"{len(training)} images to learn from are fewer than a batch of "
-                f"{settings.batch_size}, which {place.size} processes would share unevenly; "
-                "lower --batch-size, or take one process"
-            )
         store = self.store.to(device)
         targets = None if self.table.target is None else self.table.targets
         if targets is not None and taught is not None and len(taught):
@@ -164,6 +160,8 @@ def prepare_data(experiment: Experiment, *, target: str | None, folder: Path) ->
         labels="number" if target is None else label_kind(experiment.train),
         strict=settings.strict,
     )
+    check_numbers(table)
+    _check_sizes(table, experiment)
     split = split_table(table, seed=settings.split_seed)
     channels = settings.channels or table.frame.channels
     model_input = InputSpec(size_hw=settings.image_size_hw, channels=channels)
@@ -177,6 +175,20 @@ def prepare_data(experiment: Experiment, *, target: str | None, folder: Path) ->
         channel_mean=mean,
         channel_std=std,
     )
+
+
+def _check_sizes(table: Table, experiment: Experiment) -> None:
+    """Enlarged until a patch holds less than a pixel, a picture has nothing to show."""
+    model = experiment.model
+    if table.smallest_hw is None or model.arch not in SHAPES:
+        return
+    height, width = table.smallest_hw
+    if min(height, width) < model.patch_px:
+        raise DataError(
+            f"{table.folder / table.smallest}: {height}x{width} px (height x width) is smaller "
+            f"than a patch of {model.patch_px} px; take it out, or choose a smaller --patch "
+            "(model.patch_px)"
+        )
 
 
 def _store(table: Table, model_input: InputSpec, folder: Path) -> ImageStore:

@@ -18,6 +18,7 @@ from lineside_trainer.doubts import tell_doubts
 from lineside_trainer.errors import ExperimentError
 from lineside_trainer.evaluate import Picture
 from lineside_trainer.evaluate.judgement import Judgement, measure, predict
+from lineside_trainer.example_maps import draw_example_maps
 from lineside_trainer.experiment import Experiment, TrainSettings
 from lineside_trainer.fit import FitResult
 from lineside_trainer.forerunners import Forerunners, read_forerunners
@@ -113,7 +114,10 @@ def _train(experiment: Experiment, out: Path, *, resume: bool) -> TrainResult:
         out / CANDIDATE, learner.network, contract, prepared, _provenance(result)
     )
     doubts = tell_doubts(out, prepared)
-    pictures = (*_draw(prepared, learner, outputs["test"], out), *doubts.pictures)
+    maps = draw_example_maps(
+        out / FIGURES, learner, prepared, outputs["test"], worse=settings.worse
+    )
+    pictures = (*_draw(prepared, learner, outputs["test"], out), maps, *doubts.pictures)
     report_tuning(out, experiment, result, fitted, pictures, check, doubts.tables)
     write_document(out / RESULT, result)
     return result

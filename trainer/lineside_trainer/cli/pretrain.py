@@ -49,6 +49,7 @@ def pretrain(
     """
     from lineside_trainer.cli.settings import effective_experiment, tell
 
+    _check_ratio(mask_ratio)
     own = {
         "method": method,
         "init": str(init.resolve()) if init else None,
@@ -72,6 +73,17 @@ def pretrain(
         "speed": f"{result.run.images_per_s:.0f} images/s, {result.run.seconds:.0f} s",
     }
     tell(flags, result, rows, result.run)
+
+
+def _check_ratio(mask_ratio: float | None) -> None:
+    """Here, because the option sets both methods' and must not be told by the other one's name."""
+    from lineside_trainer.errors import ExperimentError
+
+    if mask_ratio is not None and not 0.0 < mask_ratio < 1.0:
+        raise ExperimentError(
+            f"--mask-ratio (mask_ratio): {mask_ratio:g} leaves nothing hidden or nothing to see; "
+            "give a share above 0 and below 1, e.g. 0.75"
+        )
 
 
 def _pretrain_seeds(flags: Flags, experiment: Experiment) -> None:

@@ -5,7 +5,7 @@ from lineside_trainer.data.batches import Batch, Batches
 from lineside_trainer.data.layouts import Rejected
 from lineside_trainer.data.split import SET_NAMES, Split, read_split, split_table, write_split
 from lineside_trainer.data.store import ImageStore
-from lineside_trainer.data.table import LabelKind, Record, Table, read_table
+from lineside_trainer.data.table import LabelKind, Record, Table, check_numbers, read_table
 
 __all__ = [
     "NO_AUGMENTATION",
@@ -20,6 +20,7 @@ __all__ = [
     "Split",
     "Table",
     "augment_batch",
+    "check_numbers",
     "read_split",
     "read_table",
     "split_table",

@@ -73,6 +73,8 @@ class Table:
         group: name of the group column.
         split_column: name of the split column.
         classes: names, where the target column holds classes; else empty.
+        smallest: name of the image with the shortest side.
+        smallest_hw: its height and width, pixels as acquired; ``None`` where no file was opened.
         kept_pixels: frames still in memory from checking, by row; see ``KEPT_PIXELS_BYTES``.
     """
 
@@ -85,6 +87,8 @@ class Table:
     group: str | None
     split_column: str | None
     classes: tuple[str, ...] = ()
+    smallest: str = ""
+    smallest_hw: tuple[int, int] | None = None
     kept_pixels: tuple[Pixels | None, ...] = field(default=(), repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -158,6 +162,7 @@ def read_table(
     if strict and (rejected or unlabelled):
         raise DataError(f"{folder}: --strict: {_listing((*rejected, *unlabelled))}")
     _check_some_target(folder, target, records, unlabelled)
+    smallest = min(rows, key=lambda row: min(opened[row.name].shape_hwc[:2]))
     return Table(
         folder=folder,
         records=records,
@@ -168,8 +173,30 @@ def read_table(
         group=group,
         split_column=split_column,
         classes=classes,
+        smallest=smallest.name,
+        smallest_hw=opened[smallest.name].shape_hwc[:2],
         kept_pixels=tuple(opened[row.name].pixels_hwc for row in rows),
     )
+
+
+def check_numbers(table: Table) -> None:
+    """Refuse what was written as a number to learn and is none; an empty cell is no label.
+
+    Raises:
+        DataError: with the files and what their cells hold.
+    """
+    wrong = [entry for record, entry in _with_reasons(table) if record.label is not None]
+    if wrong and not table.classes:
+        raise DataError(
+            f"{table.folder}: column {table.target!r} must hold numbers: {_listing(wrong)}. "
+            "Correct these cells, or empty them: such images then count as unlabelled; classes are "
+            "learnt with --task classification"
+        )
+
+
+def _with_reasons(table: Table) -> list[tuple[Record, Rejected]]:
+    records = {record.name: record for record in table.records}
+    return [(records[entry.file], entry) for entry in table.unlabelled]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -338,7 +365,8 @@ def _check_some_target(
     if target is not None and len(unlabelled) == len(records):
         raise DataError(
             f"{folder}: not one number to learn from in column {target!r}; write them with a "
-            f"decimal point: {_listing(unlabelled)}"
+            "decimal point, or learn classes with --task classification: "
+            f"{_listing(unlabelled)}"
         )
 
 
