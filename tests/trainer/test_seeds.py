@@ -59,8 +59,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def pre(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A pre-training for each seed, each on its own split."""
     out = tmp_path_factory.mktemp("runs") / "pre"
-    small = ("--image-size", "16", "--patch", "8", *QUICK)
-    succeed("pretrain", "--data", images, "--out", out, *SEEDS, *small)
+    succeed("pretrain", "--data", images, "--out", out, "--method", "simsiam", *SEEDS, *SMALL)
     return out
 
 
