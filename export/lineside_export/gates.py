@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lineside.contract import LimitRule
 from lineside_export.formats import FLOAT
@@ -94,12 +95,12 @@ def _missed_by_int8(reference: Measurement, found: Comparison, gates: Gates) -> 
             f"{label}: {len(found.flipped)} of {samples} verdicts flip, at most {allowed} may "
             "(--max-flips)"
         )
-    noise, spread = float(np.sqrt((found.score_drift**2).mean())), float(reference.scores.std())
-    if not noise <= MAX_NOISE_SHARE * spread:
-        missed.append(
-            f"{label}: the scores' noise is {noise:.3g} (root mean square), their spread only "
-            f"{spread:.3g}: int8 drowns this model; use --precision fp32"
-        )
+    missed += _drowned(label, "the scores", reference.scores, found.score_drift)
+    for name, exact in reference.outputs.items():
+        # Steady scores may be made of classes that are not.
+        if exact.ndim > 1:
+            drift = found.measured.outputs[name].astype(np.float64) - exact
+            missed += _drowned(label, f"the values of {name}", exact, drift)
     before, now, metric = reference.metric, found.measured.metric, reference.judged_by
     if before is not None and now is not None and metric.lost(before, now, gates.max_drop):
         missed.append(
@@ -107,3 +108,15 @@ def _missed_by_int8(reference: Measurement, found: Comparison, gates: Gates) -> 
             f"{100 * gates.max_drop:.3g} % may be lost (--max-drop)"
         )
     return missed
+
+
+def _drowned(
+    label: str, what: str, exact: NDArray[np.floating[Any]], drift: NDArray[np.float64]
+) -> list[str]:
+    noise, spread = float(np.sqrt((drift**2).mean())), float(exact.std())
+    if noise <= MAX_NOISE_SHARE * spread:
+        return []
+    return [
+        f"{label}: the noise of {what} is {noise:.3g} (root mean square), their spread only "
+        f"{spread:.3g}: int8 drowns this model; use --precision fp32"
+    ]

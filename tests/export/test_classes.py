@@ -113,13 +113,25 @@ def test_a_model_that_mixes_up_the_kinds_of_defect_loses_the_metric_without_a_fl
     swapped = values[:, [2, 1, 0]]
     parity = parity_of(values, swapped, truth)
     assert parity.comparisons[0].flipped == ()
-    (missed,) = missed_gates(parity, RULE, Gates())
-    assert "AP goes from" in missed
-    assert "--max-drop" in missed
+    drowned, lost = missed_gates(parity, RULE, Gates())
+    assert "drowns" in drowned
+    assert "AP goes from" in lost
+    assert "--max-drop" in lost
     assert set(metrics(parity)) == {
         "validation_average_precision_torch_fp32",
         "validation_average_precision_openvino_int8",
     }
+
+
+def test_classes_that_drown_are_caught_below_a_score_that_does_not() -> None:
+    """Measured on a small CNN: defects kept their score, and lost two thirds of their class."""
+    values, truth = separated(200)
+    defects = values[:, 1] < 0.5
+    now = values.copy()
+    now[defects, 0] = now[defects, 2] = (values[defects, 0] + values[defects, 2]) / 2
+    gates = Gates(max_flips=200, max_drop=10.0)
+    (missed,) = missed_gates(parity_of(values, now, truth), RULE, gates)
+    assert "the noise of the values of probability" in missed
 
 
 def test_what_is_no_probability_names_the_softmax() -> None:

@@ -38,7 +38,7 @@ IMAGES = torch.randint(
 CLASSES = ("crack", "good", "void")
 TARGETS = [0, 1, 1, 1, 1, 2, 2, 1]
 SMALL = ("--image-size", "16", "--patch", "8", "--batch-size", "16", "--device", "cpu")
-TINY = "[train]\nhead_width = 16\n[train.fit]\nema = 0.0\n"
+TINY = '[model]\narch = "test_resnet"\n[train.fit]\nema = 0.0\n'
 
 
 def make_task(
@@ -238,8 +238,8 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     result = call(
         *("train", "--data", data, "--group", "part", "--task", "classification"),
         *("--target", "kind", "--limit", "0.5", "--out", folder / "run", "--config", config),
-        *("--epochs", "6", "--lr", "2e-3", "--json"),
-        *SMALL,
+        *("--epochs", "6", "--lr", "3e-3", "--json"),
+        *(*SMALL, "--image-size", "32"),
     )
     assert result.exit_code == 0, (result.output, result.exception)
     assert json.loads(result.stdout)["metric"] == "average_precision"

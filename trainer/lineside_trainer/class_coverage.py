@@ -10,15 +10,16 @@ from lineside_trainer.prepared import IntArray, Prepared
 _JUDGED = ("validation", "test")
 
 
-def check_classes(prepared: Prepared, training: IntArray) -> tuple[str, ...]:
+def check_classes(prepared: Prepared, training: IntArray, good: tuple[str, ...]) -> tuple[str, ...]:
     """Prove that each class can be learnt, and that more than one can be judged.
 
     Args:
         prepared: with classes, or without any, where there is nothing to prove.
         training: rows to learn from.
+        good: which of them are of good parts.
 
     Returns:
-        Notes on classes that a fold cannot judge.
+        Notes on classes that a fold cannot judge, and on golden samples that prove no device.
 
     Raises:
         DataError: a class without a training image, or a fold of one class.
@@ -39,7 +40,21 @@ def check_classes(prepared: Prepared, training: IntArray) -> tuple[str, ...]:
             )
         if missing:
             notes.append(f"no {name} image is of class {', '.join(missing)}: not judged there")
-    return tuple(notes)
+    return (*notes, *_golden_notes(prepared, good))
+
+
+def _golden_notes(prepared: Prepared, good: tuple[str, ...]) -> tuple[str, ...]:
+    """The exporter refuses golden samples that a constant would pass: better known before."""
+    table = prepared.table
+    targets = table.targets[prepared.split.indices["golden"]]
+    kinds = {table.classes[int(target)] in good for target in targets[~np.isnan(targets)]}
+    if len(kinds) == 2:
+        return ()
+    told = "good parts" if True in kinds else "defects" if kinds else "no known class"
+    return (
+        f"the {len(targets)} golden samples are all of {told}, which `lineside export` may refuse: "
+        "take another data.split_seed, or give more parts",
+    )
 
 
 def _missing(prepared: Prepared, rows: IntArray) -> list[str]:
