@@ -44,7 +44,7 @@ from lineside_trainer.runfolder import (
     write_document,
 )
 from lineside_trainer.summary import summarise
-from lineside_trainer.tasks import Task, build_task, check_task
+from lineside_trainer.tasks import Task, build_task, check_task, good_classes
 from lineside_trainer.teaching import taught_rows
 from lineside_trainer.tuning_report import report_tuning
 
@@ -163,7 +163,8 @@ def make_lesson(experiment: Experiment, prepared: Prepared) -> Lesson:
         seeds=(experiment.data.split_seed, experiment.run.seed),
         every_kind=bool(table.classes),
     )
-    coverage = check_classes(prepared, share.rows)
+    good = good_classes(settings, table.classes) if table.classes else ()
+    coverage = check_classes(prepared, share.rows, good)
     notes = (share.note, PROBE_NOTE if settings.probe else "", *coverage)
     return Lesson(
         title=f"{'probe' if settings.probe else 'tuning'} ({settings.task})",
