@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import os
 import statistics
 from pathlib import Path
 from typing import Any
@@ -144,6 +145,7 @@ def main() -> None:
         "command": command(),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "machine": machine("cpu"),
+        "load_average": [round(load, 2) for load in os.getloadavg()],
         "versions": versions(),
         "data": f"lineside dataset joints --parts {asked.parts} --seed 7",
         "data_sha256": teacher["run"]["data_sha256"],

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -249,6 +250,7 @@ def main() -> None:
         "command": command(),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "machine": machine("cpu"),
+        "load_average": [round(load, 2) for load in os.getloadavg()],
         "versions": versions(),
         "data": f"lineside dataset joints --parts {asked.parts} --seed 7",
         "data_sha256": result["run"]["data_sha256"],
