@@ -145,7 +145,7 @@ class SimSiamSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
     width: Annotated[int, msgspec.Meta(ge=0)] = 0
     bottleneck: Annotated[int, msgspec.Meta(ge=0)] = 0
-    collapse_below: Share = 0.7
+    collapse_below: Share = 0.6
     collapse_epochs: Count = 3
     views: Views = Views()
 
