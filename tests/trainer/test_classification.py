@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -20,14 +21,16 @@ from lineside.candidate import read_samples
 from lineside.cli.main import lineside
 from lineside.contract import ClassificationHead, InputSpec, decode_contract
 from lineside.errors import LinesideError
+from lineside_trainer.class_coverage import check_classes
 from lineside_trainer.data import read_table
 from lineside_trainer.data.classes import class_names
 from lineside_trainer.errors import DataError, ExperimentError
 from lineside_trainer.evaluate import measure
 from lineside_trainer.evaluate.judgement import predict
-from lineside_trainer.experiment import Experiment, TrainSettings
+from lineside_trainer.experiment import DataSettings, Experiment, TrainSettings
 from lineside_trainer.models import Normalise
 from lineside_trainer.predictions import PREDICTIONS, read_predictions
+from lineside_trainer.prepared import prepare_data
 from lineside_trainer.tasks import Task, build_task
 
 FloatArray = NDArray[np.float64]
@@ -346,3 +349,31 @@ def test_a_fold_of_one_class_is_refused(tmp_path: Path) -> None:
     )
     assert "the test samples are of one class only" in message
     assert "(crack)" in message
+
+
+@pytest.mark.parametrize(
+    ("golden", "told"),
+    [
+        (("good", "void"), ""),
+        (("crack", "void"), "2 golden samples are all of defects"),
+        (("good", "good"), "are all of good parts"),
+    ],
+)
+def test_golden_samples_that_prove_nothing_are_told(
+    golden: tuple[str, ...], told: str, tmp_path: Path
+) -> None:
+    data = draw(tmp_path / "data", {"good": 8, "crack": 8, "void": 8})
+    experiment = Experiment(
+        data=DataSettings(folder=str(data), group="part", image_size_hw=(16, 16)),
+        train=TrainSettings(task="classification", target="kind"),
+    )
+    prepared = prepare_data(experiment, target="kind", folder=tmp_path / "run")
+    rows = [
+        int(np.flatnonzero(prepared.table.targets == prepared.table.classes.index(kind))[place])
+        for place, kind in enumerate(golden)
+    ]
+    indices = {**prepared.split.indices, "golden": np.array(rows)}
+    changed = replace(prepared, split=replace(prepared.split, indices=indices))
+    notes = check_classes(changed, prepared.labelled("training"), ("good",))
+    about_golden = [note for note in notes if "golden" in note]
+    assert [told in note for note in about_golden] == ([True] if told else [])
