@@ -17,6 +17,7 @@ from lineside_trainer.experiment import (
     DataSettings,
     Experiment,
     FitSettings,
+    PretrainSettings,
     RunSettings,
     TrainSettings,
     differences,
@@ -283,6 +284,23 @@ def test_settings_that_differ_are_listed_and_no_others(tmp_path: Path) -> None:
     assert found["train.limit"] == [None, 0.2]
     assert set(found) == {"train.init", "train.limit"}
     assert differences([told[0], told[0]]) == {}
+
+
+def test_pretraining_settings_are_those_of_the_run_that_was_started_from(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / "noise", rows(noisy(0.3)))]
+    for name, method in (("a", "mae"), ("b", "simmim")):
+        (tmp_path / f"pre_{name}").mkdir()
+        before = Experiment(pretrain=PretrainSettings(method=method))
+        (tmp_path / f"pre_{name}" / EXPERIMENT).write_text(encode_experiment(before))
+        told = Experiment(
+            data=DataSettings(folder="/joints"),
+            pretrain=PretrainSettings(transductive=name == "a"),  # of no effect in a tuning
+            train=TrainSettings(init=str(tmp_path / f"pre_{name}")),
+        )
+        runs.append(make_run(tmp_path / name, rows(noisy(0.3)), experiment=told))
+    found = compare(*runs)["settings"]
+    assert found["pretrain.method"] == [None, "mae", "simmim"]
+    assert set(found) == {"pretrain.method", "train.init"}
 
 
 def test_the_page_and_the_table_say_the_same(tmp_path: Path) -> None:

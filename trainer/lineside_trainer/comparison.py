@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -16,6 +17,8 @@ from lineside_trainer.results import Figure, Spread, TrainResult, TrainSeedsResu
 from lineside_trainer.runfolder import EXPERIMENT, RESULT, read_document
 from lineside_trainer.study.paired import Difference
 from lineside_trainer.study.paired import compare as compare_paired
+
+_PRETRAINING: Final = "pretrain."
 
 Figures = dict[str, Figure] | dict[str, Spread]
 
@@ -116,9 +119,28 @@ def compare_runs(folders: Sequence[Path]) -> Comparison:
     runs = tuple(_read_run(name, folder) for name, folder in zip(names, folders, strict=True))
     return Comparison(
         runs=runs,
-        settings=differences([run.experiment for run in runs]),
+        settings=_settings(runs),
         paired=tuple(_pair(run, runs[0]) for run in runs[1:]),
     )
+
+
+def _settings(runs: Sequence[ComparedRun]) -> dict[str, tuple[Setting | None, ...]]:
+    """A tuning run's own settings, and those of the pre-trainings where they can still be read."""
+    own = differences([run.experiment for run in runs])
+    found = {path: values for path, values in own.items() if not path.startswith(_PRETRAINING)}
+    before = [_pretraining(run) for run in runs]
+    known = [experiment for experiment in before if experiment is not None]
+    for path, values in differences(known).items() if known else ():
+        if path.startswith(_PRETRAINING):
+            left = iter(values)
+            found[path] = tuple(None if one is None else next(left) for one in before)
+    return found
+
+
+def _pretraining(run: ComparedRun) -> Experiment | None:
+    init = run.experiment.train.init
+    path = Path(init) / EXPERIMENT
+    return read_experiment(path, {}) if init and path.exists() else None
 
 
 class _Kind(msgspec.Struct, frozen=True):
