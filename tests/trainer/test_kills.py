@@ -92,7 +92,12 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(
 def see_changes(out: Path, count: int, process: BaseProcess) -> None:
     """Look on until so many files were made, changed or taken away, or until it is done."""
     seen = {state(out)}
-    wait_until(lambda: seen.add(state(out)) or len(seen) > count or process.exitcode is not None)
+
+    def enough() -> bool:
+        seen.add(state(out))
+        return len(seen) > count or process.exitcode is not None
+
+    wait_until(enough)
 
 
 def state(out: Path) -> frozenset[tuple[str, int]]:

@@ -147,11 +147,12 @@ class FitModule(LightningModule):
         pairs = zip(self.averaged.parameters(), self.learner.parameters(), strict=True)
         for twin, own in pairs:
             twin.lerp_(own.detach(), 1.0 - past)
-        for twin, own in zip(self.averaged.buffers(), self.learner.buffers(), strict=True):
-            if twin.is_floating_point():
-                twin.lerp_(own, 1.0 - past)
+        figures = zip(self.averaged.buffers(), self.learner.buffers(), strict=True)
+        for kept, seen in figures:
+            if kept.is_floating_point():
+                kept.lerp_(seen, 1.0 - past)
             else:
-                twin.copy_(own)
+                kept.copy_(seen)
 
     @torch.no_grad()
     def judge(self) -> float:
