@@ -6,6 +6,7 @@ import csv
 import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -336,6 +337,34 @@ def test_terminated_it_takes_its_children_along(
     # Free at once: nobody is left who holds it.
     with (out / "pretrain/mae/seed0.lock").open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_classes_are_compared_by_average_precision_and_accuracy(
+    images: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(images, data)
+    rows = list(csv.reader((data / "labels.csv").open()))
+    with (data / "labels.csv").open("w", newline="") as file:
+        kinds = ["kind", *("good" if float(row[2]) < 1.1 else "bright" for row in rows[1:])]
+        csv.writer(file).writerows([*row, kind] for row, kind in zip(rows, kinds, strict=True))
+    text = STUDY.replace('target = "damage"', 'task = "classification"\ntrain.target = "kind"')
+    text = text.replace("seeds = [0, 1]\nsplit_seeds = [3, 4]", "seeds = [0]")
+    plan = plan_of(write_study(tmp_path, text), tmp_path / "out", data)
+    figures, _ = run(plan, "mae", "trivial")
+    assert (figures.metric, figures.lower_is_better) == ("average_precision", False)
+    mae, handmade, most = (line_of(figures, name) for name in ("mae", "handmade", "baseline"))
+    assert mae.test and handmade.test and most.test and handmade.to_reference
+    # Brightness decides, and is one of the hand-made features.
+    assert handmade.test.mean > 0.95 > most.test.mean
+    assert handmade.others["accuracy"].mean > 0.8 > most.others["accuracy"].mean
+    assert handmade.to_reference.value == pytest.approx(handmade.test.mean - mae.test.mean)
+    assert mae.validation and 0.0 < mae.validation.mean <= 1.0
+    best = max(handmade.test.mean, mae.test.mean)
+    assert mae.to_best_percent == pytest.approx(100.0 * (best - mae.test.mean) / best, abs=1e-9)
+    page = (tmp_path / "out/table.md").read_text()
+    assert "| test average precision | accuracy | balanced accuracy |" in page
+    assert "÷ most frequent class" in page
 
 
 def test_a_dry_run_counts_and_writes_nothing(images: Path, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ class PieceFigures(msgspec.Struct, frozen=True, kw_only=True):
         command: what does this piece alone, typed in the study's folder.
         value: primary metric on the test samples; None of a pre-training.
         baseline: of the trivial predictor on the same samples.
+        figures: every metric on the test samples.
         validation: primary metric on the validation samples.
         parameters: trained ones.
         images: learnt from.
@@ -45,6 +46,7 @@ class PieceFigures(msgspec.Struct, frozen=True, kw_only=True):
     command: str = ""
     value: float | None = None
     baseline: float | None = None
+    figures: dict[str, float] = {}
     validation: float | None = None
     parameters: int = 0
     images: int = 0
@@ -75,6 +77,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
         seeds: that are done.
         test: primary metric on the test samples.
         validation: on the validation samples.
+        others: other metrics on the test samples, by name.
         ratio: to the trivial predictor, seed by seed.
         to_best_percent: how much worse than the best line at this share, in percent of it.
         to_reference: paired difference to the reference row.
@@ -91,6 +94,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     test: Spread | None
     validation: Spread | None
     ratio: Spread | None
+    others: dict[str, Spread] = {}
     to_best_percent: float | None = None
     to_reference: Difference | None = None
     parameters: int = 0

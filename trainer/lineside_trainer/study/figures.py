@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from lineside_trainer.predictions import PREDICTIONS, Prediction, read_predictions
-from lineside_trainer.results import PretrainResult, Run, TrainResult
+from lineside_trainer.results import Figure, PretrainResult, Run, TrainResult
 from lineside_trainer.runfolder import RESULT, read_document
 from lineside_trainer.study.document import Line, PieceFigures, Spread, StudyFigures
 from lineside_trainer.study.file import TRIVIAL, share_key
@@ -109,12 +109,14 @@ def _figures(
         return replace(
             _with_run(plain, document.run, "training"),
             value=document.test[document.metric].value,
+            figures=_values(document.test),
             baseline=document.baseline[document.metric].value,
             validation=predictions.validation(piece.folder),
         )
     return replace(
         plain,
         value=document.handmade[document.metric].value,
+        figures=_values(document.handmade),
         baseline=document.baseline[document.metric].value,
         validation=document.handmade_validation,
         images=document.labels,
@@ -123,6 +125,10 @@ def _figures(
         machine=document.machine,
         versions=document.versions,
     )
+
+
+def _values(figures: Mapping[str, Figure]) -> dict[str, float]:
+    return {name: figure.value for name, figure in figures.items()}
 
 
 def _with_run(plain: PieceFigures, run: Run, learnt: str) -> PieceFigures:
@@ -181,6 +187,7 @@ class _Lines:
             test=_spread([one.value for one in done]),
             validation=_spread([one.validation for one in done]),
             ratio=_spread([_ratio(one) for one in done]),
+            others=_others(self._predictions.metric, [one.figures for one in done]),
             to_reference=self._to_reference(name, share, mine),
             parameters=done[0].parameters if done else 0,
             pretraining_minutes=_minutes([one for one in before if one.state == "done"]),
@@ -204,6 +211,7 @@ class _Lines:
                 test=_spread([one.value for one in done]),
                 validation=_spread([one.validation for one in done]),
                 ratio=_spread([_ratio(one) for one in done]),
+                others=_others(self._predictions.metric, [one.figures for one in done]),
                 to_reference=self._to_reference(TRIVIAL, share, mine),
                 tuning_minutes=_minutes(done),
                 note=note,
@@ -216,6 +224,7 @@ class _Lines:
                 test=_spread([one.baseline for one in done]),
                 validation=_spread([one.baseline_validation for one in read]),
                 ratio=_spread(ratios),
+                others=_others(self._predictions.metric, [_values(one.baseline) for one in read]),
                 note=note,
             ),
         ]
@@ -243,6 +252,13 @@ def _spread(values: Sequence[float | None]) -> Spread | None:
         return None
     std = statistics.stdev(known) if len(known) > 1 else None
     return Spread(mean=statistics.fmean(known), std=std, values=known)
+
+
+def _others(metric: str, figures: Sequence[Mapping[str, float]]) -> dict[str, Spread]:
+    """Metrics that every seed has, besides the primary one."""
+    shared = [name for name in (figures[0] if figures else ()) if name != metric]
+    spreads = {name: _spread([one.get(name) for one in figures]) for name in shared}
+    return {name: spread for name, spread in spreads.items() if spread}
 
 
 def _note(every: Sequence[PieceFigures]) -> str:

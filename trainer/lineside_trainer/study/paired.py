@@ -80,9 +80,7 @@ def compare(metric: str, ours: BySeed, theirs: BySeed) -> Difference | None:
     def difference(weights: FloatArray) -> FloatArray:
         cut = [weights[..., low:high] for low, high in pairwise(edges)]
         each = [a(w) - b(w) for (a, b), w in zip(found, cut, strict=True)]
-        # A draw may leave one split without an image; the others still say something.
-        mean: FloatArray = np.nanmean(np.stack(each), axis=0) if each else np.zeros(())
-        return mean
+        return _mean_of_known(np.stack(each))
 
     images = [one for ours_alone, _ in pairs for one in ours_alone]
     by, keys = _drawn(images)
@@ -98,6 +96,18 @@ def compare(metric: str, ours: BySeed, theirs: BySeed) -> Difference | None:
         drawn=interval.resampled,
         seeds=len(pairs),
     )
+
+
+def _mean_of_known(figures: FloatArray) -> FloatArray:
+    """(S, ...) to (...): a draw may leave one split without an image, or without a class; the
+    others still say something. NaN where none does."""
+    known = ~np.isnan(figures)
+    count = known.sum(axis=0)
+    none = np.full(count.shape, np.nan)
+    mean: FloatArray = np.divide(
+        np.where(known, figures, 0.0).sum(axis=0), count, out=none, where=count > 0
+    )
+    return mean
 
 
 def _same_images(ours: Sequence[Prediction], theirs: Sequence[Prediction]) -> bool:

@@ -252,7 +252,7 @@ class _Maker:
         common = self._study.common.tuning()
         train = common.get("train", {})
         assert isinstance(train, Mapping), "the file's structure says so"
-        kept = {key: train[key] for key in ("task", "target", "unit") if key in train}
+        kept = {key: train[key] for key in ("task", "target", "good", "unit") if key in train}
         layers: list[Table] = [
             {"data": common.get("data", {}), "train": kept},
             self._data(self._study.data_set, number),

@@ -20,6 +20,7 @@ CSV: Final = "table.csv"
 JSON: Final = "study.json"
 
 _NONE: Final = "–"
+_SHOWN_TOO: Final = ("accuracy", "balanced_accuracy")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +88,8 @@ def _columns(figures: StudyFigures) -> list[_Column]:
         columns.append(_Column(head="labels", cell=lambda line: f"{line.label_share:.0%}"))
     columns += [
         _Column(head="params", cell=_parameters),
-        _Column(head=f"test {figures.metric}", cell=lambda line: show_spread(line.test)),
+        _Column(head=f"test {_words(figures.metric)}", cell=lambda line: show_spread(line.test)),
+        *_other_columns(figures),
         _Column(
             head=f"÷ {figures.baseline_name}",
             cell=lambda line: show_spread(line.ratio, digits=3),
@@ -104,6 +106,22 @@ def _columns(figures: StudyFigures) -> list[_Column]:
     return [*columns, _Column(head="minutes", cell=_minutes), _Column(head="seeds", cell=_seeds)]
 
 
+def _words(metric: str) -> str:
+    return metric.replace("_", " ")
+
+
+def _other_columns(figures: StudyFigures) -> list[_Column]:
+    """Accuracies, where the task has them; all metrics are in `study.json`."""
+    known = {name for line in figures.lines for name in line.others}
+    return [_other_column(name) for name in _SHOWN_TOO if name in known]
+
+
+def _other_column(name: str) -> _Column:
+    return _Column(
+        head=_words(name), cell=lambda line: show_spread(line.others.get(name), digits=3)
+    )
+
+
 def _validation_columns(figures: StudyFigures) -> list[_Column]:
     shares = {line.label_share for line in figures.lines}
     columns = [_Column(head="model", cell=lambda line: line.label)]
@@ -112,7 +130,8 @@ def _validation_columns(figures: StudyFigures) -> list[_Column]:
     return [
         *columns,
         _Column(
-            head=f"validation {figures.metric}", cell=lambda line: show_spread(line.validation)
+            head=f"validation {_words(figures.metric)}",
+            cell=lambda line: show_spread(line.validation),
         ),
     ]
 
