@@ -128,6 +128,18 @@ def test_every_figure_stands_beside_the_most_frequent_class() -> None:
     assert result.baseline_name == "most frequent class"
 
 
+def test_draws_without_a_class_make_nobody_better() -> None:
+    """Fewer classes have a higher mean for anybody, so that an interval may lie above a figure."""
+    truth = np.repeat([0.0, 1.0, 2.0], [4, 40, 4])
+    parts = np.repeat(["a", *(f"b{i}" for i in range(10)), "c"], [4, *[4] * 10, 4])
+    almost = np.tile([0.0, 1.0, 0.0], (48, 1))
+    almost[5] = [0.4, 0.2, 0.4]  # one good part looks a little strange
+    result = measure(make_task().yardstick(truth, almost), parts)
+    low = result.difference.low
+    assert low is not None and low < 0.0
+    assert not result.better
+
+
 def test_who_says_the_most_frequent_class_is_not_better() -> None:
     truth = np.array([0, 1, 1, 2, 2, 1, 0, 1] * 4, float)
     always = np.tile([0.0, 1.0, 0.0], (32, 1))

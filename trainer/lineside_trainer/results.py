@@ -135,7 +135,7 @@ class TrainResult(msgspec.Struct, frozen=True, kw_only=True):
         baseline: of the trivial predictor on the same samples, where it has such a figure.
         baseline_name: what that predictor does.
         better_than_baseline: the whole interval of the primary metric lies on the good side of the
-            trivial predictor's figure.
+            trivial predictor's figure, and that of their difference on the good side of 0.
         test_by_part: the primary metric of each part, where parts are few; else empty.
         unlabelled: images without a target.
         init: the pre-training run's folder, "" without one.

@@ -51,6 +51,7 @@ class Judgement:
         figures: of the model by metric; one that these samples leave undefined is left out.
         baseline: of the trivial predictor, likewise.
         baseline_name: what that predictor does.
+        difference: the model's primary figure less the baseline's, on the same draws.
         by_part: the primary metric of each part, where parts are too few for an interval by part.
         notes: how to read it.
     """
@@ -60,16 +61,25 @@ class Judgement:
     figures: dict[str, Figure]
     baseline: dict[str, Figure]
     baseline_name: str
+    difference: Figure
     by_part: dict[str, float]
     notes: tuple[str, ...]
 
     @property
     def better(self) -> bool:
-        """The whole interval lies on the good side of the baseline's figure."""
+        """The whole interval lies on the good side of the baseline's figure, and the whole interval
+        of the difference on that of 0.
+
+        The second matters where a draw may leave a class out: the mean over fewer classes is
+        higher for both.
+        """
         ours, trivial = self.figures[self.metric], self.baseline[self.metric].value
+        return self._is_beyond(ours, trivial) and self._is_beyond(self.difference, 0.0)
+
+    def _is_beyond(self, figure: Figure, bound: float) -> bool:
         if self.lower_is_better:
-            return ours.high is not None and ours.high < trivial
-        return ours.low is not None and ours.low > trivial
+            return figure.high is not None and figure.high < bound
+        return figure.low is not None and figure.low > bound
 
 
 @torch.no_grad()
@@ -101,13 +111,15 @@ def measure(yardstick: Yardstick, parts: NDArray[np.str_]) -> Judgement:
     few = len(names) < FEWEST_PARTS
     drawn = np.arange(len(parts)).astype(str) if few else parts
     by = "image" if few else "part"
+    ours, trivial = yardstick.ours[yardstick.metric], yardstick.trivial[yardstick.metric]
     return Judgement(
         metric=yardstick.metric,
         lower_is_better=yardstick.lower_is_better,
         figures=_figures(yardstick.ours, drawn, by),
         baseline=_figures(yardstick.trivial, drawn, by),
         baseline_name=yardstick.baseline_name,
-        by_part=_by_part(yardstick.ours[yardstick.metric], parts, names) if few else {},
+        difference=_figure(lambda weights: ours(weights) - trivial(weights), drawn, by),
+        by_part=_by_part(ours, parts, names) if few else {},
         notes=(_few_parts_note(len(names)),) if few else (),
     )
 
