@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -238,49 +239,13 @@ def test_views_that_may_not_differ_do_not() -> None:
     assert torch.allclose(rows["a view"], rows["original"], atol=1e-3)
 
 
-class Quiet(Progress):
-    """Stops after so many steps."""
-
-    def __init__(self, steps: int = 10**6) -> None:
-        super().__init__("test", 100)
-        self.left = steps
-
-    def step(self) -> None:
-        self.left -= 1
-        if self.left < 0:
-            raise KeyboardInterrupt
-
-    def epoch(self, row: Row) -> None:
-        pass
-
-
-def learn(
-    learner: Learner,
-    folder: Path,
-    settings: FitSettings,
-    *,
-    resume: bool = False,
-    stop: int = 9999,
-    every: int = 0,
-) -> list[Row]:
+def learn(learner: Learner, folder: Path, settings: FitSettings) -> list[Row]:
     noise = torch.randn(80, *SIZE_HW, 1, generator=draws())
     store = ImageStore(images_nhwc=(127 + 50 * noise).clamp(0, 255).to(torch.uint8))
-    rows = np.arange(80)
-
-    def batches(chosen: np.ndarray[tuple[int], np.dtype[np.int64]], *, shuffle: bool) -> Batches:
-        return Batches(
-            store,
-            chosen,
-            None,
-            batch_size=settings.batch_size,
-            seed=0,
-            shuffle=shuffle,
-            drop_last=shuffle,
-        )
-
+    batches = partial(Batches, store, targets=None, batch_size=settings.batch_size, seed=0)
     data = FitData(
-        training=batches(rows[:64], shuffle=True),
-        judging=batches(rows[64:], shuffle=False),
+        training=batches(indices=np.arange(64), shuffle=True, drop_last=True),
+        judging=batches(indices=np.arange(64, 80), shuffle=False, drop_last=False),
         image_size_hw=SIZE_HW,
         digest="same",
     )
@@ -289,10 +254,10 @@ def learn(
         data,
         settings=settings,
         augment=NO_AUGMENTATION,
-        run=RunSettings(device="cpu", checkpoint_every_steps=every),
+        run=RunSettings(device="cpu"),
         folder=folder,
-        resume=resume,
-        progress=Quiet(stop),
+        resume=False,
+        progress=Progress("test", settings.epochs),
     )
     return list(result.rows)
 
@@ -350,20 +315,3 @@ def test_collapse_is_called_after_three_settled_epochs_and_not_before() -> None:
     with pytest.raises(TrainerError, match="after epoch 3"):
         learner.heed(rows_with(collapsed, [60, 70, 80]))
     make_learner(simsiam={"collapse_below": 0.0}).heed(rows_with(collapsed, [60, 70, 80]))
-
-
-def test_going_on_gives_the_same_bytes(tmp_path: Path) -> None:
-    """Batch norm's figures and the averaged twin's go through the checkpoint too."""
-    settings = FitSettings(epochs=2, batch_size=16, lr=1e-3, ema=0.9)
-    whole, first, second = (make_learner() for _ in range(3))
-    for name in ("whole", "parts"):
-        (tmp_path / name).mkdir()
-    expected = learn(whole, tmp_path / "whole", settings, every=1)
-    with pytest.raises(KeyboardInterrupt):
-        learn(first, tmp_path / "parts", settings, stop=5, every=1)
-    rows = learn(second, tmp_path / "parts", settings, resume=True, every=1)
-    assert [(r.training_loss, r.validation, r.vitals) for r in rows] == [
-        (r.training_loss, r.validation, r.vitals) for r in expected
-    ]
-    for name, tensor in whole.state_dict().items():
-        assert torch.equal(tensor, second.state_dict()[name]), name
