@@ -6,6 +6,7 @@ parameters into the file; neither is the model, and both would change the bundle
 
 from __future__ import annotations
 
+import math
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,34 +70,48 @@ def ir_bytes(model: Any) -> IrFiles:
 
 
 def unfuse_means(model: Any) -> int:
-    """Turn means over tokens into products with a constant; returns how many.
+    """Turn means over tokens, or over places with channels last, into products with a constant;
+    returns how many.
 
     OpenVINO 2026.4.1's CPU plugin fuses a FakeQuantize into the ReduceMean before it and then
     computes wrong values, in silence: a trained ViT-Ti with mean pooling was off by 0.01 on
     average (its scores spread by 0.073), and right again as soon as the mean had a second reader.
     Static and dynamic shapes, with low-precision transformations and without, are all concerned.
+    Likewise a small Swin, whose places are (h, w, C): int8 was off by half the scores' spread. The
+    means of convolutional networks, (C, h, w), become poolings and are right.
     """
     found = [op for op in model.get_ordered_ops() if op.get_type_name() == "ReduceMean"]
     return sum(_replace_mean(operator) for operator in found)
 
 
 def _replace_mean(mean: Any) -> bool:
-    """(N, L, D) → (N, D) or (N, 1, D); other means stay as they are, and the gates watch them."""
+    """(N, L, D) → (N, D) or (N, 1, D), and (N, h, w, D) likewise; other means stay as they are, and
+    the gates watch them."""
     import openvino.opset13 as ops
 
     tokens, axes = mean.input_value(0), mean.input_value(1).get_node()
     shape = tokens.get_partial_shape()
-    if axes.get_type_name() != "Constant" or len(shape) != 3 or shape[1].is_dynamic:
+    rank, inner = len(shape), list(range(1, len(shape) - 1))
+    if axes.get_type_name() != "Constant" or rank not in (3, 4):
         return False
-    if [int(axis) % 3 for axis in np.ravel(axes.data)] != [1]:
+    if sorted(int(axis) % rank for axis in np.ravel(axes.data)) != inner:
         return False
-    count = shape[1].get_length()
+    if any(size.is_dynamic for size in list(shape)[1:]):
+        return False
+    count, width = math.prod(shape[axis].get_length() for axis in inner), shape[-1].get_length()
     weights = ops.constant(np.full((1, count), 1.0 / count, np.float32))
-    product = ops.matmul(weights, tokens, False, False)
-    if not mean.get_attributes()["keep_dims"]:
-        product = ops.squeeze(product, ops.constant(np.array([1], np.int64)))
-    mean.output(0).replace(product.output(0))
+    flat = tokens if rank == 3 else _reshaped(tokens, [0, count, width])
+    product = ops.matmul(weights, flat, False, False)
+    kept = [1] * len(inner) if mean.get_attributes()["keep_dims"] else []
+    mean.output(0).replace(_reshaped(product, [0, *kept, width]).output(0))
     return True
+
+
+def _reshaped(value: Any, sizes: list[int]) -> Any:
+    """0 keeps the batch, which may be dynamic."""
+    import openvino.opset13 as ops
+
+    return ops.reshape(value, ops.constant(np.array(sizes, np.int64)), special_zero=True)
 
 
 def count_operators(model: Any, kind: str) -> int:

@@ -19,12 +19,12 @@ from lineside_export.openvino_ir import IrFiles, ir_bytes, onnx_to_openvino, unf
 silence_telemetry()
 
 
-def mean_model(axes: list[int], *, keep: bool) -> Any:
-    """(?, 6, 5) float32, its mean over axes."""
+def mean_model(axes: list[int], *, keep: bool, shape: tuple[int, ...] = (6, 5)) -> Any:
+    """(?, *shape) float32, its mean over axes."""
     import openvino
     import openvino.opset13 as ops
 
-    tokens = ops.parameter([-1, 6, 5], np.float32, name="tokens")
+    tokens = ops.parameter([-1, *shape], np.float32, name="tokens")
     mean = ops.reduce_mean(tokens, ops.constant(np.array(axes, np.int64)), keep)
     mean.output(0).set_names({"mean"})
     return openvino.Model([mean], [tokens], "mean")
@@ -48,6 +48,22 @@ def test_a_mean_over_tokens_becomes_a_product_with_the_same_result(
     assert openvino_ir.count_operators(model, "ReduceMean") == 0
     # Six float32 values in another order: some units in the last place.
     np.testing.assert_allclose(run(model, tokens), tokens.mean(axis=1, keepdims=keep), atol=1e-6)
+
+
+@pytest.mark.parametrize("keep", [True, False])
+@pytest.mark.parametrize("axes", [[1, 2], [-2, -3]])
+def test_a_mean_over_places_with_channels_last_does_too(axes: list[int], keep: bool) -> None:
+    places = np.random.default_rng(0).standard_normal((3, 6, 5, 4)).astype(np.float32)
+    model = mean_model(axes, keep=keep, shape=(6, 5, 4))
+    assert unfuse_means(model) == 1
+    assert openvino_ir.count_operators(model, "ReduceMean") == 0
+    expected = places.mean(axis=(1, 2), keepdims=keep)
+    np.testing.assert_allclose(run(model, places), expected, atol=1e-6)
+
+
+def test_the_means_of_convolutional_networks_stay() -> None:
+    model = mean_model([2, 3], keep=False, shape=(6, 5, 4))
+    assert unfuse_means(model) == 0
 
 
 @pytest.mark.parametrize("axes", [[2], [0], [1, 2]])
