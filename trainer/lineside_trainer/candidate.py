@@ -24,7 +24,7 @@ from lineside.contract import Contract, InputSpec, encode_contract
 from lineside.durable import write_durably
 from lineside_trainer.durable import write_archive
 from lineside_trainer.errors import TrainerError
-from lineside_trainer.models import use_fused_attention
+from lineside_trainer.models import use_fused_attention, write_out_biased_attention
 from lineside_trainer.prepared import IntArray, Prepared
 from lineside_trainer.runfolder import make_folder
 
@@ -96,6 +96,7 @@ def export_program(network: nn.Module, model_input: InputSpec) -> torch.export.E
         model_input: its size.
     """
     use_fused_attention(network, fused=True)
+    write_out_biased_attention(network)
     height, width = model_input.size_hw
     taken = _sizes(network) | {height, width, model_input.channels}
     # Equal to another size, the batch would be taken for it and frozen (found the hard way).

@@ -1,7 +1,11 @@
 """Networks, without losses."""
 
 from lineside_trainer.models._registry import build_backbone, check_model
-from lineside_trainer.models.backbone import Backbone, use_fused_attention
+from lineside_trainer.models.backbone import (
+    Backbone,
+    use_fused_attention,
+    write_out_biased_attention,
+)
 from lineside_trainer.models.headed import Headed
 from lineside_trainer.models.normalise import Normalise
 
@@ -12,4 +16,5 @@ __all__ = [
     "build_backbone",
     "check_model",
     "use_fused_attention",
+    "write_out_biased_attention",
 ]

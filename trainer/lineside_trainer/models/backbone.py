@@ -51,3 +51,15 @@ def use_fused_attention(net: nn.Module, *, fused: bool) -> None:
     for module in net.modules():
         if hasattr(module, "fused_attn"):
             setattr(module, "fused_attn", fused)  # noqa: B010  (timm declares no such field)
+
+
+def write_out_biased_attention(net: nn.Module) -> None:
+    """Windows' attention as matrix products, for `torch.export`.
+
+    The fused kernel with a bias or mask promises another memory layout when it is traced than when
+    torch 2.15 takes it apart for ONNX: "Cannot view a tensor with shape (4*s, 16, 2, 16) and
+    strides ...". Without a bias it stays one operator, and is not taken apart.
+    """
+    for module in net.modules():
+        if hasattr(module, "relative_position_bias_table") and hasattr(module, "fused_attn"):
+            setattr(module, "fused_attn", False)  # noqa: B010  (timm declares no such field)
