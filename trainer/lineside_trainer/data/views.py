@@ -49,7 +49,7 @@ class Views(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         grayscale: chance of losing all colour; colour images only.
         blur: chance of a Gaussian blur.
         blur_sigma: least and most standard deviation, in sides of the shorter side; the default is
-            their 0.1 to 2.0 px at 224 px.
+            about their 0.1 to 2.0 px at 224 px.
     """
 
     crop_area: tuple[float, float] = (0.8, 1.0)
@@ -63,7 +63,7 @@ class Views(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     hue: Annotated[float, msgspec.Meta(ge=0.0, le=0.5)] = 0.1
     grayscale: Chance = 0.2
     blur: Chance = 0.5
-    blur_sigma: tuple[float, float] = (0.1 / 224, 2.0 / 224)
+    blur_sigma: tuple[float, float] = (0.0005, 0.009)
 
     def __post_init__(self) -> None:
         low, high = self.crop_area
