@@ -34,14 +34,13 @@ def token_px(backbone: Backbone) -> int:
     embed: Any = backbone.net.get_submodule("patch_embed")
     rows_px, cols_px = embed.patch_size
     assert rows_px == cols_px, "every such network of timm has square patches"
-    side_px: int = rows_px
-    return side_px
+    return int(rows_px)
 
 
 def stride_px(backbone: Backbone) -> int:
     """Side of what one place of the last feature map stands for, pixels."""
     stages = getattr(backbone.net, "layers", ())
-    return token_px(backbone) * 2 ** max(0, len(stages) - 1)
+    return token_px(backbone) << max(0, len(stages) - 1)
 
 
 def choose_mask_patch_px(size_hw: tuple[int, int], unit_px: int, asked_px: int) -> int:
