@@ -44,7 +44,7 @@ default_cfgs = generate_default_cfgs(
 @register_model
 def tiny_swin(pretrained: bool = False, **settings: Any) -> SwinTransformer:
     """Two stages; 8x8 and 4x4 places in windows of 4, the first of them shifted."""
-    sizes = {"patch_size": 4, "window_size": 4, "embed_dim": 32, "depths": (2, 2)}
+    sizes: dict[str, Any] = {"patch_size": 4, "window_size": 4, "embed_dim": 32, "depths": (2, 2)}
     sizes["num_heads"] = (2, 4)
     return build_model_with_cfg(SwinTransformer, "tiny_swin", pretrained, **sizes, **settings)
 

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
@@ -22,6 +23,7 @@ from lineside.contract import InputSpec
 from lineside_trainer.errors import ExperimentError, TrainerError
 from lineside_trainer.experiment import ModelSettings
 from lineside_trainer.models import Backbone, build_backbone
+from lineside_trainer.models.vit import VitBackbone
 from lineside_trainer.models.weights import fit_weights, timm_names, unwrapped
 from lineside_trainer.weights_file import advice, read_weights_file
 
@@ -34,10 +36,15 @@ def build(
     return build_backbone(ModelSettings(arch=arch, patch_px=patch_px), spec).eval()
 
 
-def foreign(name: str, **settings: object) -> dict[str, Tensor]:
+def timm_network(name: str, **settings: Any) -> Any:
+    """timm's own types do not know what they made."""
+    return timm.create_model(name, **settings)
+
+
+def foreign(name: str, **settings: Any) -> dict[str, Tensor]:
     """What a file of timm's holds: three channels, a classifier."""
     torch.manual_seed(2)
-    state: dict[str, Tensor] = timm.create_model(name, **settings).state_dict()
+    state: dict[str, Tensor] = timm_network(name, **settings).state_dict()
     return state
 
 
@@ -50,7 +57,7 @@ def test_a_folded_stem_sees_gray_as_the_old_one_saw_three_equal_channels() -> No
     state = foreign("test_resnet")
     one = build("test_resnet")
     done = fit_weights(one, state, told="test")
-    three = timm.create_model("test_resnet").eval()
+    three = timm_network("test_resnet").eval()
     three.load_state_dict(state)
     images = gray(2, 32)
     wanted = three.forward_features(images.expand(-1, 3, -1, -1))
@@ -96,6 +103,7 @@ def test_a_larger_patch_sees_an_enlarged_picture_as_the_old_one_saw_it() -> None
     fit_weights(large, small.net.state_dict(), told="test")
     picture = gray(1, 8)
     enlarged = interpolate(picture, size=(16, 16), mode="bicubic", antialias=True)
+    assert isinstance(large, VitBackbone) and isinstance(small, VitBackbone)
     found, wanted = large.net.patch_embed(enlarged), small.net.patch_embed(picture)
     torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-4)
 
@@ -110,8 +118,7 @@ def test_positions_of_a_known_grid_are_not_taken_for_a_square() -> None:
 
 
 def test_swin_takes_weights_of_another_size_and_of_its_authors() -> None:
-    name, size = "swin_tiny_patch4_window7_224", {"img_size": 224}
-    state = foreign(name, **size)
+    state = foreign("swin_tiny_patch4_window7_224", img_size=224)
     done = fit_weights(build("swin_tiny"), state, told="test")
     assert "position biases of windows interpolated to this size" in done.changes
     # As Microsoft's files have it: halved at a stage's end, buffers kept, wrapped.
@@ -130,10 +137,7 @@ def test_swin_takes_weights_of_another_size_and_of_its_authors() -> None:
 def test_torchvisions_vgg_has_its_dense_layers_as_convolutions_here() -> None:
     with torch.device("meta"):  # half a gigabyte, of which only names and shapes count
         torchvision = {
-            **{
-                f"features.{n}": t
-                for n, t in timm.create_model("vgg11").features.state_dict().items()
-            },
+            **{f"features.{n}": t for n, t in timm_network("vgg11").features.state_dict().items()},
             "classifier.0.weight": torch.empty(4096, 25088),
             "classifier.0.bias": torch.empty(4096),
             "classifier.3.weight": torch.empty(4096, 4096),
@@ -141,7 +145,7 @@ def test_torchvisions_vgg_has_its_dense_layers_as_convolutions_here() -> None:
             "classifier.6.weight": torch.empty(1000, 4096),
             "classifier.6.bias": torch.empty(1000),
         }
-        wanted = timm.create_model("vgg11").state_dict()
+        wanted = timm_network("vgg11").state_dict()
     named = timm_names(torchvision)
     assert {n: t.shape for n, t in named.items()} == {n: t.shape for n, t in wanted.items()}
 
