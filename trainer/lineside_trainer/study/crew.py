@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,8 +66,10 @@ class Crew:
         """
         queue = Queue(pieces, self._told)
         try:
-            with _terminated_as_interrupted():
+            with _stop_asked() as stop_asked:
                 while queue.waiting or self._children:
+                    if stop_asked():
+                        raise KeyboardInterrupt
                     begun = self._begin_one(queue)
                     ended = self._reap()
                     if not (begun or ended):
@@ -134,20 +136,22 @@ class Crew:
 
 
 @contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM ends the children too, as Ctrl-C does; else they would go on with nobody to tell."""
-
-    def interrupt(_signal: int, _frame: object) -> None:
-        raise KeyboardInterrupt
-
+def _stop_asked() -> Iterator[Callable[[], bool]]:
+    """Whether SIGINT or SIGTERM came. An exception in the midst of starting a child would leave it
+    to nobody, and SIGTERM's own way out would leave all of them."""
+    came: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield lambda: False
         return
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {
+        number: signal.signal(number, lambda number, _: came.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
-        yield
+        yield lambda: bool(came)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _why(child: _Child) -> str:
