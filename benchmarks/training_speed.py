@@ -45,7 +45,10 @@ from lineside.preprocess import prepare
 from lineside_trainer.data.joints import JointsSettings, write_joints
 from lineside_trainer.descent import make_optimizer
 from lineside_trainer.device import choose_device, choose_precision
-from lineside_trainer.experiment import Experiment, Table, convert_experiment
+from lineside_trainer.experiment import Experiment, Table
+from lineside_trainer.experiment_file import (
+    convert_experiment,
+)
 from lineside_trainer.fit import fit
 from lineside_trainer.learner import Learner
 from lineside_trainer.models import use_fused_attention

@@ -20,6 +20,8 @@ from lineside_trainer.experiment import (
     PretrainSettings,
     RunSettings,
     TrainSettings,
+)
+from lineside_trainer.experiment_file import (
     differences,
     encode_experiment,
 )

@@ -30,7 +30,10 @@ from torch import nn
 from lineside_trainer.conduct import check_shares
 from lineside_trainer.draws import SharedGenerator, uniform
 from lineside_trainer.errors import DataError, ExperimentError, TrainerError
-from lineside_trainer.experiment import Experiment, RunSettings, convert_experiment
+from lineside_trainer.experiment import Experiment, RunSettings
+from lineside_trainer.experiment_file import (
+    convert_experiment,
+)
 from lineside_trainer.fit import check_shareable
 from lineside_trainer.launch import supervise
 from lineside_trainer.processes import ALONE, Place, find_place, lost_peer

@@ -18,10 +18,8 @@ from lineside.contract import InputSpec
 from lineside_trainer.data import Augmentation, Batches, ImageStore
 from lineside_trainer.durable import read_weights
 from lineside_trainer.errors import DataError, ExperimentError
-from lineside_trainer.experiment import (
-    FitSettings,
-    RunSettings,
-    Table,
+from lineside_trainer.experiment import FitSettings, RunSettings, Table
+from lineside_trainer.experiment_file import (
     convert_experiment,
     read_experiment,
 )

@@ -12,7 +12,10 @@ from torch import Tensor
 
 from lineside.contract import InputSpec
 from lineside_trainer.errors import ExperimentError, MaskError
-from lineside_trainer.experiment import Experiment, convert_experiment
+from lineside_trainer.experiment import Experiment
+from lineside_trainer.experiment_file import (
+    convert_experiment,
+)
 from lineside_trainer.models import Normalise
 from lineside_trainer.pretrain import build_method, check_method
 from lineside_trainer.pretrain.masks import draw_hidden

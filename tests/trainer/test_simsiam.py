@@ -19,7 +19,10 @@ from lineside.contract import InputSpec
 from lineside_trainer.data import NO_AUGMENTATION, Batches, ImageStore
 from lineside_trainer.data.views import Views
 from lineside_trainer.errors import DataError, ExperimentError, TrainerError
-from lineside_trainer.experiment import Experiment, FitSettings, RunSettings, convert_experiment
+from lineside_trainer.experiment import Experiment, FitSettings, RunSettings
+from lineside_trainer.experiment_file import (
+    convert_experiment,
+)
 from lineside_trainer.fit import fit
 from lineside_trainer.learner import Learner
 from lineside_trainer.logbook import Row

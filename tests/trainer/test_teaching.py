@@ -20,7 +20,9 @@ from lineside.errors import LinesideError
 from lineside_trainer.durable import read_weights, write_tensors
 from lineside_trainer.errors import ExperimentError
 from lineside_trainer.evaluate.judgement import predict
-from lineside_trainer.experiment import read_experiment
+from lineside_trainer.experiment_file import (
+    read_experiment,
+)
 from lineside_trainer.predictions import read_predictions
 from lineside_trainer.prepared import prepare_data
 from lineside_trainer.runfolder import file_sha256

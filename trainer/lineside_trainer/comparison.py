@@ -11,7 +11,11 @@ from typing import Final
 import msgspec
 
 from lineside_trainer.errors import TrainerError
-from lineside_trainer.experiment import Experiment, Setting, differences, read_experiment
+from lineside_trainer.experiment import Experiment, Setting
+from lineside_trainer.experiment_file import (
+    differences,
+    read_experiment,
+)
 from lineside_trainer.predictions import PREDICTIONS, Prediction, read_predictions
 from lineside_trainer.results import Figure, Spread, TrainResult, TrainSeedsResult
 from lineside_trainer.runfolder import EXPERIMENT, RESULT, read_document

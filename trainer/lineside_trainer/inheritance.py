@@ -9,10 +9,8 @@ import msgspec
 
 from lineside_trainer import initial, slimming, teaching
 from lineside_trainer.errors import ExperimentError
-from lineside_trainer.experiment import (
-    Experiment,
-    Table,
-    Verb,
+from lineside_trainer.experiment import Experiment, Table, Verb
+from lineside_trainer.experiment_file import (
     merge_tables,
     plain_table,
     read_experiment,

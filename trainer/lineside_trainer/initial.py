@@ -10,7 +10,10 @@ import msgspec
 
 from lineside_trainer.durable import read_weights, write_tensors
 from lineside_trainer.errors import ExperimentError
-from lineside_trainer.experiment import Experiment, Table, Verb, read_experiment
+from lineside_trainer.experiment import Experiment, Table, Verb
+from lineside_trainer.experiment_file import (
+    read_experiment,
+)
 from lineside_trainer.models import Backbone
 from lineside_trainer.models.weights import RowsCols, Tensors, fit_weights
 from lineside_trainer.prepared import IntArray, Prepared

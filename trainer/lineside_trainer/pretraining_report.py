@@ -9,7 +9,10 @@ import torch
 
 from lineside_trainer.evaluate.figures import draw_curves, draw_pictures, draw_vital
 from lineside_trainer.evaluate.report import Picture, Report, write_report
-from lineside_trainer.experiment import Experiment, encode_experiment
+from lineside_trainer.experiment import Experiment
+from lineside_trainer.experiment_file import (
+    encode_experiment,
+)
 from lineside_trainer.fit import FitResult
 from lineside_trainer.prepared import Prepared
 from lineside_trainer.pretrain import Method

@@ -15,8 +15,8 @@ from lineside.durable import write_durably
 from lineside.errors import LinesideError, StorageError
 from lineside_trainer.data.store import STORE_FILE
 from lineside_trainer.errors import ExperimentError, TrainerError
-from lineside_trainer.experiment import (
-    Experiment,
+from lineside_trainer.experiment import Experiment
+from lineside_trainer.experiment_file import (
     encode_experiment,
     first_difference,
     read_experiment,

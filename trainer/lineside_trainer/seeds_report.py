@@ -7,7 +7,10 @@ from pathlib import Path
 
 from lineside_trainer.evaluate.page import Drawing, Page, PageTable, write_page
 from lineside_trainer.evaluate.spread_figures import Dots, draw_dots
-from lineside_trainer.experiment import Experiment, encode_experiment
+from lineside_trainer.experiment import Experiment
+from lineside_trainer.experiment_file import (
+    encode_experiment,
+)
 from lineside_trainer.results import PretrainSeedsResult, SeedRun, Spread, TrainSeedsResult
 from lineside_trainer.runfolder import REPORT
 from lineside_trainer.tuning_report import show_metric

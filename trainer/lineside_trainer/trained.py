@@ -15,7 +15,10 @@ from lineside.contract import ClassificationHead, Contract, InputSpec, decode_co
 from lineside_trainer.data.split import read_set_names
 from lineside_trainer.durable import read_weights
 from lineside_trainer.errors import ExperimentError
-from lineside_trainer.experiment import Experiment, read_experiment
+from lineside_trainer.experiment import Experiment
+from lineside_trainer.experiment_file import (
+    read_experiment,
+)
 from lineside_trainer.initial import SeenImages
 from lineside_trainer.loop import BEST
 from lineside_trainer.models import Normalise

@@ -10,7 +10,10 @@ from lineside_trainer.candidate import CandidateCheck
 from lineside_trainer.errors import TrainerError
 from lineside_trainer.evaluate.figures import draw_curves
 from lineside_trainer.evaluate.report import Picture, Report, write_report
-from lineside_trainer.experiment import Experiment, encode_experiment
+from lineside_trainer.experiment import Experiment
+from lineside_trainer.experiment_file import (
+    encode_experiment,
+)
 from lineside_trainer.fit import FitResult
 from lineside_trainer.pretraining_report import CURVES, EXAMPLES
 from lineside_trainer.results import Figure, PretrainResult, TrainResult

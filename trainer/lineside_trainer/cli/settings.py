@@ -164,7 +164,9 @@ def effective_experiment(
         ExperimentError: a setting that is unknown or cannot be, or no run to go on with.
     """
     from lineside_trainer.errors import ExperimentError
-    from lineside_trainer.experiment import read_experiment
+    from lineside_trainer.experiment_file import (
+        read_experiment,
+    )
     from lineside_trainer.inheritance import handed_on
     from lineside_trainer.runfolder import EXPERIMENT
 

@@ -11,10 +11,8 @@ from typing import Final, Literal
 import msgspec
 
 from lineside_trainer.errors import ExperimentError
-from lineside_trainer.experiment import (
-    Experiment,
-    FitSettings,
-    Table,
+from lineside_trainer.experiment import Experiment, FitSettings, Table
+from lineside_trainer.experiment_file import (
     convert_experiment,
     merge_tables,
 )

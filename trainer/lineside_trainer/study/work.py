@@ -22,8 +22,8 @@ from lineside.errors import LinesideError, StorageError
 from lineside_trainer.data.joints import JointsSettings, write_joints
 from lineside_trainer.data.joints.folder import MARKER
 from lineside_trainer.errors import ExperimentError, TrainerError
-from lineside_trainer.experiment import (
-    ModelSettings,
+from lineside_trainer.experiment import ModelSettings
+from lineside_trainer.experiment_file import (
     encode_experiment,
     first_difference,
     read_experiment,
