@@ -19,6 +19,8 @@ from lineside_trainer.experiment import (
     PretrainSettings,
     RunSettings,
     TrainSettings,
+)
+from lineside_trainer.experiment_file import (
     encode_experiment,
     first_difference,
     read_experiment,
