@@ -319,6 +319,16 @@ def test_what_another_process_has_is_waited_for_and_taken_over_where_it_gave_up(
     ]
 
 
+def test_the_trivial_lines_take_images_that_a_network_would_refuse(
+    images: Path, tmp_path: Path
+) -> None:
+    """Smaller than what they are scaled to, and fewer than a batch."""
+    text = STUDY.replace("[16, 16]", "[32, 32]").replace("batch_size = 8", "batch_size = 64")
+    plan = plan_of(write_study(tmp_path, text), tmp_path / "out", images)
+    figures, _ = run(plan, "trivial")
+    assert line_of(figures, "handmade").seeds == [0, 1]
+
+
 def test_terminated_it_takes_its_children_along(
     done: tuple[Plan, StudyFigures, list[str]], images: Path, tmp_path: Path
 ) -> None:

@@ -151,7 +151,12 @@ def show_spread(spread: Spread | None, digits: int = 4) -> str:
 
 
 def _parameters(line: Line) -> str:
-    return f"{line.parameters / 1e6:.1f} M" if line.parameters else _NONE
+    if not line.parameters:
+        return _NONE
+    # A linear probe trains some thousands.
+    if line.parameters < 100_000:
+        return f"{line.parameters / 1e3:.1f} k"
+    return f"{line.parameters / 1e6:.1f} M"
 
 
 def _to_best(line: Line) -> str:

@@ -86,9 +86,10 @@ def judge_trivial(experiment: Experiment, out: Path) -> TrivialResult:
         return result
 
 
-def _judge(experiment: Experiment, out: Path) -> TrivialResult:
+def _judge(asked: Experiment, out: Path) -> TrivialResult:
+    experiment = _for_any_image(asked)
     prepared = prepare_data(experiment, target=experiment.train.target, folder=out)
-    training = make_lesson(_without_batches(experiment), prepared).training
+    training = make_lesson(experiment, prepared).training
     targets = prepared.table.targets[training]
     # Of the task, only what it says about judging is used.
     task = build_task(
@@ -120,11 +121,12 @@ def _judge(experiment: Experiment, out: Path) -> TrivialResult:
     )
 
 
-def _without_batches(experiment: Experiment) -> Experiment:
-    """One image is enough for a step: ridge regression has no batches to fill."""
+def _for_any_image(asked: Experiment) -> Experiment:
+    """Without the bounds of a network, of which only what the task says about judging is used: one
+    image is enough for a step, and none is smaller than a patch."""
     replace = msgspec.structs.replace
-    train = experiment.train
-    return replace(experiment, train=replace(train, fit=replace(train.fit, batch_size=1)))
+    train = replace(asked.train, fit=replace(asked.train.fit, batch_size=1))
+    return replace(asked, train=train, model=replace(asked.model, patch_px=1))
 
 
 def _fitted(
