@@ -277,7 +277,9 @@ def test_a_network_without_its_predictor_collapses_and_is_stopped(
 ) -> None:
     """Chen & He 2021, sec. 4.2: without the predictor it cannot work, and ends in an error, with
     the curve written down; the whole network, on the same images and at the same rate, goes on."""
-    learner = make_learner()
+    # Where it ends depends on threads and rounding: 0.04 to 0.78 of the healthy std without the
+    # predictor, 0.90 to 0.95 with it (2 thread counts, 3 starts each).
+    learner = make_learner(simsiam={"collapse_below": 0.85})
     if spoil:
         spoil(learner)
     settings = FitSettings(epochs=18, batch_size=16, lr=5e-3, weight_decay=1e-4)
@@ -287,7 +289,6 @@ def test_a_network_without_its_predictor_collapses_and_is_stopped(
     else:
         rows = learn(learner, tmp_path, settings)
         assert rows[-1].training_loss < 1.5 * rows[4].training_loss < 0
-        # 0.92 was measured; the spoilt one's is 0.49 from step 48 on.
         assert rows[-1].vitals[EMBEDDING_STD] > 0.85 * learner.healthy_std
     header = (tmp_path / METRICS).read_text().splitlines()[0]
     assert header.endswith(f"{EMBEDDING_STD},{EMBEDDING_RANK}")
