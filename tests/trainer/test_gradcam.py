@@ -12,8 +12,15 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from lineside.contract import ClassificationHead, InputSpec, RegressionHead
+from lineside_trainer.data import NO_AUGMENTATION, Augmentation
 from lineside_trainer.errors import ExperimentError
-from lineside_trainer.evaluate.gradcam import Score, explained_score, grad_cam
+from lineside_trainer.evaluate.gradcam import (
+    Score,
+    explained_score,
+    grad_cam,
+    learnt_mirrors,
+    spread_places,
+)
 from lineside_trainer.evaluate.overlay import overlay
 from lineside_trainer.experiment import ModelSettings
 from lineside_trainer.models import Backbone, Normalise, build_backbone
@@ -95,6 +102,58 @@ def test_the_other_direction_shows_the_other_places(seed: int) -> None:
     signs = weighted_sum(network, images).sign()
     assert not ((signs > 0) & (worse[centres] == 0)).any()
     assert not ((signs < 0) & (better[centres] == 0)).any()
+
+
+@settings(max_examples=25)
+@given(seed=st.integers(0, 2**31 - 1), shift=st.floats(-50.0, 50.0))
+def test_what_all_images_share_is_not_on_a_map_with_a_reference(seed: int, shift: float) -> None:
+    """A constant in every channel, as a head's bias takes back, moves the plain map alone."""
+    network, images, training = linear(seed), noise(2, 12, seed), noise(5, 12, seed + 1)
+    before = grad_cam(network, first, images, reference_nhwc=training)
+    with torch.no_grad():
+        network.backbone.net.bias.add_(shift)
+    after = grad_cam(network, first, images, reference_nhwc=training)
+    torch.testing.assert_close(after, before, rtol=1e-3, atol=1e-3)  # float32 less float32 near 50
+
+
+def test_a_reference_has_nothing_to_show_beside_itself() -> None:
+    image = noise(1, 12)
+    assert not grad_cam(linear(0), first, image, reference_nhwc=image).any()
+
+
+MIRRORS = learnt_mirrors(Augmentation())
+
+
+@pytest.mark.parametrize("axes", MIRRORS)
+def test_the_map_of_a_mirrored_image_is_the_mirrored_map(axes: tuple[int, ...]) -> None:
+    torch.manual_seed(2)
+    backbone = build_backbone(ModelSettings(patch_px=4), InputSpec(size_hw=(16, 16), channels=1))
+    network = Headed(Normalise((128.0,), (60.0,)), backbone, outputs=1, head_width=None)
+    images, training = noise(3, 16), noise(9, 16, 1)
+    every_way = torch.cat([training.flip(other) for other in MIRRORS])
+    asked = {"reference_nhwc": every_way, "mirrors": MIRRORS}
+    maps = grad_cam(network, first, images, **asked)  # type: ignore[arg-type]
+    turned = grad_cam(network, first, images.flip(axes), **asked)  # type: ignore[arg-type]
+    assert maps.any()
+    # Sums of float32 in another order, over the map's own maximum.
+    torch.testing.assert_close(turned, maps.flip(axes), rtol=1e-3, atol=1e-3)
+
+
+def test_only_mirrors_that_training_showed_are_used() -> None:
+    assert learnt_mirrors(NO_AUGMENTATION) == ((),)
+    upright = Augmentation(flip_horizontal=False)
+    assert learnt_mirrors(upright) == ((), (1,))
+    assert sorted(MIRRORS) == [(), (1,), (1, 2), (2,)]
+
+
+@given(count=st.integers(1, 3000), most=st.integers(1, 300))
+def test_places_are_spread_evenly_and_stand_there_once(count: int, most: int) -> None:
+    places = spread_places(count, most)
+    assert len(places) == min(count, most)
+    assert places == sorted(set(places))
+    assert places[0] >= 0 and places[-1] < count
+    gaps = np.diff(places)
+    assert len(gaps) == 0 or gaps.max() - gaps.min() <= 1
 
 
 def test_nothing_that_raises_the_score_is_an_empty_map() -> None:

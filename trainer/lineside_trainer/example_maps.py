@@ -11,8 +11,15 @@ import torch
 from numpy.typing import NDArray
 
 from lineside_trainer.evaluate import Picture
-from lineside_trainer.evaluate.gradcam import explained_score, grad_cam
+from lineside_trainer.evaluate.gradcam import (
+    REFERENCE_IMAGES,
+    explained_score,
+    grad_cam,
+    learnt_mirrors,
+    spread_places,
+)
 from lineside_trainer.evaluate.overlay import Explained, draw_examples
+from lineside_trainer.experiment import TrainSettings
 from lineside_trainer.prepared import IntArray, Prepared
 from lineside_trainer.runfolder import make_folder
 from lineside_trainer.tasks import Task, headed
@@ -26,8 +33,7 @@ def draw_example_maps(
     learner: Task,
     prepared: Prepared,
     outputs: NDArray[np.float64],
-    *,
-    worse: Literal["higher", "lower"],
+    settings: TrainSettings,
 ) -> Picture:
     """Write `maps.png`: test images without and with damage, each with its map.
 
@@ -36,18 +42,24 @@ def draw_example_maps(
         learner: with the weights that were kept.
         prepared: where images and truths are.
         outputs: (N, *shape), what the network gave for the labelled test images, in their order.
-        worse: which end of a number's scale is the bad one.
+        settings: which end of the scale is the bad one, and how images were mirrored.
 
     Raises:
         StorageError: the disk is full, read-only or gone.
     """
-    rows, table = prepared.labelled("test"), prepared.table
+    rows, table, worse = prepared.labelled("test"), prepared.table, settings.worse
     shown = choose_examples(
         table.targets[rows], table.parts[rows], classes=len(table.classes), worse=worse
     )
     images_nhwc = prepared.store.rows(torch.from_numpy(rows[shown]))
     score = explained_score(learner.head(), worse=worse)
-    maps_nhw = grad_cam(headed(learner), score, images_nhwc).numpy()
+    maps_nhw = grad_cam(
+        headed(learner),
+        score,
+        images_nhwc,
+        reference_nhwc=prepared.store.rows(torch.from_numpy(_reference_rows(prepared))),
+        mirrors=learnt_mirrors(settings.augment),
+    ).numpy()
     examples = []
     for place, image, map_hw in zip(shown, images_nhwc.numpy(), maps_nhw, strict=True):
         said = learner.say(float(table.targets[rows[place]]), outputs[place])
@@ -62,6 +74,12 @@ def draw_example_maps(
         caption=f"Where the network looked (Grad-CAM): test images {order}; a map shows what "
         f"spoke for {explained}.",
     )
+
+
+def _reference_rows(prepared: Prepared) -> IntArray:
+    """Training images from which no step learnt; the candidate holds them too."""
+    rows = prepared.split.indices["quantisation"]
+    return rows[spread_places(len(rows), REFERENCE_IMAGES)]
 
 
 def choose_examples(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -13,24 +13,30 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lineside.candidate import SAMPLES, read_samples
 from lineside.contract import Contract
 from lineside.errors import InputDataError
-from lineside.frame import SUFFIXES, read_frame
+from lineside.frame import SUFFIXES, Pixels, read_frame
 from lineside.plainfile import is_folder
 from lineside.preprocess import prepare
 from lineside_trainer.data.layouts import read_layout
 from lineside_trainer.data.split import read_set_names
 from lineside_trainer.errors import DataError, ExperimentError
 from lineside_trainer.evaluate import predict
-from lineside_trainer.evaluate.gradcam import Score, explained_score, grad_cam
+from lineside_trainer.evaluate.gradcam import (
+    REFERENCE_IMAGES,
+    explained_score,
+    grad_cam,
+    learnt_mirrors,
+    spread_places,
+)
 from lineside_trainer.evaluate.overlay import Explained, draw_explained
-from lineside_trainer.models.headed import Headed
 from lineside_trainer.predictions import Said
-from lineside_trainer.runfolder import SPLIT, make_folder
+from lineside_trainer.runfolder import CANDIDATE, SPLIT, make_folder
 from lineside_trainer.tasks import Task, headed
 from lineside_trainer.trained import Trained, read_trained
 
-METHODS: Final[dict[str, Callable[[Headed, Score, Tensor], Tensor]]] = {"gradcam": grad_cam}
+METHODS: Final = {"gradcam": grad_cam}
 FOLDER: Final = "explain"
 
 
@@ -132,7 +138,13 @@ def explain(
     files = image_files(images)
     images_nhwc = _read_images(files, trained.contract)
     task = trained.task()
-    maps_nhw = make_maps(headed(task), score, torch.from_numpy(images_nhwc)).numpy()
+    maps_nhw = make_maps(
+        headed(task),
+        score,
+        torch.from_numpy(images_nhwc),
+        reference_nhwc=_reference(trained),
+        mirrors=learnt_mirrors(trained.experiment.train.augment),
+    ).numpy()
     folder = out or run / FOLDER
     pictures = [folder / name for name in picture_names(files, method)]
     answers = _answers(trained, task, images_nhwc, files, chosen)
@@ -188,11 +200,24 @@ def show(text: str) -> str:
 
 def _read_images(files: Sequence[Path], contract: Contract) -> NDArray[np.uint8]:
     """(N, H, W, C) as the station would hand them to the network."""
+    frames = [read_frame(file).pixels_hwc for file in files]
+    return _prepared(frames, [str(file) for file in files], contract)
+
+
+def _reference(trained: Trained) -> Tensor:
+    """Training images, from the candidate, so that a run explains itself wherever it lies."""
+    path = trained.folder / CANDIDATE / SAMPLES
+    frames = read_samples(path)["quantisation"].frames_hwc
+    chosen = [frames[place] for place in spread_places(len(frames), REFERENCE_IMAGES)]
+    return torch.from_numpy(_prepared(chosen, [str(path)] * len(chosen), trained.contract))
+
+
+def _prepared(
+    frames_hwc: Sequence[Pixels], sources: Sequence[str], contract: Contract
+) -> NDArray[np.uint8]:
+    pairs = zip(frames_hwc, sources, strict=True)
     return np.stack(
-        [
-            prepare(read_frame(file).pixels_hwc, contract.frame, contract.input, source=str(file))
-            for file in files
-        ]
+        [prepare(frame, contract.frame, contract.input, source=source) for frame, source in pairs]
     )
 
 

@@ -114,9 +114,7 @@ def _train(experiment: Experiment, out: Path, *, resume: bool) -> TrainResult:
         out / CANDIDATE, learner.network, contract, prepared, _provenance(result)
     )
     doubts = tell_doubts(out, prepared)
-    maps = draw_example_maps(
-        out / FIGURES, learner, prepared, outputs["test"], worse=settings.worse
-    )
+    maps = draw_example_maps(out / FIGURES, learner, prepared, outputs["test"], settings)
     pictures = (*_draw(prepared, learner, outputs["test"], out), maps, *doubts.pictures)
     report_tuning(out, experiment, result, fitted, pictures, check, doubts.tables)
     write_document(out / RESULT, result)
