@@ -147,3 +147,46 @@ def test_a_resized_crop_of_everything_is_the_image() -> None:
 def test_impossible_settings_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert(wrong, Augmentation)
+
+
+def test_light_without_strength_moves_no_draw() -> None:
+    """So that runs of before and after this setting see the same pictures."""
+    plain, lit = seeded(), seeded()
+    augment_batch(pictures(7), FIXED, plain)
+    augment_batch(pictures(7), msgspec.structs.replace(FIXED, brightness=0.2), lit)
+    assert torch.equal(torch.rand(7, generator=lit), torch.rand((3, 7), generator=plain)[2]), (
+        "two draws an image more, and only where light changes"
+    )
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 99), st.floats(0.01, 0.9))
+def test_brightness_scales_all_pixels_of_an_image_alike(seed: int, brightness: float) -> None:
+    asked = msgspec.structs.replace(NO_AUGMENTATION, brightness=brightness)
+    images = torch.full((64, 1, 2, 3), 100, dtype=torch.uint8)
+    out = augment_batch(images, asked, seeded(seed)).float()
+    assert torch.equal(out, out[:, :, :1, :1].expand_as(out))
+    factors = out[:, 0, 0, 0] / 100
+    # A factor is rounded with its pixel: 0.5 of 100.
+    assert bool(((factors - 1).abs() <= brightness + 0.0051).all())
+    assert len(factors.unique()) > 1
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 99), st.floats(0.05, 0.9))
+def test_contrast_keeps_the_mean_and_stretches_about_it(seed: int, contrast: float) -> None:
+    asked = msgspec.structs.replace(NO_AUGMENTATION, contrast=contrast)
+    image = torch.tensor([100, 120, 140, 120], dtype=torch.uint8).reshape(1, 1, 2, 2)
+    out = augment_batch(image.expand(64, -1, -1, -1), asked, seeded(seed)).float()
+    assert torch.equal(out[:, 0, 0, 1], torch.full((64,), 120.0)), "what is the mean stays"
+    stretch = (out[:, 0, 1, 0] - out[:, 0, 0, 0]) / 40
+    # Either end is rounded by at most 0.5.
+    assert bool(((stretch - 1).abs() <= contrast + 1 / 40).all())
+    assert len(stretch.unique()) > 1
+
+
+@pytest.mark.parametrize("name", ["brightness", "contrast"])
+@pytest.mark.parametrize("value", [-0.1, 1.0, float("nan")])
+def test_a_light_that_cannot_be(name: str, value: float) -> None:
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert({name: value}, Augmentation)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 import torch
 
 from lineside_trainer.draws import uniform
+
+Strength = Annotated[float, msgspec.Meta(ge=0.0, lt=1.0)]
 
 
 class Augmentation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -22,6 +24,9 @@ class Augmentation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         crop_px: how far a fixed crop may lie off centre, in pixels.
         resized_area: least and most share of the area a resized crop takes.
         resized_aspect: least and most width to height of a resized crop.
+        brightness: factor between 1 less and 1 plus this, on all pixels; each image its own.
+        contrast: likewise, about the image's mean. Both are 0 in the paper; they are for lines
+            whose light or exposure changes between those images that have labels and the next.
     """
 
     flip_horizontal: bool = True
@@ -30,6 +35,8 @@ class Augmentation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     crop_px: int = 4
     resized_area: tuple[float, float] = (0.2, 1.0)
     resized_aspect: tuple[float, float] = (3 / 4, 4 / 3)
+    brightness: Strength = 0.0
+    contrast: Strength = 0.0
 
     def __post_init__(self) -> None:
         if self.crop_px < 0:
@@ -48,15 +55,16 @@ NO_AUGMENTATION: Final = Augmentation(flip_horizontal=False, flip_vertical=False
 def augment_batch(
     images_nchw: torch.Tensor, settings: Augmentation, generator: torch.Generator
 ) -> torch.Tensor:
-    """Flip and crop each image by its own draw.
+    """Flip, crop and light each image by its own draw.
 
     Draws come from ``generator`` on its own device, so a CPU generator gives the same pictures on
-    CPU and GPU (resized crops up to rounding).
+    CPU and GPU (resized crops and light up to rounding).
 
     Args:
         images_nchw: (N, C, H, W) uint8.
         settings: what may happen.
-        generator: advances by the same number of draws whatever they are.
+        generator: advances by the same number of draws whatever they are; by two an image more
+            where light changes.
 
     Returns:
         (N, C, H, W) uint8 on the images' device; the very tensor where nothing was asked for.
@@ -69,10 +77,24 @@ def augment_batch(
     flip_x = (draws[0] < 0.5) & settings.flip_horizontal
     flip_y = (draws[1] < 0.5) & settings.flip_vertical
     if settings.crop == "resized":
-        return _resized_crops(images_nchw, settings, draws[2:], flip_x, flip_y)
+        seen = _resized_crops(images_nchw, settings, draws[2:], flip_x, flip_y)
+    else:
+        seen = _fixed_crops(images_nchw, settings, draws[2:4], flip_x, flip_y)
+    if settings.brightness == settings.contrast == 0:
+        return seen
+    return _in_other_light(seen, settings, uniform((2, count), generator, images_dim=1).to(device))
+
+
+def _fixed_crops(
+    images_nchw: torch.Tensor,
+    settings: Augmentation,
+    draws: torch.Tensor,
+    flip_x: torch.Tensor,
+    flip_y: torch.Tensor,
+) -> torch.Tensor:
+    """Whole pixels are picked, so nothing is rounded."""
     reach = settings.crop_px if settings.crop == "fixed" else 0
-    shift_y = (draws[2] * (2 * reach + 1)).long() - reach
-    shift_x = (draws[3] * (2 * reach + 1)).long() - reach
+    shift_y, shift_x = (draws * (2 * reach + 1)).long() - reach
     height, width = images_nchw.shape[2:]
     rows = _source_index(height, shift_y, flip_y)
     columns = _source_index(width, shift_x, flip_x)
@@ -115,3 +137,15 @@ def _resized_crops(
         images_nchw.float(), grid, mode="bilinear", padding_mode="border", align_corners=False
     )
     return sampled.round().clamp(0, 255).to(torch.uint8)
+
+
+def _in_other_light(
+    images_nchw: torch.Tensor, settings: Augmentation, draws: torch.Tensor
+) -> torch.Tensor:
+    """Brightness scales all pixels, contrast their distance from the image's mean; then clipped."""
+    brightness = 1.0 + settings.brightness * (2.0 * draws[0] - 1.0)
+    contrast = 1.0 + settings.contrast * (2.0 * draws[1] - 1.0)
+    bright = images_nchw.float() * brightness[:, None, None, None]
+    mean = bright.mean(dim=(1, 2, 3), keepdim=True)
+    lit = mean + (bright - mean) * contrast[:, None, None, None]
+    return lit.round().clamp(0, 255).to(torch.uint8)
