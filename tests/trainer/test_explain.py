@@ -78,7 +78,7 @@ def classification(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 @pytest.fixture(scope="module")
 def explained(regression: Path, data: Path) -> list[dict[str, Any]]:
     found = json.loads(succeed("explain", regression, data, "--json"))
-    assert (found["run"], found["method"]) == (str(regression), "gradcam")
+    assert (found["run"], found["method"]) == (str(regression), "hirescam")
     images: list[dict[str, Any]] = found["images"]
     return images
 
@@ -89,7 +89,7 @@ def test_each_image_of_a_folder_gets_its_picture(
     names = [f"{number:02}" for number in range(PARTS)]
     assert [one["image"] for one in explained] == [str(data / f"{n}.png") for n in names]
     folder = regression / "explain"
-    assert sorted(path.name for path in folder.iterdir()) == [f"{n}.gradcam.png" for n in names]
+    assert sorted(path.name for path in folder.iterdir()) == [f"{n}.hirescam.png" for n in names]
     for one in explained:
         picture = cv2.imread(one["overlay"])
         assert picture is not None
@@ -126,12 +126,12 @@ def test_an_image_from_elsewhere_has_no_truth(regression: Path, data: Path, tmp_
     assert theirs["truth"] is not None
     assert float(ours["predicted"]) == pytest.approx(float(theirs["predicted"]), abs=1e-5)
     assert {path.name for path in (tmp_path / "maps").iterdir()} == {
-        "part 7 $x$.gradcam.png",
-        "07.gradcam.png",
+        "part 7 $x$.hirescam.png",
+        "07.hirescam.png",
     }
     assert set(regression.rglob("*")) == before
     table = succeed(*words)
-    assert "part 7 $x$.gradcam.png" in table
+    assert "part 7 $x$.hirescam.png" in table
     assert table.splitlines()[0].split() == [
         "image",
         "map",
@@ -190,9 +190,9 @@ def test_what_cannot_be_explained_is_told_and_nothing_is_written(
 
 def test_pictures_never_share_a_name_nor_take_an_images() -> None:
     files = [Path("a/x.png"), Path("b/x.png"), Path("c/x-2.png"), Path("d/x.jpg"), Path("y.png")]
-    names = picture_names(files, "gradcam")
+    names = picture_names(files, "hirescam")
     assert len(set(names)) == len(files)
-    assert names[0] == "x.gradcam.png"
+    assert names[0] == "x.hirescam.png"
     assert not {file.name for file in files} & set(names)
 
 

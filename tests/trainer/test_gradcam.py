@@ -1,8 +1,9 @@
-"""Grad-CAM against what it must be where that is known, and on every family of networks."""
+"""Grad-CAM and HiResCAM: what they must be where that is known, and on all families of networks."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from lineside_trainer.evaluate.gradcam import (
     Score,
     explained_score,
     grad_cam,
+    hires_cam,
     learnt_mirrors,
     spread_places,
 )
@@ -51,6 +53,10 @@ class Cells(Backbone):
     def watched(self) -> nn.Module:
         return self.net
 
+    @property
+    def early(self) -> nn.Module:
+        return self.net
+
     def as_map(self, activation: Tensor) -> Tensor:
         return activation
 
@@ -78,12 +84,22 @@ def weighted_sum(network: Headed, images_nhwc: Tensor) -> Tensor:
         return torch.einsum("c,nchw->nhw", network.head.weight[0], cells)
 
 
+Maps = Callable[..., Tensor]
+both_ways = pytest.mark.parametrize("make_maps", [grad_cam, hires_cam])
+
+
+@both_ways
 @settings(max_examples=25)
 @given(seed=st.integers(0, 2**31 - 1), count=st.integers(1, 5))
-def test_of_a_linear_head_it_is_the_class_activation_map(seed: int, count: int) -> None:
-    """Selvaraju et al., sec. 3.1: Grad-CAM generalises CAM, up to a factor for the whole map."""
+def test_of_a_linear_head_it_is_the_class_activation_map(
+    make_maps: Maps, seed: int, count: int
+) -> None:
+    """Selvaraju et al., sec. 3.1: Grad-CAM generalises CAM, up to a factor for the whole map.
+
+    The gradient of a linear head on a mean is the same at every place, so HiResCAM does too.
+    """
     network, images = linear(seed), noise(count, 12, seed)
-    maps = grad_cam(network, first, images)
+    maps = make_maps(network, first, images)
     cam = torch.relu(weighted_sum(network, images))[:, None]
     grown = nn.functional.interpolate(cam, size=(12, 12), mode="bilinear", align_corners=False)
     highest = grown.amax(dim=(2, 3), keepdim=True)
@@ -91,49 +107,57 @@ def test_of_a_linear_head_it_is_the_class_activation_map(seed: int, count: int) 
     torch.testing.assert_close(maps, expected, rtol=1e-4, atol=1e-5)
 
 
+@both_ways
 @settings(max_examples=25)
 @given(seed=st.integers(0, 2**31 - 1))
-def test_the_other_direction_shows_the_other_places(seed: int) -> None:
+def test_the_other_direction_shows_the_other_places(make_maps: Maps, seed: int) -> None:
     """No place speaks for a score and for its opposite, and together they leave none out."""
     network, images = linear(seed), noise(2, 4 * 3, seed)
-    worse = grad_cam(network, first, images)
-    better = grad_cam(network, lambda raw: -raw[:, 0], images)
+    worse = make_maps(network, first, images)
+    better = make_maps(network, lambda raw: -raw[:, 0], images)
     centres = (slice(None), slice(1, None, 4), slice(1, None, 4))
     signs = weighted_sum(network, images).sign()
     assert not ((signs > 0) & (worse[centres] == 0)).any()
     assert not ((signs < 0) & (better[centres] == 0)).any()
 
 
+@both_ways
 @settings(max_examples=25)
 @given(seed=st.integers(0, 2**31 - 1), shift=st.floats(-50.0, 50.0))
-def test_what_all_images_share_is_not_on_a_map_with_a_reference(seed: int, shift: float) -> None:
+def test_what_all_images_share_is_not_on_a_map_with_a_reference(
+    make_maps: Maps, seed: int, shift: float
+) -> None:
     """A constant in every channel, as a head's bias takes back, moves the plain map alone."""
     network, images, training = linear(seed), noise(2, 12, seed), noise(5, 12, seed + 1)
-    before = grad_cam(network, first, images, reference_nhwc=training)
+    before = make_maps(network, first, images, reference_nhwc=training)
     with torch.no_grad():
         network.backbone.net.bias.add_(shift)
-    after = grad_cam(network, first, images, reference_nhwc=training)
+    after = make_maps(network, first, images, reference_nhwc=training)
     torch.testing.assert_close(after, before, rtol=1e-3, atol=1e-3)  # float32 less float32 near 50
 
 
-def test_a_reference_has_nothing_to_show_beside_itself() -> None:
+@both_ways
+def test_a_reference_has_nothing_to_show_beside_itself(make_maps: Maps) -> None:
     image = noise(1, 12)
-    assert not grad_cam(linear(0), first, image, reference_nhwc=image).any()
+    assert not make_maps(linear(0), first, image, reference_nhwc=image).any()
 
 
 MIRRORS = learnt_mirrors(Augmentation())
 
 
+@both_ways
 @pytest.mark.parametrize("axes", MIRRORS)
-def test_the_map_of_a_mirrored_image_is_the_mirrored_map(axes: tuple[int, ...]) -> None:
+def test_the_map_of_a_mirrored_image_is_the_mirrored_map(
+    make_maps: Maps, axes: tuple[int, ...]
+) -> None:
     torch.manual_seed(2)
     backbone = build_backbone(ModelSettings(patch_px=4), InputSpec(size_hw=(16, 16), channels=1))
     network = Headed(Normalise((128.0,), (60.0,)), backbone, outputs=1, head_width=None)
     images, training = noise(3, 16), noise(9, 16, 1)
     every_way = torch.cat([training.flip(other) for other in MIRRORS])
     asked = {"reference_nhwc": every_way, "mirrors": MIRRORS}
-    maps = grad_cam(network, first, images, **asked)  # type: ignore[arg-type]
-    turned = grad_cam(network, first, images.flip(axes), **asked)  # type: ignore[arg-type]
+    maps = make_maps(network, first, images, **asked)  # type: ignore[arg-type]
+    turned = make_maps(network, first, images.flip(axes), **asked)  # type: ignore[arg-type]
     assert maps.any()
     # Sums of float32 in another order, over the map's own maximum.
     torch.testing.assert_close(turned, maps.flip(axes), rtol=1e-3, atol=1e-3)
@@ -156,13 +180,14 @@ def test_places_are_spread_evenly_and_stand_there_once(count: int, most: int) ->
     assert len(gaps) == 0 or gaps.max() - gaps.min() <= 1
 
 
-def test_nothing_that_raises_the_score_is_an_empty_map() -> None:
+@both_ways
+def test_nothing_that_raises_the_score_is_an_empty_map(make_maps: Maps) -> None:
     network = linear(0)
     with torch.no_grad():
         network.backbone.net.weight.zero_()
         network.backbone.net.bias.fill_(1.0)
         network.head.weight.fill_(-1.0)
-    maps = grad_cam(network, first, noise(3, 8))
+    maps = make_maps(network, first, noise(3, 8))
     assert maps.shape == (3, 8, 8)
     assert not maps.any()
 
@@ -177,8 +202,11 @@ NETWORKS = [
 ]
 
 
+@both_ways
 @pytest.mark.parametrize(("arch", "pool", "size_px"), NETWORKS)
-def test_each_family_gives_maps_that_tell_places_apart(arch: str, pool: str, size_px: int) -> None:
+def test_each_family_gives_maps_that_tell_places_apart(
+    make_maps: Maps, arch: str, pool: str, size_px: int
+) -> None:
     torch.manual_seed(1)
     spec = InputSpec(size_hw=(size_px, size_px), channels=1)
     backbone = build_backbone(ModelSettings(arch=arch, patch_px=4), spec, pool=pool)  # type: ignore[arg-type]
@@ -188,7 +216,7 @@ def test_each_family_gives_maps_that_tell_places_apart(arch: str, pool: str, siz
     images = noise(3, size_px)
 
     # One direction of an untrained network may have nothing for it anywhere.
-    up, down = (grad_cam(network, score, images) for score in (first, lambda raw: -raw[:, 0]))
+    up, down = (make_maps(network, score, images) for score in (first, lambda raw: -raw[:, 0]))
 
     for maps in (up, down):
         assert maps.shape == (3, size_px, size_px)
@@ -200,15 +228,16 @@ def test_each_family_gives_maps_that_tell_places_apart(arch: str, pool: str, siz
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
-def test_a_map_does_not_depend_on_its_company() -> None:
+@both_ways
+def test_a_map_does_not_depend_on_its_company(make_maps: Maps) -> None:
     torch.manual_seed(0)
     spec = InputSpec(size_hw=(16, 16), channels=1)
     backbone = build_backbone(ModelSettings(patch_px=4), spec)
     network = Headed(Normalise((128.0,), (60.0,)), backbone, outputs=1, head_width=None)
     images = noise(70, 16)  # more than are computed at once
-    together = grad_cam(network, first, images)
+    together = make_maps(network, first, images)
     for row in (0, 63, 64, 69):
-        alone = grad_cam(network, first, images[row : row + 1])
+        alone = make_maps(network, first, images[row : row + 1])
         # Sums of float32 in another order; maps are over their own maximum, so this is relative.
         torch.testing.assert_close(together[row : row + 1], alone, rtol=1e-3, atol=1e-4)
 

@@ -94,6 +94,10 @@ class Scaled(Backbone):
     def watched(self) -> nn.Module:
         return self.plain.watched
 
+    @property
+    def early(self) -> nn.Module:
+        return self.plain.early
+
     def as_map(self, activation: torch.Tensor) -> torch.Tensor:
         return self.plain.as_map(activation)
 

@@ -23,6 +23,7 @@ from lineside.cli.main import lineside
 from lineside_trainer.errors import ExperimentError
 from lineside_trainer.runfolder import RESULT
 from lineside_trainer.study.document import Line, StudyFigures
+from lineside_trainer.study.figures import gather
 from lineside_trainer.study.plan import Asked, Plan, make_plan
 from lineside_trainer.study.running import run_study
 
@@ -165,6 +166,25 @@ def test_differences_are_paired_by_test_image(done: tuple[Plan, StudyFigures, li
         tested |= {name.split("_")[0] for name in split["files"]["test"]}
     assert found.drawn == len(tested)  # a part that two splits test is one part
     assert line_of(figures, "mae").to_reference is None
+
+
+def test_while_seeds_are_missing_the_best_is_compared_on_those_that_both_have(
+    done: tuple[Plan, StudyFigures, list[str]], images: Path, tmp_path: Path
+) -> None:
+    whole, figures, _ = done
+    shutil.copytree(whole.asked.out, tmp_path / "out")
+    shutil.rmtree(tmp_path / "out/rows/mae/share-1/seed0")
+    found = gather(plan_of(whole.asked.file, tmp_path / "out", images), "lineside study")
+    mae, best = line_of(found, "mae"), line_of(found, "handmade")
+    assert mae.seeds == [1] and best.seeds == [0, 1]
+    assert mae.test and best.test and mae.to_best_percent is not None
+    theirs = best.test.values[1]
+    assert theirs != pytest.approx(best.test.mean)  # or the means over unlike seeds would pass
+    assert mae.to_best_percent == pytest.approx(100.0 * (mae.test.mean - theirs) / theirs)
+    every = line_of(figures, "mae")
+    assert every.test and every.to_best_percent == pytest.approx(
+        100.0 * (every.test.mean - best.test.mean) / best.test.mean
+    )
 
 
 def test_a_row_that_fails_or_misses_weights_is_shown_and_the_others_go_on(

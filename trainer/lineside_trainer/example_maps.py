@@ -14,7 +14,7 @@ from lineside_trainer.evaluate import Picture
 from lineside_trainer.evaluate.gradcam import (
     REFERENCE_IMAGES,
     explained_score,
-    grad_cam,
+    hires_cam,
     learnt_mirrors,
     spread_places,
 )
@@ -53,7 +53,7 @@ def draw_example_maps(
     )
     images_nhwc = prepared.store.rows(torch.from_numpy(rows[shown]))
     score = explained_score(learner.head(), worse=worse)
-    maps_nhw = grad_cam(
+    maps_nhw = hires_cam(
         headed(learner),
         score,
         images_nhwc,
@@ -71,7 +71,7 @@ def draw_example_maps(
     explained = "the likeliest class" if table.classes else f"a {worse} value"
     return Picture(
         file=figures / MAPS,
-        caption=f"Where the network looked (Grad-CAM): test images {order}; a map shows what "
+        caption=f"Where the network looked (HiResCAM): test images {order}; a map shows what "
         f"spoke for {explained}.",
     )
 

@@ -27,6 +27,7 @@ from lineside_trainer.evaluate.gradcam import (
     REFERENCE_IMAGES,
     explained_score,
     grad_cam,
+    hires_cam,
     learnt_mirrors,
     spread_places,
 )
@@ -36,7 +37,7 @@ from lineside_trainer.runfolder import CANDIDATE, SPLIT, make_folder
 from lineside_trainer.tasks import Task, headed
 from lineside_trainer.trained import Trained, read_trained
 
-METHODS: Final = {"gradcam": grad_cam}
+METHODS: Final = {"hirescam": hires_cam, "gradcam": grad_cam}
 FOLDER: Final = "explain"
 
 
@@ -110,7 +111,7 @@ def explain(
     images: Sequence[Path],
     *,
     out: Path | None = None,
-    method: str = "gradcam",
+    method: str = "hirescam",
     chosen: str | None = None,
 ) -> list[Explanation]:
     """Write a picture for each image: what the network saw, where it looked, and what it said.

@@ -32,4 +32,6 @@ def machine(device: str) -> str:
 
 def command() -> str:
     """What was typed, as it can be typed again."""
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    name = Path(sys.argv[0]).name
+    # `python -c` leaves no name behind, and whoever calls our command line so means `lineside`.
+    return shlex.join(["lineside" if name == "-c" else name, *sys.argv[1:]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -30,11 +31,11 @@ from lineside_trainer.predictions import (
     Prediction,
     write_predictions,
 )
-from lineside_trainer.prepared import IntArray, Prepared, prepare_data
+from lineside_trainer.prepared import Prepared, prepare_data
 from lineside_trainer.probe import NOTE as PROBE_NOTE
 from lineside_trainer.probe import check_probe, learn_probe, standardise_probe
 from lineside_trainer.processes import this_place
-from lineside_trainer.results import TrainedRun, TrainResult
+from lineside_trainer.results import Run, TrainedRun, TrainResult
 from lineside_trainer.runfolder import (
     CANDIDATE,
     FIGURES,
@@ -98,18 +99,17 @@ def _train(experiment: Experiment, out: Path, *, resume: bool) -> TrainResult:
         else learn(taught, prepared, lesson, run=experiment.run, folder=out, resume=resume)
     )
     outputs = _predict(prepared, learner, out)
-    judgement = _judge(prepared, learner, outputs["test"])
-    result = _result(
-        experiment,
-        prepared,
-        lesson,
-        learner,
-        fitted,
-        judgement,
-        initial,
-        before,
-        (*notes, *fit_notes),
+    tuned = _Tuned(
+        prepared=prepared,
+        lesson=lesson,
+        learner=learner,
+        fitted=fitted,
+        judgement=judge(prepared, learner, "test", outputs["test"]),
+        initial=initial,
+        before=before,
+        notes=(*notes, *fit_notes),
     )
+    result = _result(experiment, tuned)
     check = write_candidate(
         out / CANDIDATE, learner.network, contract, prepared, _provenance(result)
     )
@@ -197,29 +197,36 @@ def _predict(prepared: Prepared, learner: Task, out: Path) -> dict[str, FloatArr
     for name in PREDICTED_SETS:
         rows = prepared.labelled(name)
         outputs[name] = predict(learner.network, prepared.store.rows(torch.from_numpy(rows)))
-        predictions += _told(prepared, learner, name, rows, outputs[name])
+        predictions += tell(prepared, learner, name, outputs[name])
     write_predictions(out / PREDICTIONS, predictions)
     return outputs
 
 
-def _told(
-    prepared: Prepared, learner: Task, name: str, rows: IntArray, outputs: FloatArray
-) -> list[Prediction]:
+def tell(prepared: Prepared, task: Task, name: str, outputs: FloatArray) -> list[Prediction]:
+    """Outputs in words, for `predictions.csv`.
+
+    Args:
+        prepared: the images.
+        task: says them.
+        name: of the sample set.
+        outputs: (N, *output) of its N labelled images, in their order.
+    """
     table = prepared.table
     return [
         Prediction(
             file=table.records[row].name,
             part=table.records[row].part,
             set=name,
-            said=learner.say(float(table.targets[row]), output),
+            said=task.say(float(table.targets[row]), output),
         )
-        for row, output in zip(rows, outputs, strict=True)
+        for row, output in zip(prepared.labelled(name), outputs, strict=True)
     ]
 
 
-def _judge(prepared: Prepared, learner: Task, outputs: FloatArray) -> Judgement:
-    rows = prepared.labelled("test")
-    yardstick = learner.yardstick(prepared.table.targets[rows], outputs)
+def judge(prepared: Prepared, task: Task, name: str, outputs: FloatArray) -> Judgement:
+    """Every figure of a sample set; arguments as of `tell`."""
+    rows = prepared.labelled(name)
+    yardstick = task.yardstick(prepared.table.targets[rows], outputs)
     return measure(yardstick, prepared.table.parts[rows])
 
 
@@ -229,33 +236,22 @@ def _draw(prepared: Prepared, learner: Task, outputs: FloatArray, out: Path) -> 
     return learner.draw(out / FIGURES, targets, outputs)
 
 
-def _result(
-    experiment: Experiment,
-    prepared: Prepared,
-    lesson: Lesson,
-    learner: Task,
-    fitted: FitResult,
-    judgement: Judgement,
-    initial: InitialWeights | None,
-    before: Forerunners,
-    notes: tuple[str, ...],
-) -> TrainResult:
-    settings = experiment.train
-    counts = {name: len(prepared.split.indices[name]) for name in ("quantisation", "golden")}
-    counts["training"] = len(lesson.training)
-    if len(lesson.taught):
-        counts["taught without a label"] = len(lesson.taught)
-    counts |= {name: len(prepared.labelled(name)) for name in ("validation", "test")}
-    run = summarise(
-        prepared,
-        learner,
-        fitted,
-        experiment=experiment,
-        settings=settings.fit,
-        counts=counts,
-        notes=(*notes, *lesson.notes, *learner.notes, *judgement.notes),
-        transductive=before.transductive or (initial is not None and initial.transductive),
-    )
+@dataclass(frozen=True, kw_only=True)
+class _Tuned:
+    """All that a result tells of."""
+
+    prepared: Prepared
+    lesson: Lesson
+    learner: Task
+    fitted: FitResult
+    judgement: Judgement
+    initial: InitialWeights | None
+    before: Forerunners
+    notes: tuple[str, ...]
+
+
+def _result(experiment: Experiment, tuned: _Tuned) -> TrainResult:
+    settings, judgement, initial = experiment.train, tuned.judgement, tuned.initial
     return TrainResult(
         task=settings.task,
         arch=experiment.model.arch,
@@ -263,20 +259,39 @@ def _result(
         unit=settings.unit,
         metric=judgement.metric,
         lower_is_better=judgement.lower_is_better,
-        judged_by=learner.judged_by,
+        judged_by=tuned.learner.judged_by,
         test=judgement.figures,
         baseline=judgement.baseline,
         baseline_name=judgement.baseline_name,
         better_than_baseline=judgement.better,
         test_by_part=judgement.by_part,
-        unlabelled=len(prepared.table.unlabelled),
+        unlabelled=len(tuned.prepared.table.unlabelled),
         init=settings.init,
         weights=initial.weights_file if initial else "",
         weights_sha256=initial.sha256 if initial else "",
         candidate=CANDIDATE,
-        run=run,
-        teacher=before.teacher_run,
-        slimmed_from=before.wide_run,
+        run=_run(experiment, tuned),
+        teacher=tuned.before.teacher_run,
+        slimmed_from=tuned.before.wide_run,
+    )
+
+
+def _run(experiment: Experiment, tuned: _Tuned) -> Run:
+    prepared, lesson, initial = tuned.prepared, tuned.lesson, tuned.initial
+    counts = {name: len(prepared.split.indices[name]) for name in ("quantisation", "golden")}
+    counts["training"] = len(lesson.training)
+    if len(lesson.taught):
+        counts["taught without a label"] = len(lesson.taught)
+    counts |= {name: len(prepared.labelled(name)) for name in ("validation", "test")}
+    return summarise(
+        prepared,
+        tuned.learner,
+        tuned.fitted,
+        experiment=experiment,
+        settings=experiment.train.fit,
+        counts=counts,
+        notes=(*tuned.notes, *lesson.notes, *tuned.learner.notes, *tuned.judgement.notes),
+        transductive=tuned.before.transductive or (initial is not None and initial.transductive),
     )
 
 

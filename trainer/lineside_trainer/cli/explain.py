@@ -26,7 +26,11 @@ _HEAD = ("image", "map of", "predicted", "true", "set", "picture")
     "--out", type=click.Path(path_type=Path), help="Folder of the pictures; else RUN/explain."
 )
 @click.option(
-    "--method", type=click.Choice(["gradcam"]), default="gradcam", show_default=True, help="How."
+    "--method",
+    type=click.Choice(["hirescam", "gradcam"]),
+    default="hirescam",
+    show_default=True,
+    help="By the second block or stage, place by place; or by the last, as the papers do.",
 )
 @click.option("--class", "chosen", help="Class to explain; else the likeliest of each image.")
 @json_option

@@ -1,17 +1,20 @@
-"""Where a network looked: Grad-CAM (Selvaraju et al. 2017; Röhrich et al., sec. 5.3)."""
+"""Where a network looked: Grad-CAM (Selvaraju et al. 2017; Röhrich et al., sec. 5.3) and HiResCAM
+(Draelos and Carin 2020)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from lineside.contract import ClassificationHead, HeadSpec
 from lineside_trainer.data import Augmentation
 from lineside_trainer.errors import ExperimentError
+from lineside_trainer.models.backbone import Backbone
 from lineside_trainer.models.headed import Headed
 
 Score = Callable[[Tensor], Tensor]
@@ -67,7 +70,7 @@ def grad_cam(
     reference_nhwc: Tensor | None = None,
     mirrors: Sequence[Mirror] = AS_IT_IS,
 ) -> Tensor:
-    """Maps of what raised each image's score.
+    """Maps of what raised each image's score, by the last layer that has places.
 
     Selvaraju et al., eqs. 1 and 2: each channel of the watched layer is weighted by the mean of
     its gradient, and of the weighted sum only what is positive counts, because the rest speaks
@@ -79,8 +82,7 @@ def grad_cam(
     images share by its bias: without a reference, ever the same background fills the map. So the
     reference's mean activation at each place is the zero. And single tokens of a transformer that
     gather what belongs to the whole image shine anywhere; in mirrored copies they lie elsewhere,
-    so that the mean over copies keeps what the picture holds. Measured on synthetic joints:
-    `benchmarks/explain_joints.py`.
+    so that the mean over copies keeps what the picture holds.
 
     Args:
         network: put into eval mode; nothing in it changes otherwise.
@@ -93,13 +95,60 @@ def grad_cam(
         (N, H, W) float32 on the CPU: each map over its own maximum, so in 0..1; all zeros where
         nothing in the image raised the score.
     """
+    return _draw(network, score, images_nhwc, reference_nhwc, mirrors, _LAST)
+
+
+def hires_cam(
+    network: Headed,
+    score: Score,
+    images_nhwc: Tensor,
+    *,
+    reference_nhwc: Tensor | None = None,
+    mirrors: Sequence[Mirror] = AS_IT_IS,
+) -> Tensor:
+    """Maps of what raised each image's score, by an early layer.
+
+    Draelos and Carin 2020: as Grad-CAM, but each place is weighted by the gradient at this very
+    place, so that the map's sum is what the layer adds to the score, to first order. Theirs is the
+    last layer of a network whose head is linear. Here it is the second block or stage: deep in a
+    transformer what belongs to one place stands in tokens of others, and the last map of a CNN has
+    2x2 places of a picture of 64 px. Measured on synthetic joints, where the cracks are known:
+    `benchmarks/explain_joints.py`.
+
+    Args, Returns: as `grad_cam`.
+    """
+    return _draw(network, score, images_nhwc, reference_nhwc, mirrors, _EARLY)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Way:
+    """Which layer is read, and what weights its activation; both of (N, channels, h, w)."""
+
+    layer: Callable[[Backbone], nn.Module]
+    weights: Callable[[Tensor], Tensor]
+
+
+_LAST: Final = _Way(
+    layer=lambda backbone: backbone.watched,
+    weights=lambda gradient: gradient.mean(dim=(2, 3), keepdim=True),  # eq. 1
+)
+_EARLY: Final = _Way(layer=lambda backbone: backbone.early, weights=lambda gradient: gradient)
+
+
+def _draw(
+    network: Headed,
+    score: Score,
+    images_nhwc: Tensor,
+    reference_nhwc: Tensor | None,
+    mirrors: Sequence[Mirror],
+    way: _Way,
+) -> Tensor:
+    """(N, H, W), the mean over mirrored copies, over its own maximum."""
     network.eval()
-    sums = [
-        _sums(network, score, images_nhwc.flip(axes), _zero(network, reference_nhwc, axes)).flip(
-            axes
-        )
-        for axes in mirrors
-    ]
+    sums = []
+    for axes in mirrors:
+        zero = _zero(network, reference_nhwc, axes, way)
+        sums.append(_sums(network, score, images_nhwc.flip(axes), zero, way).flip(axes))
     cells = functional.relu(torch.stack(sums).mean(dim=0))[:, None]
     grown = functional.interpolate(
         cells, size=images_nhwc.shape[1:3], mode="bilinear", align_corners=False
@@ -122,24 +171,28 @@ def learnt_mirrors(augment: Augmentation) -> tuple[Mirror, ...]:
     return (*upright, *turned)
 
 
-def _sums(network: Headed, score: Score, images_nhwc: Tensor, zero: Tensor | float) -> Tensor:
+def _sums(
+    network: Headed, score: Score, images_nhwc: Tensor, zero: Tensor | float, way: _Way
+) -> Tensor:
     """Eq. 2 before its ReLU: (N, h, w) on the CPU."""
     found = []
     for part in torch.split(images_nhwc, _AT_ONCE):
-        activation, gradient = _watch(network, score, part)
-        weights = gradient.mean(dim=(2, 3), keepdim=True)  # eq. 1
-        found.append((weights * (activation - zero)).sum(dim=1).cpu())
+        activation, gradient = _watch(network, score, part, way)
+        found.append((way.weights(gradient) * (activation - zero)).sum(dim=1).cpu())
     return torch.cat(found)
 
 
 @torch.no_grad()
-def _zero(network: Headed, reference_nhwc: Tensor | None, axes: Mirror) -> Tensor | float:
+def _zero(
+    network: Headed, reference_nhwc: Tensor | None, axes: Mirror, way: _Way
+) -> Tensor | float:
     """(1, channels, h, w): the mean activation over the reference, mirrored like the images."""
     if reference_nhwc is None:
         return 0.0
     backbone, sums = network.backbone, list[Tensor]()
     kept: list[Tensor] = []
-    handle = backbone.watched.register_forward_hook(lambda _m, _i, output: kept.append(output))
+    layer = way.layer(backbone)
+    handle = layer.register_forward_hook(lambda _m, _i, output: kept.append(output))
     try:
         for part in torch.split(reference_nhwc.flip(axes), _AT_ONCE):
             network.raw(part.to(_device(network)))
@@ -149,16 +202,16 @@ def _zero(network: Headed, reference_nhwc: Tensor | None, axes: Mirror) -> Tenso
     return torch.stack(sums).sum(dim=0) / len(reference_nhwc)
 
 
-def _watch(network: Headed, score: Score, images_nhwc: Tensor) -> tuple[Tensor, Tensor]:
-    """The watched layer's output and the score's gradient by it, both (N, channels, h, w)."""
+def _watch(network: Headed, score: Score, images_nhwc: Tensor, way: _Way) -> tuple[Tensor, Tensor]:
+    """The layer's output and the score's gradient by it, both (N, channels, h, w)."""
     kept: list[Tensor] = []
 
-    def cut(_module: torch.nn.Module, _inputs: object, output: Tensor) -> Tensor:
+    def cut(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
         kept.append(output.detach().requires_grad_())
         return kept[-1].clone()  # layers behind may work in place, which a leaf does not allow
 
     backbone = network.backbone
-    handle = backbone.watched.register_forward_hook(cut)
+    handle = way.layer(backbone).register_forward_hook(cut)
     try:
         with torch.enable_grad():
             total = score(network.raw(images_nhwc.to(_device(network)))).sum()

@@ -35,11 +35,16 @@ class Backbone(nn.Module, ABC):
     @property
     @abstractmethod
     def watched(self) -> nn.Module:
-        """The layer whose output shows where the network looked (Grad-CAM)."""
+        """The last layer whose output is a map (Grad-CAM)."""
+
+    @property
+    @abstractmethod
+    def early(self) -> nn.Module:
+        """The second block or stage: its output is a map that still lies where the pixels are."""
 
     @abstractmethod
     def as_map(self, activation: Tensor) -> Tensor:
-        """That output, or its gradient, as (N, channels, h, w)."""
+        """The output of one of these, or its gradient, as (N, channels, h, w)."""
 
 
 def use_fused_attention(net: nn.Module, *, fused: bool) -> None:

@@ -98,6 +98,11 @@ class CnnBackbone(Backbone):
         """The last stage."""
         return self.net[-1]
 
+    @property
+    def early(self) -> nn.Module:
+        """The second stage."""
+        return self.net[1]
+
     def as_map(self, activation: Tensor) -> Tensor:
         return activation
 

@@ -107,7 +107,15 @@ class TimmBackbone(Backbone):
     @property
     def watched(self) -> nn.Module:
         """The last stage."""
-        module: nn.Module = self.net.get_submodule(self.net.feature_info[-1]["module"])
+        return self._stage(-1)
+
+    @property
+    def early(self) -> nn.Module:
+        """The second stage."""
+        return self._stage(min(1, len(self.net.feature_info) - 1))
+
+    def _stage(self, index: int) -> nn.Module:
+        module: nn.Module = self.net.get_submodule(self.net.feature_info[index]["module"])
         return module
 
     def as_map(self, activation: Tensor) -> Tensor:

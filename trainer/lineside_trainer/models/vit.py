@@ -201,7 +201,15 @@ class VitBackbone(Backbone):
     @property
     def watched(self) -> nn.Module:
         """The first norm of the last block (sec. 5.3)."""
-        return self.net.get_submodule(f"blocks.{len(self.net.blocks) - 1}.norm1")
+        return self._first_norm(len(self.net.blocks) - 1)
+
+    @property
+    def early(self) -> nn.Module:
+        """The first norm of the second block: patches have met once, and still keep their place."""
+        return self._first_norm(min(1, len(self.net.blocks) - 1))
+
+    def _first_norm(self, block: int) -> nn.Module:
+        return self.net.get_submodule(f"blocks.{block}.norm1")
 
     def as_map(self, activation: Tensor) -> Tensor:
         rows, cols = self.grid.rows_cols

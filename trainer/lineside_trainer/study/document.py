@@ -59,8 +59,14 @@ class PieceFigures(msgspec.Struct, frozen=True, kw_only=True):
     versions: dict[str, str] = {}
 
 
-class Spread(msgspec.Struct, frozen=True, kw_only=True):
-    """Over seeds; the deviation (n - 1) is None of one seed."""
+class OverSeeds(msgspec.Struct, frozen=True, kw_only=True):
+    """A figure of each of the line's `seeds`, in their order.
+
+    Attributes:
+        mean: over them.
+        std: sample standard deviation (n - 1); None of one seed.
+        values: one a seed.
+    """
 
     mean: float
     std: float | None
@@ -79,7 +85,8 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
         validation: on the validation samples.
         others: other metrics on the test samples, by name.
         ratio: to the trivial predictor, seed by seed.
-        to_best_percent: how much worse than the best line at this share, in percent of it.
+        to_best_percent: how much worse than the best line at this share, in percent of it, over the
+            seeds that both have; None where they share none.
         to_reference: paired difference to the reference row.
         parameters: trained ones; 0 of the trivial lines.
         pretraining_minutes: mean over seeds.
@@ -91,10 +98,10 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     label: str
     label_share: float
     seeds: list[int]
-    test: Spread | None
-    validation: Spread | None
-    ratio: Spread | None
-    others: dict[str, Spread] = {}
+    test: OverSeeds | None
+    validation: OverSeeds | None
+    ratio: OverSeeds | None
+    others: dict[str, OverSeeds] = {}
     to_best_percent: float | None = None
     to_reference: Difference | None = None
     parameters: int = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +14,7 @@ import msgspec
 from lineside_trainer.predictions import PREDICTIONS, Prediction, read_predictions
 from lineside_trainer.results import Figure, PretrainResult, Run, TrainResult
 from lineside_trainer.runfolder import RESULT, read_document
-from lineside_trainer.study.document import Line, PieceFigures, Spread, StudyFigures
+from lineside_trainer.study.document import Line, OverSeeds, PieceFigures, StudyFigures
 from lineside_trainer.study.file import TRIVIAL, share_key
 from lineside_trainer.study.paired import Difference, compare, figure_of
 from lineside_trainer.study.plan import Piece, Plan
@@ -246,15 +246,15 @@ def _ratio(one: PieceFigures) -> float | None:
     return one.value / one.baseline
 
 
-def _spread(values: Sequence[float | None]) -> Spread | None:
+def _spread(values: Sequence[float | None]) -> OverSeeds | None:
     known = [value for value in values if value is not None and math.isfinite(value)]
     if not known or len(known) < len(values):
         return None
     std = statistics.stdev(known) if len(known) > 1 else None
-    return Spread(mean=statistics.fmean(known), std=std, values=known)
+    return OverSeeds(mean=statistics.fmean(known), std=std, values=known)
 
 
-def _others(metric: str, figures: Sequence[Mapping[str, float]]) -> dict[str, Spread]:
+def _others(metric: str, figures: Sequence[Mapping[str, float]]) -> dict[str, OverSeeds]:
     """Metrics that every seed has, besides the primary one."""
     shared = [name for name in (figures[0] if figures else ()) if name != metric]
     spreads = {name: _spread([one.get(name) for one in figures]) for name in shared}
@@ -275,28 +275,45 @@ def _note(every: Sequence[PieceFigures]) -> str:
 def _with_best(lines: list[Line], *, lower: bool) -> list[Line]:
     """Δ to best as in table 4 of Röhrich et al.: the mean over the best mean at this share.
 
-    A line with fewer seeds than others is not held for the best: it saw fewer splits.
+    A line with fewer seeds than others is not held for the best: it saw fewer splits. For the same
+    reason it is compared over those seeds alone that it shares with the best.
     """
-    best: Mapping[str, float] = _best_means(lines, min if lower else max)
-    found = []
-    for line in lines:
-        mean = best.get(share_key(line.label_share))
-        if line.test and mean:
-            worse = line.test.mean - mean if lower else mean - line.test.mean
-            line = msgspec.structs.replace(line, to_best_percent=100.0 * worse / mean)
-        found.append(line)
-    return found
+    best = _best_lines(lines, lower=lower)
+    replace = msgspec.structs.replace
+    return [
+        replace(line, to_best_percent=_worse_percent(line, best[key], lower=lower))
+        if (key := share_key(line.label_share)) in best
+        else line
+        for line in lines
+    ]
 
 
-def _best_means(lines: list[Line], best: Callable[[list[float]], float]) -> dict[str, float]:
-    means: dict[str, float] = {}
+def _worse_percent(line: Line, best: Line, *, lower: bool) -> float | None:
+    ours, theirs = _by_seed(line), _by_seed(best)
+    shared = ours.keys() & theirs.keys()
+    if not shared:
+        return None
+    mean, their_mean = (statistics.fmean([of[s] for s in shared]) for of in (ours, theirs))
+    if not their_mean:
+        return None
+    return 100.0 * (mean - their_mean if lower else their_mean - mean) / their_mean
+
+
+def _by_seed(line: Line) -> dict[int, float]:
+    return dict(zip(line.seeds, line.test.values, strict=True)) if line.test else {}
+
+
+def _best_lines(lines: list[Line], *, lower: bool) -> dict[str, Line]:
+    """By share; of equals the first."""
+    choose = min if lower else max
+    best: dict[str, Line] = {}
     for key in {share_key(line.label_share) for line in lines}:
         here = [line for line in lines if line.test and share_key(line.label_share) == key]
         most = max((len(line.seeds) for line in here), default=0)
-        full = [line.test.mean for line in here if line.test and len(line.seeds) == most]
+        full = [line for line in here if len(line.seeds) == most]
         if full:
-            means[key] = best(full)
-    return means
+            best[key] = choose(full, key=lambda line: line.test.mean if line.test else math.nan)
+    return best
 
 
 def _minutes(pieces: Sequence[PieceFigures]) -> float:

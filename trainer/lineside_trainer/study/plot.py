@@ -12,7 +12,7 @@ from matplotlib.figure import Figure as Canvas
 
 from lineside.durable import write_durably
 from lineside_trainer.evaluate.figures import BLUE, GRAY, ORANGE
-from lineside_trainer.study.document import Line, Spread, StudyFigures
+from lineside_trainer.study.document import Line, OverSeeds, StudyFigures
 
 PLOT: Final = "table.png"
 
@@ -71,6 +71,6 @@ def _panel(axes: Axes, figures: StudyFigures, lines: Sequence[Line], share: floa
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _dots(axes: Axes, spread: Spread, place: int) -> None:
+def _dots(axes: Axes, spread: OverSeeds, place: int) -> None:
     axes.plot(spread.values, [place] * len(spread.values), "o", color=BLUE, alpha=0.6, ms=4)
     axes.vlines(spread.mean, place - _BAR, place + _BAR, color=ORANGE, linewidth=2.0)

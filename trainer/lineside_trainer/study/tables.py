@@ -12,7 +12,7 @@ from typing import Final
 from lineside.cli.table import format_table
 from lineside.durable import write_durably
 from lineside_trainer.runfolder import write_document
-from lineside_trainer.study.document import Line, PieceFigures, Spread, StudyFigures
+from lineside_trainer.study.document import Line, OverSeeds, PieceFigures, StudyFigures
 from lineside_trainer.study.paired import Difference
 
 MARKDOWN: Final = "table.md"
@@ -141,7 +141,7 @@ def _reference(figures: StudyFigures) -> str:
     return labels[0] if labels else figures.reference
 
 
-def show_spread(spread: Spread | None, digits: int = 4) -> str:
+def show_spread(spread: OverSeeds | None, digits: int = 4) -> str:
     """Mean ± deviation over seeds."""
     if spread is None:
         return _NONE
@@ -271,7 +271,7 @@ def _csv_row(metric: str, line: Line) -> list[object]:
     ]
 
 
-def _two(spread: Spread | None) -> tuple[object, object]:
+def _two(spread: OverSeeds | None) -> tuple[object, object]:
     return (spread.mean, _blank(spread.std)) if spread else ("", "")
 
 

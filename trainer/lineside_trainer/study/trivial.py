@@ -13,15 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineside_trainer.evaluate.handmade import fit_ridge, intensity_features
-from lineside_trainer.evaluate.judgement import Judgement, measure
 from lineside_trainer.experiment import Experiment
-from lineside_trainer.predictions import PREDICTED_SETS, PREDICTIONS, Prediction, write_predictions
+from lineside_trainer.predictions import PREDICTED_SETS, PREDICTIONS, write_predictions
 from lineside_trainer.prepared import IntArray, Prepared, prepare_data
 from lineside_trainer.provenance import machine, versions
 from lineside_trainer.results import Figure
 from lineside_trainer.runfolder import RESULT, claimed_run, read_document, write_document
 from lineside_trainer.tasks import Task, build_task
-from lineside_trainer.tuning import make_lesson
+from lineside_trainer.tuning import judge, make_lesson, tell
 
 FloatArray = NDArray[np.float64]
 
@@ -99,8 +98,11 @@ def _judge(asked: Experiment, out: Path) -> TrivialResult:
     features = intensity_features(prepared.store.images_nhwc.numpy())
     outputs, strength = _fitted(features, prepared, training, task)
     seconds = time.monotonic() - started_s
-    write_predictions(out / PREDICTIONS, _said(prepared, task, outputs))
-    test, validation = (_measured(prepared, task, outputs, name) for name in ("test", "validation"))
+    told = [one for name in PREDICTED_SETS for one in tell(prepared, task, name, outputs[name])]
+    write_predictions(out / PREDICTIONS, told)
+    test, validation = (
+        judge(prepared, task, name, outputs[name]) for name in ("test", "validation")
+    )
     return TrivialResult(
         metric=test.metric,
         lower_is_better=test.lower_is_better,
@@ -151,25 +153,3 @@ def _as_shares(scores: FloatArray) -> FloatArray:
     clipped = np.clip(scores, 1e-6, 1.0)
     shares: FloatArray = clipped / clipped.sum(axis=1, keepdims=True)
     return shares
-
-
-def _said(prepared: Prepared, task: Task, outputs: dict[str, FloatArray]) -> list[Prediction]:
-    table = prepared.table
-    return [
-        Prediction(
-            file=table.records[row].name,
-            part=table.records[row].part,
-            set=name,
-            said=task.say(float(table.targets[row]), output),
-        )
-        for name in PREDICTED_SETS
-        for row, output in zip(prepared.labelled(name), outputs[name], strict=True)
-    ]
-
-
-def _measured(
-    prepared: Prepared, task: Task, outputs: dict[str, FloatArray], name: str
-) -> Judgement:
-    rows = prepared.labelled(name)
-    yardstick = task.yardstick(prepared.table.targets[rows], outputs[name])
-    return measure(yardstick, prepared.table.parts[rows])
