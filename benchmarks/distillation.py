@@ -20,7 +20,7 @@ from typing import Any
 
 from joint_runs import LIMIT, TARGET, Work
 
-from lineside_trainer.provenance import command, machine, versions
+from lineside_trainer.runs.provenance import command, machine, versions
 
 RESULT = Path(__file__).parent / "results" / "distillation.json"
 TEACHER, STUDENTS = "vit_small", ("vit_tiny", "sam_cnn")

@@ -47,11 +47,11 @@ from lineside_trainer.evaluate.gradcam import (
     learnt_mirrors,
     spread_places,
 )
-from lineside_trainer.explaining import METHODS
 from lineside_trainer.models.headed import Headed
-from lineside_trainer.provenance import command, machine, versions
+from lineside_trainer.runs.provenance import command, machine, versions
+from lineside_trainer.runs.trained import Trained, read_trained
 from lineside_trainer.tasks import build_task, headed
-from lineside_trainer.trained import Trained, read_trained
+from lineside_trainer.telling.explaining import METHODS
 
 ROOT: Final = Path(__file__).parent.parent
 RESULT: Final = ROOT / "benchmarks" / "results" / "explain_joints.json"

@@ -43,7 +43,7 @@ from lineside_trainer.data import (
     read_table,
 )
 from lineside_trainer.data.joints import JointsSettings, write_joints
-from lineside_trainer.provenance import command, machine
+from lineside_trainer.runs.provenance import command, machine
 
 RESULT = Path(__file__).parent / "results" / "image_store.json"
 BATCH = 64

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from lineside_trainer.data.folds import assign_parts
 from lineside_trainer.data.joints import CYCLES, Inspected, make_part
-from lineside_trainer.provenance import command, machine
+from lineside_trainer.runs.provenance import command, machine
 
 ROOT = Path(__file__).parent.parent
 RESULT = ROOT / "benchmarks" / "results" / "joints_label.json"

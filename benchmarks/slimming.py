@@ -29,7 +29,7 @@ from lineside.choose import list_candidates, open_proven
 from lineside.engines import EngineSettings
 from lineside.inspector import Inspector
 from lineside.verdict import Timings
-from lineside_trainer.provenance import command, machine, versions
+from lineside_trainer.runs.provenance import command, machine, versions
 
 RESULTS = Path(__file__).parent / "results"
 PRECISIONS = ("int8", "fp32")

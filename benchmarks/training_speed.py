@@ -43,19 +43,19 @@ from torch.utils.flop_counter import FlopCounterMode
 from lineside.frame import read_frame
 from lineside.preprocess import prepare
 from lineside_trainer.data.joints import JointsSettings, write_joints
-from lineside_trainer.descent import make_optimizer
-from lineside_trainer.device import choose_device, choose_precision
 from lineside_trainer.experiment import Experiment, Table
 from lineside_trainer.experiment_file import (
     convert_experiment,
 )
-from lineside_trainer.fit import fit
-from lineside_trainer.learner import Learner
+from lineside_trainer.learning.descent import make_optimizer
+from lineside_trainer.learning.device import choose_device, choose_precision
+from lineside_trainer.learning.fit import fit
+from lineside_trainer.learning.learner import Learner
+from lineside_trainer.learning.progress import Progress
 from lineside_trainer.models import use_fused_attention
 from lineside_trainer.prepared import IntArray, Prepared, prepare_data
 from lineside_trainer.pretrain import Method, build_method
-from lineside_trainer.progress import Progress
-from lineside_trainer.provenance import command, machine
+from lineside_trainer.runs.provenance import command, machine
 
 RESULT: Final = Path(__file__).parent / "results" / "training_speed.json"
 _MATMUL: Final = {"cpu": 1536, "cuda": 8192}

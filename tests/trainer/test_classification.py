@@ -29,8 +29,8 @@ from lineside_trainer.evaluate import measure
 from lineside_trainer.evaluate.judgement import predict
 from lineside_trainer.experiment import DataSettings, Experiment, TrainSettings
 from lineside_trainer.models import Normalise
-from lineside_trainer.predictions import PREDICTIONS, read_predictions
 from lineside_trainer.prepared import prepare_data
+from lineside_trainer.runs.predictions import PREDICTIONS, read_predictions
 from lineside_trainer.tasks import Task, build_task
 
 FloatArray = NDArray[np.float64]

@@ -17,7 +17,7 @@ from lineside.cli.main import lineside
 from lineside.contract import RegressionHead, decode_contract
 from lineside.errors import LinesideError
 from lineside_trainer.errors import DataError, ExperimentError, TrainerError
-from lineside_trainer.predictions import PREDICTIONS, read_predictions
+from lineside_trainer.runs.predictions import PREDICTIONS, read_predictions
 
 PARTS = 30
 SMALL = ("--image-size", "16", "--patch", "8", "--batch-size", "16", "--device", "cpu")

@@ -25,9 +25,9 @@ from lineside_trainer.experiment_file import (
     differences,
     encode_experiment,
 )
-from lineside_trainer.predictions import PREDICTIONS, Prediction, Said, write_predictions
-from lineside_trainer.results import Ends, Figure, Run, SeedRun, TrainResult, TrainSeedsResult
-from lineside_trainer.runfolder import EXPERIMENT, RESULT, write_document
+from lineside_trainer.runs.predictions import PREDICTIONS, Prediction, Said, write_predictions
+from lineside_trainer.runs.results import Ends, Figure, Run, SeedRun, TrainResult, TrainSeedsResult
+from lineside_trainer.runs.runfolder import EXPERIMENT, RESULT, write_document
 from lineside_trainer.seeds import spread
 
 PARTS, VIEWS = 20, 3

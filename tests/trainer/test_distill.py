@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lineside.contract import InputSpec
-from lineside_trainer.data import Augmentation, Batches, ImageStore
-from lineside_trainer.distill import (
+from lineside_trainer.ancestry.distill import (
     Distilled,
     FeatureFigures,
     Teacher,
@@ -22,6 +21,7 @@ from lineside_trainer.distill import (
     softened_divergence,
     value_error,
 )
+from lineside_trainer.data import Augmentation, Batches, ImageStore
 from lineside_trainer.durable import read_tensors, read_weights
 from lineside_trainer.experiment import (
     Experiment,
@@ -31,10 +31,10 @@ from lineside_trainer.experiment import (
     TeacherSettings,
     TrainSettings,
 )
-from lineside_trainer.fit import fit
-from lineside_trainer.loop import BEST, LAST, FitData
+from lineside_trainer.learning.fit import fit
+from lineside_trainer.learning.loop import BEST, LAST, FitData
+from lineside_trainer.learning.progress import Progress
 from lineside_trainer.models import Headed, Normalise
-from lineside_trainer.progress import Progress
 from lineside_trainer.tasks import Task, build_task, headed
 
 INPUT = InputSpec(size_hw=(32, 32), channels=1)

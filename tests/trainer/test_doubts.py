@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineside.cli.main import lineside
-from lineside_trainer.doubts import FAR, MOST_LISTED, draw_doubts, rank_doubts, write_doubts
-from lineside_trainer.predictions import Prediction, Said, read_predictions
+from lineside_trainer.runs.predictions import Prediction, Said, read_predictions
+from lineside_trainer.telling.doubts import FAR, MOST_LISTED, draw_doubts, rank_doubts, write_doubts
 
 WRONG = ("3.png", "17.png", "44.png")
 

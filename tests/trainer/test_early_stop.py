@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from lineside_trainer.data import NO_AUGMENTATION, Batches, ImageStore
 from lineside_trainer.experiment import FitSettings, RunSettings
-from lineside_trainer.fit import FitResult, fit
-from lineside_trainer.learner import Learner
-from lineside_trainer.loop import FitData
-from lineside_trainer.progress import Progress
+from lineside_trainer.learning.fit import FitResult, fit
+from lineside_trainer.learning.learner import Learner
+from lineside_trainer.learning.loop import FitData
+from lineside_trainer.learning.progress import Progress
 
 STEPS_AN_EPOCH = 3
 EPOCHS = 12

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from lineside_trainer.data import Augmentation, Batches, ImageStore
-from lineside_trainer.device import choose_device, choose_precision
 from lineside_trainer.errors import ExperimentError, OutOfMemoryError
 from lineside_trainer.experiment import FitSettings, RunSettings
-from lineside_trainer.fit import FitResult, fit
-from lineside_trainer.learner import Learner
-from lineside_trainer.loop import FitData
-from lineside_trainer.progress import Progress
+from lineside_trainer.learning.device import choose_device, choose_precision
+from lineside_trainer.learning.fit import FitResult, fit
+from lineside_trainer.learning.learner import Learner
+from lineside_trainer.learning.loop import FitData
+from lineside_trainer.learning.progress import Progress
 
 
 class Greedy(Learner):

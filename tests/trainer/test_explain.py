@@ -15,9 +15,9 @@ from click.testing import CliRunner
 from lineside.cli.main import lineside
 from lineside.errors import InputDataError, LinesideError
 from lineside_trainer.errors import ExperimentError
-from lineside_trainer.example_maps import choose_examples
-from lineside_trainer.explaining import picture_names
-from lineside_trainer.predictions import PREDICTIONS, read_predictions
+from lineside_trainer.runs.predictions import PREDICTIONS, read_predictions
+from lineside_trainer.telling.example_maps import choose_examples
+from lineside_trainer.telling.explaining import picture_names
 
 PARTS = 24
 QUICK = ("--image-size", "16", "--patch", "4", "--epochs", "1", "--batch-size", "8")

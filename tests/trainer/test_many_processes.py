@@ -28,16 +28,16 @@ from hypothesis import strategies as st
 from torch import nn
 
 from lineside_trainer.conduct import check_shares
-from lineside_trainer.draws import SharedGenerator, uniform
+from lineside_trainer.data.draws import SharedGenerator, uniform
 from lineside_trainer.errors import DataError, ExperimentError, TrainerError
 from lineside_trainer.experiment import Experiment, RunSettings
 from lineside_trainer.experiment_file import (
     convert_experiment,
 )
-from lineside_trainer.fit import check_shareable
-from lineside_trainer.launch import supervise
-from lineside_trainer.processes import ALONE, Place, find_place, lost_peer
-from lineside_trainer.runfolder import claimed_run
+from lineside_trainer.learning.fit import check_shareable
+from lineside_trainer.learning.launch import supervise
+from lineside_trainer.learning.processes import ALONE, Place, find_place, lost_peer
+from lineside_trainer.runs.runfolder import claimed_run
 
 IMAGES = 30
 BATCH = 6

@@ -24,8 +24,8 @@ from lineside_trainer.evaluate.gradcam import explained_score, hires_cam, learnt
 from lineside_trainer.experiment import ModelSettings
 from lineside_trainer.models import build_backbone
 from lineside_trainer.models.headed import Headed
+from lineside_trainer.runs.trained import Trained, read_trained
 from lineside_trainer.tasks import headed
-from lineside_trainer.trained import Trained, read_trained
 
 SIZE_PX = 32
 

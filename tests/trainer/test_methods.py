@@ -23,12 +23,12 @@ from lineside_trainer.experiment_file import (
     convert_experiment,
     read_experiment,
 )
-from lineside_trainer.fit import fit
-from lineside_trainer.logbook import Row
-from lineside_trainer.loop import METRICS, FitData
+from lineside_trainer.learning.fit import fit
+from lineside_trainer.learning.loop import METRICS, FitData
+from lineside_trainer.learning.progress import Progress
 from lineside_trainer.models import Normalise
 from lineside_trainer.pretrain import METHODS, Method, build_method
-from lineside_trainer.progress import Progress
+from lineside_trainer.runs.logbook import Row
 
 NETWORKS = {
     "mae": ("--arch", "vit_tiny", "--patch", "8"),

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineside_trainer.errors import TrainerError
-from lineside_trainer.predictions import Prediction, Said, read_predictions, write_predictions
+from lineside_trainer.runs.predictions import Prediction, Said, read_predictions, write_predictions
 
 # Surrogates cannot be written as UTF-8; tables refuse such names before.
 words = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\x00"), max_size=8)

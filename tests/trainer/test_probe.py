@@ -23,7 +23,7 @@ from lineside_trainer.experiment import (
     RunSettings,
     TrainSettings,
 )
-from lineside_trainer.learning import Lesson
+from lineside_trainer.learning.lesson import Lesson
 from lineside_trainer.models import Backbone
 from lineside_trainer.models.headed import Standardise
 from lineside_trainer.prepared import Prepared, prepare_data

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-SAY = "from lineside_trainer.provenance import command; print(command())"
+SAY = "from lineside_trainer.runs.provenance import command; print(command())"
 
 
 @pytest.mark.parametrize("by_hand", ["", "import sys; sys.argv[0] = '/opt/bin/lineside'; "])

@@ -16,9 +16,9 @@ from lineside_trainer.evaluate import Judgement, measure
 from lineside_trainer.evaluate.judgement import FEWEST_PARTS, predict
 from lineside_trainer.experiment import Experiment, TrainSettings
 from lineside_trainer.models import Normalise
-from lineside_trainer.results import Figure
+from lineside_trainer.runs.results import Figure
 from lineside_trainer.tasks import TASKS, Task, build_task
-from lineside_trainer.tuning_report import show_figure
+from lineside_trainer.telling.tuning_report import show_figure
 
 FloatArray = NDArray[np.float64]
 StrArray = NDArray[np.str_]

@@ -10,7 +10,7 @@ import pytest
 
 from lineside_trainer.evaluate.figures import draw_predictions
 from lineside_trainer.evaluate.report import Picture, Report, write_report
-from lineside_trainer.results import Ends, Run
+from lineside_trainer.runs.results import Ends, Run
 
 RUN = Run(
     images=10,

@@ -17,15 +17,15 @@ from torch import Tensor, nn
 
 from lineside.errors import StorageError
 from lineside_trainer.data import Augmentation, Batches, ImageStore
-from lineside_trainer.descent import rate_factor
 from lineside_trainer.durable import read_tensors, write_archive, write_tensors
 from lineside_trainer.errors import TrainerError
 from lineside_trainer.experiment import FitSettings, RunSettings
-from lineside_trainer.fit import FitResult, fit
-from lineside_trainer.learner import Learner
-from lineside_trainer.logbook import Row
-from lineside_trainer.loop import BEST, LAST, METRICS, FitData
-from lineside_trainer.progress import Progress
+from lineside_trainer.learning.descent import rate_factor
+from lineside_trainer.learning.fit import FitResult, fit
+from lineside_trainer.learning.learner import Learner
+from lineside_trainer.learning.loop import BEST, LAST, METRICS, FitData
+from lineside_trainer.learning.progress import Progress
+from lineside_trainer.runs.logbook import Row
 
 EPOCHS = 3
 IMAGES = 36

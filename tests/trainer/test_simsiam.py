@@ -23,10 +23,10 @@ from lineside_trainer.experiment import Experiment, FitSettings, RunSettings
 from lineside_trainer.experiment_file import (
     convert_experiment,
 )
-from lineside_trainer.fit import fit
-from lineside_trainer.learner import Learner
-from lineside_trainer.logbook import Row
-from lineside_trainer.loop import METRICS, FitData
+from lineside_trainer.learning.fit import fit
+from lineside_trainer.learning.learner import Learner
+from lineside_trainer.learning.loop import METRICS, FitData
+from lineside_trainer.learning.progress import Progress
 from lineside_trainer.models import Normalise
 from lineside_trainer.pretrain import build_method, check_method
 from lineside_trainer.pretrain.simsiam import (
@@ -40,7 +40,7 @@ from lineside_trainer.pretrain.simsiam_learner import (
     EMBEDDING_STD,
     SimSiamLearner,
 )
-from lineside_trainer.progress import Progress
+from lineside_trainer.runs.logbook import Row
 
 SIZE_HW = (32, 32)
 NOTHING = torch.full((64,), math.nan)

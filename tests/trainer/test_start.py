@@ -13,11 +13,11 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from lineside_trainer.ancestry.initial import SeenImages
 from lineside_trainer.cli.pretrain import pretrain
 from lineside_trainer.cli.train import train
 from lineside_trainer.errors import ExperimentError
-from lineside_trainer.initial import SeenImages
-from lineside_trainer.runfolder import read_document
+from lineside_trainer.runs.runfolder import read_document
 
 BRIEF = ("--arch", "vit_tiny", "--epochs", "1", "--batch-size", "8", "--device", "cpu")
 

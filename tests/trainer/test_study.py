@@ -21,7 +21,7 @@ from click.testing import CliRunner
 
 from lineside.cli.main import lineside
 from lineside_trainer.errors import ExperimentError
-from lineside_trainer.runfolder import RESULT
+from lineside_trainer.runs.runfolder import RESULT
 from lineside_trainer.study.document import Line, StudyFigures
 from lineside_trainer.study.figures import gather
 from lineside_trainer.study.plan import Asked, Plan, make_plan

@@ -23,11 +23,11 @@ from lineside_trainer.evaluate.judgement import predict
 from lineside_trainer.experiment_file import (
     read_experiment,
 )
-from lineside_trainer.predictions import read_predictions
 from lineside_trainer.prepared import prepare_data
-from lineside_trainer.runfolder import file_sha256
+from lineside_trainer.runs.predictions import read_predictions
+from lineside_trainer.runs.runfolder import file_sha256
+from lineside_trainer.runs.trained import keep_identity, read_trained
 from lineside_trainer.tasks import headed
-from lineside_trainer.trained import keep_identity, read_trained
 
 PARTS, UNLABELLED = 60, 4
 CPU = ("--device", "cpu", "--batch-size", "16")

@@ -20,12 +20,12 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from lineside.contract import InputSpec
+from lineside_trainer.ancestry.weights_file import advice, read_weights_file
 from lineside_trainer.errors import ExperimentError, TrainerError
 from lineside_trainer.experiment import ModelSettings
 from lineside_trainer.models import Backbone, build_backbone
 from lineside_trainer.models.vit import VitBackbone
 from lineside_trainer.models.weights import fit_weights, timm_names, unwrapped
-from lineside_trainer.weights_file import advice, read_weights_file
 
 
 def build(
@@ -278,7 +278,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
 FETCH = """
 import json, sys
 from lineside_trainer.errors import LinesideError
-from lineside_trainer.weights_file import download_weights
+from lineside_trainer.ancestry.weights_file import download_weights
 found = {}
 for arch in sys.argv[1:]:
     try:

@@ -26,7 +26,7 @@ from lineside_trainer.durable import write_archive
 from lineside_trainer.errors import TrainerError
 from lineside_trainer.models import use_fused_attention, write_out_biased_attention
 from lineside_trainer.prepared import IntArray, Prepared
-from lineside_trainer.runfolder import make_folder
+from lineside_trainer.runs.runfolder import make_folder
 
 MOST_FRAMES: Final = 1000
 """Of one set: enough to choose on, and a samples file that can still be copied about."""

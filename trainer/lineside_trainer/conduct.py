@@ -10,11 +10,11 @@ from typing import Literal, TypeVar
 
 import msgspec
 
-from lineside_trainer.device import choose_device
 from lineside_trainer.errors import ExperimentError
 from lineside_trainer.experiment import Experiment
-from lineside_trainer.launch import launch
-from lineside_trainer.processes import (
+from lineside_trainer.learning.device import choose_device
+from lineside_trainer.learning.launch import launch
+from lineside_trainer.learning.processes import (
     Helped,
     Place,
     check_gpus,
@@ -23,7 +23,7 @@ from lineside_trainer.processes import (
     leave_at_exit,
     wait_for_others,
 )
-from lineside_trainer.runfolder import RESULT, claimed_run, read_document
+from lineside_trainer.runs.runfolder import RESULT, claimed_run, read_document
 
 Document = TypeVar("Document", bound=msgspec.Struct)
 

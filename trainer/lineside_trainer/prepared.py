@@ -21,10 +21,10 @@ from lineside_trainer.data import (
 )
 from lineside_trainer.errors import DataError, ExperimentError
 from lineside_trainer.experiment import Experiment, FitSettings
-from lineside_trainer.loop import FitData
+from lineside_trainer.learning.loop import FitData
+from lineside_trainer.learning.processes import ALONE, Place, this_place, wait_for_others
 from lineside_trainer.models import Normalise, check_model
 from lineside_trainer.models.vit import SHAPES
-from lineside_trainer.processes import ALONE, Place, this_place, wait_for_others
 from lineside_trainer.tasks import label_kind
 
 IntArray = NDArray[np.int64]

@@ -7,25 +7,25 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lineside_trainer.conduct import conduct
-from lineside_trainer.data import write_split
-from lineside_trainer.experiment import Experiment
-from lineside_trainer.fit import FitResult
-from lineside_trainer.initial import (
+from lineside_trainer.ancestry.initial import (
     InitialWeights,
     find_initial,
     load_backbone,
     save_backbone,
     seen_images,
 )
-from lineside_trainer.learning import Lesson, learn
+from lineside_trainer.conduct import conduct
+from lineside_trainer.data import write_split
+from lineside_trainer.experiment import Experiment
+from lineside_trainer.learning.fit import FitResult
+from lineside_trainer.learning.lesson import Lesson, learn
+from lineside_trainer.learning.processes import this_place
 from lineside_trainer.prepared import Prepared, prepare_data
 from lineside_trainer.pretrain import Method, build_method, check_method
-from lineside_trainer.pretraining_report import report_pretraining
-from lineside_trainer.processes import this_place
-from lineside_trainer.results import PretrainResult
-from lineside_trainer.runfolder import RESULT, SPLIT, write_document
-from lineside_trainer.summary import summarise
+from lineside_trainer.runs.results import PretrainResult
+from lineside_trainer.runs.runfolder import RESULT, SPLIT, write_document
+from lineside_trainer.runs.summary import summarise
+from lineside_trainer.telling.pretraining_report import report_pretraining
 
 _TRANSDUCTIVE = "TRANSDUCTIVE: pre-training saw every image, also those that runs are judged on"
 

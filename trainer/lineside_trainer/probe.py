@@ -19,16 +19,16 @@ import torch
 from torch import Tensor
 
 from lineside_trainer.data import NO_AUGMENTATION, Batches
-from lineside_trainer.device import choose_device
 from lineside_trainer.durable import read_tensors, write_tensors
 from lineside_trainer.errors import ExperimentError
 from lineside_trainer.experiment import RunSettings, TrainSettings
-from lineside_trainer.fit import FitResult
-from lineside_trainer.learning import Lesson, learn_from
-from lineside_trainer.loop import BEST, FitData
+from lineside_trainer.learning.device import choose_device
+from lineside_trainer.learning.fit import FitResult
+from lineside_trainer.learning.lesson import Lesson, learn_from
+from lineside_trainer.learning.loop import BEST, FitData
+from lineside_trainer.learning.progress import tell_unused
 from lineside_trainer.models.headed import Headed
 from lineside_trainer.prepared import IntArray, Prepared
-from lineside_trainer.progress import tell_unused
 from lineside_trainer.tasks import Task, headed
 
 NOTE: Final = (

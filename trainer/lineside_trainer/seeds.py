@@ -16,9 +16,9 @@ from lineside.durable import write_durably
 from lineside.errors import LinesideError, StorageError
 from lineside_trainer.errors import ExperimentError, TrainerError
 from lineside_trainer.experiment import Experiment
+from lineside_trainer.learning.processes import find_place
 from lineside_trainer.pretraining import pretrain
-from lineside_trainer.processes import find_place
-from lineside_trainer.results import (
+from lineside_trainer.runs.results import (
     PretrainResult,
     PretrainSeedsResult,
     Run,
@@ -27,7 +27,7 @@ from lineside_trainer.results import (
     TrainResult,
     TrainSeedsResult,
 )
-from lineside_trainer.runfolder import (
+from lineside_trainer.runs.runfolder import (
     CANDIDATE,
     RESULT,
     claimed_run,
@@ -35,7 +35,7 @@ from lineside_trainer.runfolder import (
     read_document,
     write_document,
 )
-from lineside_trainer.seeds_report import report_pretrain_seeds, report_train_seeds
+from lineside_trainer.telling.seeds_report import report_pretrain_seeds, report_train_seeds
 from lineside_trainer.tuning import train
 
 Result = TypeVar("Result", PretrainResult, TrainResult)

@@ -10,33 +10,37 @@ import torch
 from numpy.typing import NDArray
 
 from lineside.contract import Contract, LimitRule
+from lineside_trainer.ancestry.forerunners import Forerunners, read_forerunners
+from lineside_trainer.ancestry.initial import (
+    InitialWeights,
+    check_unseen,
+    find_initial,
+    load_backbone,
+)
+from lineside_trainer.ancestry.teaching import taught_rows
 from lineside_trainer.candidate import write_candidate
 from lineside_trainer.class_coverage import check_classes
 from lineside_trainer.conduct import conduct
 from lineside_trainer.data import write_split
 from lineside_trainer.data.label_share import take_label_share
-from lineside_trainer.doubts import tell_doubts
 from lineside_trainer.errors import ExperimentError
 from lineside_trainer.evaluate import Picture
 from lineside_trainer.evaluate.judgement import Judgement, measure, predict
-from lineside_trainer.example_maps import draw_example_maps
 from lineside_trainer.experiment import Experiment, TrainSettings
-from lineside_trainer.fit import FitResult
-from lineside_trainer.forerunners import Forerunners, read_forerunners
-from lineside_trainer.initial import InitialWeights, check_unseen, find_initial, load_backbone
-from lineside_trainer.learning import Lesson, learn
-from lineside_trainer.predictions import (
+from lineside_trainer.learning.fit import FitResult
+from lineside_trainer.learning.lesson import Lesson, learn
+from lineside_trainer.learning.processes import this_place
+from lineside_trainer.prepared import Prepared, prepare_data
+from lineside_trainer.probe import NOTE as PROBE_NOTE
+from lineside_trainer.probe import check_probe, learn_probe, standardise_probe
+from lineside_trainer.runs.predictions import (
     PREDICTED_SETS,
     PREDICTIONS,
     Prediction,
     write_predictions,
 )
-from lineside_trainer.prepared import Prepared, prepare_data
-from lineside_trainer.probe import NOTE as PROBE_NOTE
-from lineside_trainer.probe import check_probe, learn_probe, standardise_probe
-from lineside_trainer.processes import this_place
-from lineside_trainer.results import Run, TrainedRun, TrainResult
-from lineside_trainer.runfolder import (
+from lineside_trainer.runs.results import Run, TrainedRun, TrainResult
+from lineside_trainer.runs.runfolder import (
     CANDIDATE,
     FIGURES,
     RESULT,
@@ -44,10 +48,11 @@ from lineside_trainer.runfolder import (
     make_folder,
     write_document,
 )
-from lineside_trainer.summary import summarise
+from lineside_trainer.runs.summary import summarise
 from lineside_trainer.tasks import Task, build_task, check_task, good_classes
-from lineside_trainer.teaching import taught_rows
-from lineside_trainer.tuning_report import report_tuning
+from lineside_trainer.telling.doubts import tell_doubts
+from lineside_trainer.telling.example_maps import draw_example_maps
+from lineside_trainer.telling.tuning_report import report_tuning
 
 FloatArray = NDArray[np.float64]
 

@@ -31,8 +31,8 @@ def compare(runs: tuple[Path, ...], out: Path | None, as_json: bool) -> None:
     """
     if len(runs) < 2:
         raise click.UsageError("name two runs at least, as in: lineside compare runs/a runs/b")
-    from lineside_trainer.comparison import compare_runs
-    from lineside_trainer.comparison_report import (
+    from lineside_trainer.telling.comparison import compare_runs
+    from lineside_trainer.telling.comparison_report import (
         comparison_document,
         comparison_tables,
         write_comparison,

@@ -14,7 +14,7 @@ from lineside.cli.table import format_table
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lineside_trainer.explaining import Explanation
+    from lineside_trainer.telling.explaining import Explanation
 
 _HEAD = ("image", "map of", "predicted", "true", "set", "picture")
 
@@ -52,7 +52,7 @@ def explain(
     Example:
       lineside explain runs/joint frames/ part-0001.png
     """
-    from lineside_trainer.explaining import explain as draw
+    from lineside_trainer.telling.explaining import explain as draw
 
     found = draw(run, images, out=out, method=method, chosen=chosen)
     click.echo(_as_json(run, method, found) if as_json else _as_table(found))
@@ -69,7 +69,7 @@ def _as_json(run: Path, method: str, found: Sequence[Explanation]) -> str:
 
 
 def _as_table(found: Sequence[Explanation]) -> str:
-    from lineside_trainer.explaining import show
+    from lineside_trainer.telling.explaining import show
 
     rows = [
         (

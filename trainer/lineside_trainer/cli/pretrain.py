@@ -89,7 +89,7 @@ def _check_ratio(mask_ratio: float | None) -> None:
 def _pretrain_seeds(flags: Flags, experiment: Experiment) -> None:
     from lineside_trainer.cli.settings import tell
     from lineside_trainer.seeds import pretrain_seeds
-    from lineside_trainer.seeds_report import show_spread
+    from lineside_trainer.telling.seeds_report import show_spread
 
     result = pretrain_seeds(experiment, flags.out, resume=flags.resume)
     rows = {

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import msgspec
 
     from lineside_trainer.experiment import Experiment, Table
-    from lineside_trainer.results import PretrainSeedsResult, Run, TrainSeedsResult
+    from lineside_trainer.runs.results import PretrainSeedsResult, Run, TrainSeedsResult
 
 Verb = Literal["pretrain", "train"]
 
@@ -163,12 +163,12 @@ def effective_experiment(
     Raises:
         ExperimentError: a setting that is unknown or cannot be, or no run to go on with.
     """
+    from lineside_trainer.ancestry.inheritance import handed_on
     from lineside_trainer.errors import ExperimentError
     from lineside_trainer.experiment_file import (
         read_experiment,
     )
-    from lineside_trainer.inheritance import handed_on
-    from lineside_trainer.runfolder import EXPERIMENT
+    from lineside_trainer.runs.runfolder import EXPERIMENT
 
     shared = _shared(flags)
     shared["model"] |= model or {}
@@ -194,8 +194,8 @@ def tell(
     """Print the result: a document, or a table for people, after the notes of `run`."""
     import msgspec
 
-    from lineside_trainer.processes import this_place
-    from lineside_trainer.runfolder import REPORT
+    from lineside_trainer.learning.processes import this_place
+    from lineside_trainer.runs.runfolder import REPORT
 
     if not this_place().is_first:
         return

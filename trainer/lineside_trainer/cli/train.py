@@ -11,7 +11,7 @@ from lineside_trainer.cli.settings import Flags, shared_options
 
 if TYPE_CHECKING:
     from lineside_trainer.experiment import Experiment
-    from lineside_trainer.results import TrainResult
+    from lineside_trainer.runs.results import TrainResult
 
 
 @click.command()
@@ -96,7 +96,7 @@ def run_training(flags: Flags, experiment: Experiment) -> None:
 
 def _tell(flags: Flags, result: TrainResult) -> None:
     from lineside_trainer.cli.settings import tell
-    from lineside_trainer.tuning_report import show_figure, show_metric
+    from lineside_trainer.telling.tuning_report import show_figure, show_metric
 
     loss = result.run.training_loss
     rows = {
@@ -114,8 +114,8 @@ def _tell(flags: Flags, result: TrainResult) -> None:
 def _train_seeds(flags: Flags, experiment: Experiment) -> None:
     from lineside_trainer.cli.settings import tell
     from lineside_trainer.seeds import train_seeds
-    from lineside_trainer.seeds_report import show_spread
-    from lineside_trainer.tuning_report import show_metric
+    from lineside_trainer.telling.seeds_report import show_spread
+    from lineside_trainer.telling.tuning_report import show_metric
 
     result = train_seeds(experiment, flags.out, resume=flags.resume)
     rows = {

@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 import torch
 
-from lineside_trainer.draws import uniform
+from lineside_trainer.data.draws import uniform
 
 Strength = Annotated[float, msgspec.Meta(ge=0.0, lt=1.0)]
 

@@ -13,7 +13,7 @@ import msgspec
 import torch
 from torch import Tensor
 
-from lineside_trainer.draws import uniform
+from lineside_trainer.data.draws import uniform
 
 Chance = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 Strength = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lineside.durable import write_durably
 from lineside.metrics import confusion_counts
-from lineside_trainer.logbook import Row
+from lineside_trainer.runs.logbook import Row
 
 BLUE, ORANGE, GRAY = "#1f6f9f", "#d9822b", "#888888"
 

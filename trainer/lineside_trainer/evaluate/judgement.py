@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lineside.metrics import Statistic, by_part_interval
-from lineside_trainer.results import Figure
+from lineside_trainer.runs.results import Figure
 
 FEWEST_PARTS: Final = 8
 """Below so many parts, drawing whole parts gives an interval of a handful of values."""

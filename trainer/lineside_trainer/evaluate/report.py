@@ -9,7 +9,7 @@ from pathlib import Path
 import jinja2
 
 from lineside.durable import write_durably
-from lineside_trainer.results import Run
+from lineside_trainer.runs.results import Run
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lineside_trainer.draws import uniform
+from lineside_trainer.data.draws import uniform
 
 
 def draw_hidden(images: int, places: int, hidden: int, generator: torch.Generator) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lineside.contract import InputSpec
 from lineside_trainer.experiment import Experiment
-from lineside_trainer.learner import Learner
+from lineside_trainer.learning.learner import Learner
 from lineside_trainer.models import Backbone, Normalise
 
 

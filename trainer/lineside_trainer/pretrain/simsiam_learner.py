@@ -12,7 +12,6 @@ from lineside.contract import InputSpec
 from lineside_trainer.data.views import draw_views, make_view
 from lineside_trainer.errors import DataError, ExperimentError, TrainerError
 from lineside_trainer.experiment import Experiment
-from lineside_trainer.logbook import Row
 from lineside_trainer.models import Backbone, Normalise, build_backbone
 from lineside_trainer.pretrain.method import Method
 from lineside_trainer.pretrain.simsiam import (
@@ -21,6 +20,7 @@ from lineside_trainer.pretrain.simsiam import (
     SpreadMeter,
     siamese_loss,
 )
+from lineside_trainer.runs.logbook import Row
 
 EMBEDDING_STD: Final = "embedding_std"
 EMBEDDING_RANK: Final = "embedding_rank"

@@ -11,9 +11,9 @@ from typing import Final
 
 import msgspec
 
-from lineside_trainer.predictions import PREDICTIONS, Prediction, read_predictions
-from lineside_trainer.results import Figure, PretrainResult, Run, TrainResult
-from lineside_trainer.runfolder import RESULT, read_document
+from lineside_trainer.runs.predictions import PREDICTIONS, Prediction, read_predictions
+from lineside_trainer.runs.results import Figure, PretrainResult, Run, TrainResult
+from lineside_trainer.runs.runfolder import RESULT, read_document
 from lineside_trainer.study.document import Line, OverSeeds, PieceFigures, StudyFigures
 from lineside_trainer.study.file import TRIVIAL, share_key
 from lineside_trainer.study.paired import Difference, compare, figure_of

@@ -19,7 +19,7 @@ from lineside.metrics import (
     weighted_mean,
 )
 from lineside_trainer.evaluate.judgement import FEWEST_PARTS
-from lineside_trainer.predictions import Prediction
+from lineside_trainer.runs.predictions import Prediction
 
 FloatArray = NDArray[np.float64]
 BySeed = Mapping[int, Sequence[Prediction]]

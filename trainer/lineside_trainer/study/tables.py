@@ -11,7 +11,7 @@ from typing import Final
 
 from lineside.cli.table import format_table
 from lineside.durable import write_durably
-from lineside_trainer.runfolder import write_document
+from lineside_trainer.runs.runfolder import write_document
 from lineside_trainer.study.document import Line, OverSeeds, PieceFigures, StudyFigures
 from lineside_trainer.study.paired import Difference
 

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from lineside_trainer.evaluate.handmade import fit_ridge, intensity_features
 from lineside_trainer.experiment import Experiment
-from lineside_trainer.predictions import PREDICTED_SETS, PREDICTIONS, write_predictions
 from lineside_trainer.prepared import IntArray, Prepared, prepare_data
-from lineside_trainer.provenance import machine, versions
-from lineside_trainer.results import Figure
-from lineside_trainer.runfolder import RESULT, claimed_run, read_document, write_document
+from lineside_trainer.runs.predictions import PREDICTED_SETS, PREDICTIONS, write_predictions
+from lineside_trainer.runs.provenance import machine, versions
+from lineside_trainer.runs.results import Figure
+from lineside_trainer.runs.runfolder import RESULT, claimed_run, read_document, write_document
 from lineside_trainer.tasks import Task, build_task
 from lineside_trainer.tuning import judge, make_lesson, tell
 

@@ -27,7 +27,7 @@ from lineside_trainer.evaluate.figures import draw_confusion, draw_scores
 from lineside_trainer.experiment import Experiment, TrainSettings
 from lineside_trainer.models import Backbone, Normalise, build_backbone
 from lineside_trainer.models.classifier import Classifier
-from lineside_trainer.predictions import Said
+from lineside_trainer.runs.predictions import Said
 from lineside_trainer.tasks.task import FloatArray, Task
 
 OUTPUT: Final = "probability"

@@ -18,7 +18,7 @@ from lineside_trainer.evaluate.figures import draw_predictions, draw_residuals
 from lineside_trainer.experiment import Experiment, TrainSettings
 from lineside_trainer.models import Backbone, Normalise, build_backbone
 from lineside_trainer.models.regressor import Regressor
-from lineside_trainer.predictions import Said
+from lineside_trainer.runs.predictions import Said
 from lineside_trainer.tasks.task import FloatArray, Task
 
 OUTPUT = "value"

@@ -14,9 +14,9 @@ from lineside.contract import HeadSpec, OutputSpec
 from lineside_trainer.data import LabelKind
 from lineside_trainer.evaluate import Picture, Yardstick
 from lineside_trainer.experiment import TrainSettings
-from lineside_trainer.learner import Learner
+from lineside_trainer.learning.learner import Learner
 from lineside_trainer.models import Backbone
-from lineside_trainer.predictions import Said
+from lineside_trainer.runs.predictions import Said
 
 FloatArray = NDArray[np.float64]
 

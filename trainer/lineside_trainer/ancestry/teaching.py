@@ -7,14 +7,14 @@ from typing import Final
 import numpy as np
 import torch
 
-from lineside_trainer.device import choose_device
-from lineside_trainer.distill import Distilled, FeatureFigures, Teacher, measure_features
+from lineside_trainer.ancestry.distill import Distilled, FeatureFigures, Teacher, measure_features
 from lineside_trainer.errors import ExperimentError
 from lineside_trainer.experiment import RunSettings, TeacherSettings, TrainSettings
+from lineside_trainer.learning.device import choose_device
 from lineside_trainer.models import use_fused_attention
 from lineside_trainer.prepared import IntArray, Prepared
+from lineside_trainer.runs.trained import Trained
 from lineside_trainer.tasks import Task, headed
-from lineside_trainer.trained import Trained
 
 SETTING: Final = "train.teacher.run"
 

@@ -32,10 +32,10 @@ from lineside_trainer.evaluate.gradcam import (
     spread_places,
 )
 from lineside_trainer.evaluate.overlay import Explained, draw_explained
-from lineside_trainer.predictions import Said
-from lineside_trainer.runfolder import CANDIDATE, SPLIT, make_folder
+from lineside_trainer.runs.predictions import Said
+from lineside_trainer.runs.runfolder import CANDIDATE, SPLIT, make_folder
+from lineside_trainer.runs.trained import Trained, read_trained
 from lineside_trainer.tasks import Task, headed
-from lineside_trainer.trained import Trained, read_trained
 
 METHODS: Final = {"hirescam": hires_cam, "gradcam": grad_cam}
 FOLDER: Final = "explain"

@@ -19,22 +19,22 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
 
 from lineside_trainer.data import Augmentation, Batch
-from lineside_trainer.device import choose_device, choose_precision, memory_advice
 from lineside_trainer.durable import read_tensors, read_weights, write_tensors
 from lineside_trainer.errors import ExperimentError, TrainerError
 from lineside_trainer.experiment import FitSettings, RunSettings
-from lineside_trainer.learner import Learner
-from lineside_trainer.logbook import Row
-from lineside_trainer.loop import BEST, LAST, OURS, FitData, FitModule, Keeper
-from lineside_trainer.models import use_fused_attention
-from lineside_trainer.processes import (
+from lineside_trainer.learning.device import choose_device, choose_precision, memory_advice
+from lineside_trainer.learning.learner import Learner
+from lineside_trainer.learning.loop import BEST, LAST, OURS, FitData, FitModule, Keeper
+from lineside_trainer.learning.processes import (
     Helped,
     Place,
     cluster_environment,
     lost_peer,
     this_place,
 )
-from lineside_trainer.progress import Progress
+from lineside_trainer.learning.progress import Progress
+from lineside_trainer.models import use_fused_attention
+from lineside_trainer.runs.logbook import Row
 
 
 @dataclass(frozen=True, kw_only=True)

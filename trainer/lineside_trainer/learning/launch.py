@@ -27,7 +27,7 @@ from lineside_trainer.errors import (
 )
 from lineside_trainer.experiment import Experiment
 
-WORKER: Final = "lineside_trainer.worker"
+WORKER: Final = "lineside_trainer.learning.worker"
 _LOOKED_EVERY_S: Final = 0.05
 _GRACE_S: Final = 2.0
 """For the others to say what they know after one has ended; they may be waiting for it."""

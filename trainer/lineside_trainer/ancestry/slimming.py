@@ -19,8 +19,8 @@ from lineside_trainer.models.slim import (
     slim_size,
 )
 from lineside_trainer.prepared import IntArray, Prepared
+from lineside_trainer.runs.trained import Trained
 from lineside_trainer.tasks import Task
-from lineside_trainer.trained import Trained
 
 SETTING: Final = "train.slim.run"
 

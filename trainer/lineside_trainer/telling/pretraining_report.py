@@ -13,11 +13,11 @@ from lineside_trainer.experiment import Experiment
 from lineside_trainer.experiment_file import (
     encode_experiment,
 )
-from lineside_trainer.fit import FitResult
+from lineside_trainer.learning.fit import FitResult
 from lineside_trainer.prepared import Prepared
 from lineside_trainer.pretrain import Method
-from lineside_trainer.results import PretrainResult
-from lineside_trainer.runfolder import FIGURES, REPORT, make_folder
+from lineside_trainer.runs.results import PretrainResult
+from lineside_trainer.runs.runfolder import FIGURES, REPORT, make_folder
 
 EXAMPLES: Final = "examples.png"
 CURVES: Final = "curves.png"

@@ -14,10 +14,10 @@ from lineside_trainer.experiment import Experiment
 from lineside_trainer.experiment_file import (
     encode_experiment,
 )
-from lineside_trainer.fit import FitResult
-from lineside_trainer.pretraining_report import CURVES, EXAMPLES
-from lineside_trainer.results import Figure, PretrainResult, TrainResult
-from lineside_trainer.runfolder import FIGURES, REPORT, RESULT, make_folder, read_document
+from lineside_trainer.learning.fit import FitResult
+from lineside_trainer.runs.results import Figure, PretrainResult, TrainResult
+from lineside_trainer.runs.runfolder import FIGURES, REPORT, RESULT, make_folder, read_document
+from lineside_trainer.telling.pretraining_report import CURVES, EXAMPLES
 
 _IN_WORDS: Final = {"mse": "MSE", "mae": "MAE"}
 

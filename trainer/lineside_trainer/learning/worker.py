@@ -1,4 +1,4 @@
-"""`python -m lineside_trainer.worker`: one process of a training that `launch` started."""
+"""`python -m lineside_trainer.learning.worker`: one process of a training that `launch` started."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from types import TracebackType
 import msgspec
 
 from lineside.errors import LinesideError
-from lineside_trainer.launch import Failure, Job
+from lineside_trainer.learning.launch import Failure, Job
 
 
 def main() -> None:

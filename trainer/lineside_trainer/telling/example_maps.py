@@ -21,7 +21,7 @@ from lineside_trainer.evaluate.gradcam import (
 from lineside_trainer.evaluate.overlay import Explained, draw_examples
 from lineside_trainer.experiment import TrainSettings
 from lineside_trainer.prepared import IntArray, Prepared
-from lineside_trainer.runfolder import make_folder
+from lineside_trainer.runs.runfolder import make_folder
 from lineside_trainer.tasks import Task, headed
 
 MAPS: Final = "maps.png"

@@ -21,9 +21,9 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
-from lineside_trainer.device import choose_device
 from lineside_trainer.errors import ExperimentError, TrainerError
 from lineside_trainer.experiment import RunSettings
+from lineside_trainer.learning.device import choose_device
 
 PATIENCE: Final = timedelta(hours=12)
 """How long a process waits for another: the first may judge or report for long. One that died is

@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 
 from lineside_trainer.data import Augmentation
-from lineside_trainer.device import choose_device
 from lineside_trainer.errors import DataError
 from lineside_trainer.experiment import FitSettings, RunSettings
-from lineside_trainer.fit import FitResult, fit
-from lineside_trainer.learner import Learner
-from lineside_trainer.loop import FitData
+from lineside_trainer.learning.device import choose_device
+from lineside_trainer.learning.fit import FitResult, fit
+from lineside_trainer.learning.learner import Learner
+from lineside_trainer.learning.loop import FitData
+from lineside_trainer.learning.processes import this_place
+from lineside_trainer.learning.progress import Progress, tell_unused
 from lineside_trainer.prepared import IntArray, Prepared
-from lineside_trainer.processes import this_place
-from lineside_trainer.progress import Progress, tell_unused
 
 
 @dataclass(frozen=True, kw_only=True)

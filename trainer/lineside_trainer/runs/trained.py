@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lineside.candidate import CONTRACT
 from lineside.contract import ClassificationHead, Contract, InputSpec, decode_contract
+from lineside_trainer.ancestry.initial import SeenImages
 from lineside_trainer.data.split import read_set_names
 from lineside_trainer.durable import read_weights
 from lineside_trainer.errors import ExperimentError
@@ -19,12 +20,11 @@ from lineside_trainer.experiment import Experiment
 from lineside_trainer.experiment_file import (
     read_experiment,
 )
-from lineside_trainer.initial import SeenImages
-from lineside_trainer.loop import BEST
+from lineside_trainer.learning.loop import BEST
 from lineside_trainer.models import Normalise
 from lineside_trainer.prepared import Prepared
-from lineside_trainer.results import TrainedRun, TrainResult
-from lineside_trainer.runfolder import (
+from lineside_trainer.runs.results import TrainedRun, TrainResult
+from lineside_trainer.runs.runfolder import (
     CANDIDATE,
     EXPERIMENT,
     RESULT,

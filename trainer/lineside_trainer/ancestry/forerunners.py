@@ -7,16 +7,15 @@ from pathlib import Path
 from typing import Final
 
 from lineside.contract import Contract
-from lineside_trainer import slimming, teaching
+from lineside_trainer.ancestry import slimming, teaching
 from lineside_trainer.experiment import Experiment, TrainSettings
-from lineside_trainer.learner import Learner
-from lineside_trainer.learning import Lesson
+from lineside_trainer.learning.learner import Learner
+from lineside_trainer.learning.lesson import Lesson
+from lineside_trainer.learning.processes import this_place
 from lineside_trainer.prepared import Prepared
-from lineside_trainer.processes import this_place
-from lineside_trainer.results import TrainedRun
-from lineside_trainer.runfolder import SLIMMED_FROM, TEACHER
-from lineside_trainer.tasks import Task
-from lineside_trainer.trained import (
+from lineside_trainer.runs.results import TrainedRun
+from lineside_trainer.runs.runfolder import SLIMMED_FROM, TEACHER
+from lineside_trainer.runs.trained import (
     Trained,
     check_learnt_elsewhere,
     check_same_input,
@@ -24,6 +23,7 @@ from lineside_trainer.trained import (
     keep_identity,
     read_trained,
 )
+from lineside_trainer.tasks import Task
 
 _FILES: Final = {teaching.SETTING: TEACHER, slimming.SETTING: SLIMMED_FROM}
 

@@ -20,15 +20,15 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from lineside_trainer.data import Augmentation, Batch, Batches, augment_batch
-from lineside_trainer.descent import make_optimizer, rate_factor
-from lineside_trainer.draws import SharedGenerator
+from lineside_trainer.data.draws import SharedGenerator
 from lineside_trainer.durable import write_tensors
 from lineside_trainer.errors import TrainerError
 from lineside_trainer.experiment import FitSettings, RunSettings
-from lineside_trainer.learner import Learner
-from lineside_trainer.logbook import Logbook, Row
-from lineside_trainer.processes import mean_of_all, tell_all, this_place
-from lineside_trainer.progress import Progress
+from lineside_trainer.learning.descent import make_optimizer, rate_factor
+from lineside_trainer.learning.learner import Learner
+from lineside_trainer.learning.processes import mean_of_all, tell_all, this_place
+from lineside_trainer.learning.progress import Progress
+from lineside_trainer.runs.logbook import Logbook, Row
 
 LAST: Final = "last.ckpt"
 BEST: Final = "best.pt"

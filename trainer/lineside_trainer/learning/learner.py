@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from lineside_trainer.logbook import Row
+from lineside_trainer.runs.logbook import Row
 
 
 class Learner(nn.Module):

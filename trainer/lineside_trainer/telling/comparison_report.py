@@ -7,13 +7,13 @@ from typing import Any, Final
 
 import msgspec
 
-from lineside_trainer.comparison import ComparedRun, Comparison, Paired
 from lineside_trainer.evaluate.page import Drawing, Page, PageTable, write_page
 from lineside_trainer.evaluate.spread_figures import Dots, draw_dots
-from lineside_trainer.provenance import command
-from lineside_trainer.results import Figure, Spread
-from lineside_trainer.seeds_report import TRANSDUCTIVE, show_spread
-from lineside_trainer.tuning_report import show_figure, show_metric
+from lineside_trainer.runs.provenance import command
+from lineside_trainer.runs.results import Figure, Spread
+from lineside_trainer.telling.comparison import ComparedRun, Comparison, Paired
+from lineside_trainer.telling.seeds_report import TRANSDUCTIVE, show_spread
+from lineside_trainer.telling.tuning_report import show_figure, show_metric
 
 _NONE: Final = "-"
 _READING: Final = (

@@ -5,11 +5,11 @@ from __future__ import annotations
 import statistics
 
 from lineside_trainer.experiment import Experiment, FitSettings
-from lineside_trainer.fit import FitResult
-from lineside_trainer.learner import Learner
+from lineside_trainer.learning.fit import FitResult
+from lineside_trainer.learning.learner import Learner
 from lineside_trainer.prepared import Prepared
-from lineside_trainer.provenance import command, machine, versions
-from lineside_trainer.results import Ends, Run
+from lineside_trainer.runs.provenance import command, machine, versions
+from lineside_trainer.runs.results import Ends, Run
 
 
 def summarise(

@@ -15,10 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lineside_trainer.experiment import TeacherSettings
-from lineside_trainer.learner import Learner
-from lineside_trainer.logbook import Row
+from lineside_trainer.learning.learner import Learner
 from lineside_trainer.models import Headed
 from lineside_trainer.models.regressor import Regressor
+from lineside_trainer.runs.logbook import Row
 from lineside_trainer.tasks import Task, headed
 
 

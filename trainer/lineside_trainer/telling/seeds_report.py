@@ -11,9 +11,9 @@ from lineside_trainer.experiment import Experiment
 from lineside_trainer.experiment_file import (
     encode_experiment,
 )
-from lineside_trainer.results import PretrainSeedsResult, SeedRun, Spread, TrainSeedsResult
-from lineside_trainer.runfolder import REPORT
-from lineside_trainer.tuning_report import show_metric
+from lineside_trainer.runs.results import PretrainSeedsResult, SeedRun, Spread, TrainSeedsResult
+from lineside_trainer.runs.runfolder import REPORT
+from lineside_trainer.telling.tuning_report import show_metric
 
 TRANSDUCTIVE = (
     "Transductive: pre-training saw images that the figures below are measured on (without their "

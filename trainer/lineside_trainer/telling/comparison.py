@@ -16,9 +16,9 @@ from lineside_trainer.experiment_file import (
     differences,
     read_experiment,
 )
-from lineside_trainer.predictions import PREDICTIONS, Prediction, read_predictions
-from lineside_trainer.results import Figure, Spread, TrainResult, TrainSeedsResult
-from lineside_trainer.runfolder import EXPERIMENT, RESULT, read_document
+from lineside_trainer.runs.predictions import PREDICTIONS, Prediction, read_predictions
+from lineside_trainer.runs.results import Figure, Spread, TrainResult, TrainSeedsResult
+from lineside_trainer.runs.runfolder import EXPERIMENT, RESULT, read_document
 from lineside_trainer.study.paired import Difference
 from lineside_trainer.study.paired import compare as compare_paired
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from lineside_trainer.logbook import Row
-from lineside_trainer.runfolder import REPORT
+from lineside_trainer.runs.logbook import Row
+from lineside_trainer.runs.runfolder import REPORT
 
 _LINES_AT_MOST = 20
 _FILES_AT_MOST = 20  # where few images have labels, thousands are of no use to a task

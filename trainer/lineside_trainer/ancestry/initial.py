@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from lineside_trainer.ancestry.weights_file import download_weights, read_weights_file
 from lineside_trainer.durable import read_weights, write_tensors
 from lineside_trainer.errors import ExperimentError
 from lineside_trainer.experiment import Experiment, Table, Verb
@@ -17,8 +18,8 @@ from lineside_trainer.experiment_file import (
 from lineside_trainer.models import Backbone
 from lineside_trainer.models.weights import RowsCols, Tensors, fit_weights
 from lineside_trainer.prepared import IntArray, Prepared
-from lineside_trainer.results import PretrainResult
-from lineside_trainer.runfolder import (
+from lineside_trainer.runs.results import PretrainResult
+from lineside_trainer.runs.runfolder import (
     BACKBONE,
     EXPERIMENT,
     RESULT,
@@ -27,7 +28,6 @@ from lineside_trainer.runfolder import (
     read_document,
     write_document,
 )
-from lineside_trainer.weights_file import download_weights, read_weights_file
 
 JUDGED_SETS = ("validation", "golden", "test")
 _NAMED_IN_ERRORS = 3

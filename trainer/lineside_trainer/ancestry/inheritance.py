@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from lineside_trainer import initial, slimming, teaching
+from lineside_trainer.ancestry import initial, slimming, teaching
 from lineside_trainer.errors import ExperimentError
 from lineside_trainer.experiment import Experiment, Table, Verb
 from lineside_trainer.experiment_file import (
@@ -15,7 +15,7 @@ from lineside_trainer.experiment_file import (
     plain_table,
     read_experiment,
 )
-from lineside_trainer.runfolder import EXPERIMENT
+from lineside_trainer.runs.runfolder import EXPERIMENT
 
 SHORT: Final = 0.2
 """Share of the wide run's epochs, and of its rate, that a slim one is tuned again with."""

@@ -1,0 +1,1 @@
+"""What people read of runs: reports, comparisons, doubted labels, and where a network looked."""
