@@ -18,6 +18,7 @@ from lineside_trainer.experiment import (
     MaeSettings,
     PretrainSettings,
     RunSettings,
+    Table,
     TrainSettings,
 )
 from lineside_trainer.experiment_file import (
@@ -116,3 +117,21 @@ def test_the_first_difference_is_named() -> None:
     theirs = msgspec.structs.replace(ours, train=TrainSettings(limit=0.2))
     assert first_difference(ours, ours) == ""
     assert first_difference(ours, theirs) == first_difference(theirs, ours) == "train.limit"
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ({}, 1.0),
+        ({"train": {"init": ""}, "model": {"weights": "", "download": False}}, 1.0),
+        ({"train": {"init": "runs/pre"}}, 0.75),
+        ({"train": {"slim": {"run": "runs/wide"}}}, 0.75),
+        ({"model": {"weights": "vit.pth"}}, 0.75),
+        ({"model": {"download": True}}, 0.75),
+        ({"train": {"fit": {"layer_decay": 0.6}}}, 0.6),
+    ],
+)
+def test_layers_are_held_back_only_where_they_have_something_to_keep(
+    told: Table, expected: float
+) -> None:
+    assert read_experiment(None, told).train.fit.layer_decay == expected

@@ -172,6 +172,9 @@ METHOD_DEFAULTS: Final[Mapping[str, Table]] = {
 }
 """Where a method's defaults differ from those of the structures; anything told wins over them."""
 
+FROM_NOISE_DEFAULTS: Final[Table] = {"train": {"fit": {"layer_decay": 1.0}}}
+"""Likewise where `train` starts from nothing that was learnt before."""
+
 
 class TeacherSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A finished run to learn from beside the labels (distillation).

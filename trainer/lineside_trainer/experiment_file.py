@@ -12,7 +12,13 @@ from typing import Final, cast
 import msgspec
 
 from lineside_trainer.errors import ExperimentError
-from lineside_trainer.experiment import METHOD_DEFAULTS, Experiment, Setting, Table
+from lineside_trainer.experiment import (
+    FROM_NOISE_DEFAULTS,
+    METHOD_DEFAULTS,
+    Experiment,
+    Setting,
+    Table,
+)
 
 
 def read_experiment(
@@ -46,6 +52,7 @@ def convert_experiment(table: Table, *, source: str) -> Experiment:
     """
     try:
         below = merge_tables(plain_table(Experiment()), _method_defaults(table))
+        below = merge_tables(below, _start_defaults(table))
         experiment = msgspec.convert(merge_tables(below, table), Experiment)
     except msgspec.ValidationError as error:
         raise ExperimentError(f"{source}: {_with_path(str(error))}") from error
@@ -61,6 +68,22 @@ def _method_defaults(table: Table) -> Table:
     told = table.get("pretrain")
     method = told.get("method") if isinstance(told, Mapping) else None
     return METHOD_DEFAULTS.get(method, {}) if isinstance(method, str) else {}
+
+
+def _start_defaults(table: Table) -> Table:
+    """From noise every layer learns at the full rate: there is nothing to hold on to."""
+    starts = (("train", "init"), ("train", "slim", "run"), ("model", "weights"))
+    download = ("model", "download")
+    if any(_told(table, keys) for keys in (*starts, download)):
+        return {}
+    return FROM_NOISE_DEFAULTS
+
+
+def _told(table: Table, keys: Sequence[str]) -> object:
+    found: object = table
+    for key in keys:
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found
 
 
 def encode_experiment(experiment: Experiment) -> str:
@@ -106,9 +129,7 @@ _FOLDERS: Final = (
 
 def _with_folders_beside(path: Path, table: Table) -> Table:
     for keys in _FOLDERS:
-        found: object = table
-        for key in keys:
-            found = found.get(key) if isinstance(found, Mapping) else None
+        found = _told(table, keys)
         if isinstance(found, str) and found:
             beside: Setting | Table = str((path.parent / found).resolve())
             for key in reversed(keys):
