@@ -35,7 +35,10 @@ RESULTS = Path(__file__).parent / "results"
 PRECISIONS = ("int8", "fp32")
 WARM_UP = 20
 
-SHAPES: dict[str, tuple[int, float]] = {
+Shapes = dict[str, tuple[int, float]]
+"""Heads, and hidden units as a share of the whole network's, by name."""
+
+SHAPES: Shapes = {
     "3 heads, mlp 0.5": (3, 0.5),
     "3 heads, mlp 0.25": (3, 0.25),
     "2 heads, mlp 1": (2, 1.0),
@@ -56,14 +59,16 @@ class Form:
     inspector: Inspector
 
 
-def make_runs(work: Work, epochs: int, *, fresh: bool, teach: bool) -> dict[str, Path]:
+def make_runs(
+    work: Work, shapes: Shapes, epochs: int, *, fresh: bool, teach: bool
+) -> dict[str, Path]:
     """The whole network and the slimmed ones; their folders by name."""
     goal = ("--data", work.data, "--group", "part", "--target", TARGET, "--limit", LIMIT)
     tuning = ("--batch-size", 32, "--lr", "3e-4", "--epochs", epochs, "--seed", 0)
     wide = f"vit_tiny_alone_{epochs}_0"
     work.run("train", wide, *goal, "--arch", "vit_tiny", *tuning)
     runs = {WHOLE: work.folder / wide}
-    for name, (heads, mlp) in SHAPES.items():
+    for name, (heads, mlp) in shapes.items():
         word = f"{heads}_{mlp:g}".replace(".", "")
         cut = ("--heads", heads, "--mlp", mlp)
         work.run("slim", f"{wide}_slim_{word}", runs[WHOLE], *cut)
@@ -223,29 +228,19 @@ def print_table(rows: Sequence[dict[str, Any]]) -> None:
         )
 
 
-def main() -> None:
-    """Run what is missing, measure, write, draw, print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--work", type=Path, required=True, help="folder of the runs")
-    parser.add_argument("--parts", type=int, default=200, help="synthetic joints, 5 images each")
-    parser.add_argument("--epochs", type=int, default=60, help="of the whole network")
-    parser.add_argument("--rounds", type=int, default=500)
-    parser.add_argument("--fresh", action="store_true", help="small shapes from noise beside them")
-    parser.add_argument("--taught", action="store_true", help="slimmed ones taught by the whole")
-    parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16", help="of training")
-    parser.add_argument("--quick", action="store_true", help="minutes; nothing is recorded")
-    asked = parser.parse_args()
-    if asked.quick:
-        asked.parts, asked.epochs, asked.rounds = 60, 4, 50
-        for name in list(SHAPES)[1:]:
-            del SHAPES[name]
-    work = Work(asked.work.resolve(), asked.parts, asked.precision)
-    work.prepare()
-    runs = make_runs(work, asked.epochs, fresh=asked.fresh, teach=asked.taught)
-    rows = collect(work, runs, asked.rounds)
+def recorded(
+    asked: argparse.Namespace, whole: Path, rows: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
+    """The points, and what they were made by."""
+    result = json.loads((whole / "result.json").read_text(encoding="utf-8"))
     ways = sorted({(r["engine"], r["precision"]) for r in rows})
-    result = json.loads((runs[WHOLE] / "result.json").read_text(encoding="utf-8"))
-    found = {
+    fronts = {
+        f"{engine} {precision}": front(
+            [r for r in rows if (r["engine"], r["precision"]) == (engine, precision)]
+        )
+        for engine, precision in ways
+    }
+    return {
         "what": "latency of one inspection and validation MSE of a ViT-Ti and of slimmed ones",
         "command": command(),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -258,16 +253,34 @@ def main() -> None:
         "epochs": asked.epochs,
         "rounds": asked.rounds,
         "mean_predictor_mse_on_test": result["baseline"]["mse"]["value"],
-        "front": {
-            f"{engine} {precision}": front(
-                [r for r in rows if (r["engine"], r["precision"]) == (engine, precision)]
-            )
-            for engine, precision in ways
-        },
+        "front": fronts,
         "rows": rows,
     }
+
+
+def main() -> None:
+    """Run what is missing, measure, write, draw, print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--work", type=Path, required=True, help="folder of the runs")
+    parser.add_argument("--parts", type=int, default=200, help="synthetic joints, 5 images each")
+    parser.add_argument("--epochs", type=int, default=60, help="of the whole network")
+    parser.add_argument("--rounds", type=int, default=500)
+    parser.add_argument("--fresh", action="store_true", help="small shapes from noise beside them")
+    parser.add_argument("--taught", action="store_true", help="slimmed ones taught by the whole")
+    parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16", help="of training")
+    parser.add_argument("--quick", action="store_true", help="minutes; nothing is recorded")
+    asked = parser.parse_args()
+    shapes = SHAPES
+    if asked.quick:
+        asked.parts, asked.epochs, asked.rounds = 60, 4, 50
+        shapes = dict(list(SHAPES.items())[:1])
+    work = Work(asked.work.resolve(), asked.parts, asked.precision)
+    work.prepare()
+    runs = make_runs(work, shapes, asked.epochs, fresh=asked.fresh, teach=asked.taught)
+    rows = collect(work, runs, asked.rounds)
     print_table(rows)
     if not asked.quick:
+        found = recorded(asked, runs[WHOLE], rows)
         text = json.dumps(found, indent=1, ensure_ascii=False) + "\n"
         (RESULTS / "slimming.json").write_text(text, encoding="utf-8")
         draw(RESULTS / "slimming.png", rows)
