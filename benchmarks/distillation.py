@@ -11,18 +11,14 @@ with three seeds and the same settings. The share of the gap closed is
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
-import os
 import statistics
 from pathlib import Path
 from typing import Any
 
 from joint_runs import LIMIT, TARGET, Work
+from record import RESULTS, circumstances, keep
 
-from lineside_trainer.runs.provenance import command, machine, versions
-
-RESULT = Path(__file__).parent / "results" / "distillation.json"
+RESULT = RESULTS / "distillation.json"
 TEACHER, STUDENTS = "vit_small", ("vit_tiny", "sam_cnn")
 TUNING = ("--batch-size", 32, "--lr", "3e-4")
 
@@ -141,12 +137,7 @@ def main() -> None:
     work.prepare()
     teacher = make_teacher(work, asked.pretraining, asked.teacher_epochs)
     found = {
-        "what": "test MSE of a student alone and taught, and the share of the gap closed",
-        "command": command(),
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "machine": machine("cpu"),
-        "load_average": [round(load, 2) for load in os.getloadavg()],
-        "versions": versions(),
+        **circumstances("test MSE of a student alone and taught, and the share of the gap closed"),
         "data": f"lineside dataset joints --parts {asked.parts} --seed 7",
         "data_sha256": teacher["run"]["data_sha256"],
         "split_seed": teacher["run"]["split_seed"],
@@ -157,7 +148,7 @@ def main() -> None:
     }
     print_table(found)
     if not asked.quick:
-        RESULT.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        keep(RESULT, found)
 
 
 if __name__ == "__main__":

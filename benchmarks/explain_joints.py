@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import datetime
 import itertools
 import json
 import os
@@ -34,6 +33,7 @@ import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from record import RESULTS, circumstances, keep
 from torch import Tensor
 from torch.nn import functional
 
@@ -48,13 +48,12 @@ from lineside_trainer.evaluate.gradcam import (
     spread_places,
 )
 from lineside_trainer.models.headed import Headed
-from lineside_trainer.runs.provenance import command, machine, versions
 from lineside_trainer.runs.trained import Trained, read_trained
 from lineside_trainer.tasks import build_task, headed
 from lineside_trainer.telling.explaining import METHODS
 
 ROOT: Final = Path(__file__).parent.parent
-RESULT: Final = ROOT / "benchmarks" / "results" / "explain_joints.json"
+RESULT: Final = RESULTS / "explain_joints.json"
 DATA: Final = JointsSettings(parts=1500, seed=11, size_px=64)
 SEEDS: Final = (0, 1, 2)
 EPOCHS: Final = 4
@@ -241,11 +240,9 @@ def summary(runs: Sequence[Measured]) -> dict[str, dict[str, float]]:
 def recorded(runs: list[Measured], data: JointsSettings, epochs: int) -> dict[str, object]:
     """What is kept, with all that it was made by."""
     return {
-        "what": "share of a map's mass on the crack mask, over the crack's share of the area",
-        "command": command(),
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "machine": machine("cpu"),
-        "versions": versions(),
+        **circumstances(
+            "share of a map's mass on the crack mask, over the crack's share of the area"
+        ),
         "data": msgspec.to_builtins(data),
         "training": f"64x64, ViT's patch 8, from noise, {epochs} epochs, bf16;{EXPERIMENT}",
         "shown": AS_SHOWN,
@@ -267,10 +264,10 @@ def main() -> None:
     work = asked.work / f"explain_{data.parts}_parts_{epochs}_epochs"
     folders = train_all(work, data, epochs, asked.at_once)
     runs = [measure(folder, work / "joints", asked.images) for folder in folders]
-    text = json.dumps(recorded(runs, data, epochs), indent=1, ensure_ascii=False) + "\n"
-    print(text, end="")
+    found = recorded(runs, data, epochs)
+    print(json.dumps(found, indent=1, ensure_ascii=False))
     if not asked.quick:
-        RESULT.write_text(text, encoding="utf-8")
+        keep(RESULT, found)
 
 
 def _ratio(make: Maps, network: Headed, cracked: Cracked) -> float:

@@ -14,21 +14,19 @@ core would be measured instead (20 times slower was seen on two cores with seven
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import os
-import platform
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterable
-from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from record import RESULTS, circumstances, keep
 from torch.utils.data import DataLoader, Dataset
 
 from lineside.contract import InputSpec
@@ -43,9 +41,8 @@ from lineside_trainer.data import (
     read_table,
 )
 from lineside_trainer.data.joints import JointsSettings, write_joints
-from lineside_trainer.runs.provenance import command, machine
 
-RESULT = Path(__file__).parent / "results" / "image_store.json"
+RESULT = RESULTS / "image_store.json"
 BATCH = 64
 LEAST_S = 1.0
 AUGMENTATION = Augmentation()
@@ -243,23 +240,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         measured = measure(setting, Path(folder))
     result = {
-        "what": "images a second into a tiny training step, augmentation included",
-        "command": command(),
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "machine": machine(str(measured["device"])),
-        "load_average": [round(load, 2) for load in os.getloadavg()],
-        "versions": {"python": platform.python_version()}
-        | {name: metadata.version(name) for name in ("torch", "numpy", "opencv-python-headless")},
+        **circumstances(
+            "images a second into a tiny training step, augmentation included",
+            str(measured["device"]),
+        ),
         **setting._asdict(),
         "batch_images": BATCH,
         "torch_threads": torch.get_num_threads(),
         **measured,
     }
-    text = json.dumps(result, indent=1) + "\n"
-    print(text, end="")
+    print(json.dumps(result, indent=1, ensure_ascii=False))
     if not asked.quick:
-        asked.out.parent.mkdir(parents=True, exist_ok=True)
-        asked.out.write_text(text)
+        keep(asked.out, result)
 
 
 if __name__ == "__main__":

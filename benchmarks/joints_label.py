@@ -10,23 +10,20 @@ the test parts of a split by part. A label that mean brightness explains would t
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
-import platform
 from collections.abc import Sequence
-from importlib import metadata
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from record import RESULTS, circumstances, keep
 
 from lineside_trainer.data.folds import assign_parts
 from lineside_trainer.data.joints import CYCLES, Inspected, make_part
-from lineside_trainer.runs.provenance import command, machine
 
 ROOT = Path(__file__).parent.parent
-RESULT = ROOT / "benchmarks" / "results" / "joints_label.json"
+RESULT = RESULTS / "joints_label.json"
 PICTURE = ROOT / "docs" / "images" / "joints.png"
 RIDGE = 1.0
 SHOWN = (1, 6, 12, 17)
@@ -109,21 +106,14 @@ def main() -> None:
         parser.error(f"--parts {count}: at least {max(SHOWN) + 1}, which the picture shows")
     parts = [make_part(number, seed=asked.seed, size_px=64) for number in range(count)]
     result = {
-        "what": "share of the label's variance that simple features explain",
-        "command": command(),
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "machine": machine("cpu"),
-        "versions": {"python": platform.python_version()}
-        | {name: metadata.version(name) for name in ("numpy", "opencv-python-headless")},
+        **circumstances("share of the label's variance that simple features explain"),
         "parts": count,
         "seed": asked.seed,
         **measure(parts, asked.seed),
     }
-    text = json.dumps(result, indent=1, ensure_ascii=False) + "\n"
-    print(text, end="")
+    print(json.dumps(result, indent=1, ensure_ascii=False))
     if not asked.quick:
-        RESULT.parent.mkdir(parents=True, exist_ok=True)
-        RESULT.write_text(text, encoding="utf-8")
+        keep(RESULT, result)
         PICTURE.parent.mkdir(parents=True, exist_ok=True)
         assert cv2.imwrite(str(PICTURE), draw(parts), [cv2.IMWRITE_PNG_COMPRESSION, 9])
 

@@ -12,9 +12,7 @@ same frame. Accuracy is the MSE on the validation samples, computed by that very
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -22,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from joint_runs import LIMIT, TARGET, Work, run_verb
+from record import RESULTS, circumstances, keep
 
 from lineside.bench import golden_frames, summarise
 from lineside.bundle import open_bundle
@@ -29,9 +28,7 @@ from lineside.choose import list_candidates, open_proven
 from lineside.engines import EngineSettings
 from lineside.inspector import Inspector
 from lineside.verdict import Timings
-from lineside_trainer.runs.provenance import command, machine, versions
 
-RESULTS = Path(__file__).parent / "results"
 PRECISIONS = ("int8", "fp32")
 WARM_UP = 20
 
@@ -241,12 +238,9 @@ def recorded(
         for engine, precision in ways
     }
     return {
-        "what": "latency of one inspection and validation MSE of a ViT-Ti and of slimmed ones",
-        "command": command(),
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "machine": machine("cpu"),
-        "load_average": [round(load, 2) for load in os.getloadavg()],
-        "versions": versions(),
+        **circumstances(
+            "latency of one inspection and validation MSE of a ViT-Ti and of slimmed ones"
+        ),
         "data": f"lineside dataset joints --parts {asked.parts} --seed 7",
         "data_sha256": result["run"]["data_sha256"],
         "seed": 0,
@@ -281,8 +275,7 @@ def main() -> None:
     print_table(rows)
     if not asked.quick:
         found = recorded(asked, runs[WHOLE], rows)
-        text = json.dumps(found, indent=1, ensure_ascii=False) + "\n"
-        (RESULTS / "slimming.json").write_text(text, encoding="utf-8")
+        keep(RESULTS / "slimming.json", found)
         draw(RESULTS / "slimming.png", rows)
 
 

@@ -17,24 +17,22 @@ left out, as from images/s in `metrics.csv`.
 from __future__ import annotations
 
 import argparse
-import datetime
 import functools
 import json
 import os
-import platform
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from record import RESULTS, circumstances, keep
 from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 from torch.utils.data import DataLoader, Dataset
@@ -55,9 +53,8 @@ from lineside_trainer.learning.progress import Progress
 from lineside_trainer.models import use_fused_attention
 from lineside_trainer.prepared import IntArray, Prepared, prepare_data
 from lineside_trainer.pretrain import Method, build_method
-from lineside_trainer.runs.provenance import command, machine
 
-RESULT: Final = Path(__file__).parent / "results" / "training_speed.json"
+RESULT: Final = RESULTS / "training_speed.json"
 _MATMUL: Final = {"cpu": 1536, "cuda": 8192}
 
 
@@ -375,22 +372,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         measured = measure(setting, Path(folder))
     result = {
-        "what": "images a second of masked autoencoding, loading and augmentation included",
-        "command": command(),
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "machine": machine(str(measured["device"])),
-        "load_average": [round(load, 2) for load in os.getloadavg()],
-        "versions": {"python": platform.python_version()}
-        | {name: metadata.version(name) for name in ("torch", "timm", "lightning", "numpy")},
+        **circumstances(
+            "images a second of masked autoencoding, loading and augmentation included",
+            str(measured["device"]),
+        ),
         **asdict(setting),
         "torch_threads": torch.get_num_threads(),
         **measured,
     }
-    text = json.dumps(result, indent=1) + "\n"
-    print(text, end="")
+    print(json.dumps(result, indent=1, ensure_ascii=False))
     if not quick:
-        asked.out.parent.mkdir(parents=True, exist_ok=True)
-        asked.out.write_text(text)
+        keep(asked.out, result)
 
 
 if __name__ == "__main__":

@@ -12,13 +12,12 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner, Result
+from command_line import call, refuse
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from lineside.candidate import read_samples
-from lineside.cli.main import lineside
 from lineside.contract import ClassificationHead, InputSpec, decode_contract
 from lineside.errors import LinesideError
 from lineside_trainer.class_coverage import check_classes
@@ -214,16 +213,6 @@ def test_whole_numbers_are_classes_however_they_are_written(numbers: list[int]) 
 def test_a_column_without_classes_is_refused(labels: list[str], told: str) -> None:
     with pytest.raises(DataError, match=f"column 'kind'.*{told}"):
         class_names(labels, "kind")
-
-
-def call(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(lineside, [str(a) for a in arguments], catch_exceptions=True)
-
-
-def refuse(kind: type[LinesideError], *arguments: str | Path) -> str:
-    result = call(*arguments)
-    assert isinstance(result.exception, kind), (result.output, result.exception)
-    return str(result.exception)
 
 
 def draw(folder: Path, kinds: dict[str, int], *, seed: int = 0) -> Path:

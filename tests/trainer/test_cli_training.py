@@ -7,13 +7,12 @@ import json
 import shutil
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from bright_plates import write_plates
+from command_line import call, refuse, succeed
 
 from lineside.candidate import CONTRACT, PROGRAM, PROVENANCE, SAMPLES, read_samples
-from lineside.cli.main import lineside
 from lineside.contract import RegressionHead, decode_contract
 from lineside.errors import LinesideError
 from lineside_trainer.errors import DataError, ExperimentError, TrainerError
@@ -23,40 +22,17 @@ PARTS = 30
 SMALL = ("--image-size", "16", "--patch", "8", "--batch-size", "16", "--device", "cpu")
 
 
-def call(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(lineside, [str(a) for a in arguments], catch_exceptions=True)
-
-
-def succeed(*arguments: str | Path) -> Result:
-    result = call(*arguments)
-    assert result.exit_code == 0, (result.output, result.exception)
-    return result
-
-
-def refuse(kind: type[LinesideError], *arguments: str | Path) -> str:
-    result = call(*arguments)
-    assert isinstance(result.exception, kind), (result.output, result.exception)
-    return str(result.exception)
-
-
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two images a part; the target is their brightness, with a few faults in the folder."""
-    folder = tmp_path_factory.mktemp("images")
-    generator = np.random.default_rng(0)
-    with (folder / "labels.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["file", "part", "damage"])
-        for part in range(PARTS):
-            for view in range(2):
-                level = generator.uniform(20, 200)
-                pixels = np.clip(generator.normal(level, 20, (20, 24)), 0, 255).astype(np.uint8)
-                name = f"{part}_{view}.png"
-                assert cv2.imwrite(str(folder / name), pixels)
-                writer.writerow([name, f"part{part}", "" if part == 3 else level / 100])
-        (folder / "broken.png").write_bytes(b"no image")
-        writer.writerow(["broken.png", "part99", 1.0])
-        writer.writerow(["gone.png", "part99", 1.0])
+    folder = write_plates(
+        tmp_path_factory.mktemp("images"), size_hw=(20, 24), parts=PARTS, unlabelled=[3]
+    )
+    (folder / "broken.png").write_bytes(b"no image")
+    with (folder / "labels.csv").open("a", newline="") as file:
+        csv.writer(file).writerows(
+            [[name, "part99", 1.0, 100.0] for name in ("broken.png", "gone.png")]
+        )
     return folder
 
 

@@ -9,9 +9,8 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from command_line import call
 
-from lineside.cli.main import lineside
 from lineside_trainer.errors import TrainerError
 from lineside_trainer.experiment import (
     DataSettings,
@@ -34,10 +33,6 @@ PARTS, VIEWS = 20, 3
 COUNT = PARTS * VIEWS
 TRUTH = np.random.default_rng(0).uniform(0, 1, COUNT)
 ENDS = Ends(first=1.0, last=0.5, best=0.5, best_epoch=2)
-
-
-def call(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(lineside, [str(a) for a in arguments], catch_exceptions=True)
 
 
 def compare(*folders: Path, out: Path | None = None) -> dict:

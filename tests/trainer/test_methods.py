@@ -7,13 +7,12 @@ import json
 from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner, Result
+from bright_plates import write_plates
+from command_line import call, succeed
 
-from lineside.cli.main import lineside
 from lineside.contract import InputSpec
 from lineside_trainer.data import Augmentation, Batches, ImageStore
 from lineside_trainer.durable import read_weights
@@ -39,29 +38,16 @@ SMALL = ("--image-size", "32", "--batch-size", "8", "--device", "cpu")
 JUDGED_BY = {"mae": "masked MSE", "simmim": "masked L1", "simsiam": "negative cosine"}
 
 
-def call(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(lineside, [str(a) for a in arguments], catch_exceptions=True)
-
-
-def succeed(*arguments: str | Path) -> Result:
-    result = call(*arguments)
-    assert result.exit_code == 0, (result.output, result.exception)
-    return result
-
-
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("images")
-    generator = np.random.default_rng(0)
-    with (folder / "labels.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["file", "damage"])
-        for number in range(60):
-            level = generator.uniform(40, 200)
-            pixels = np.clip(generator.normal(level, 30, (32, 32)), 0, 255).astype(np.uint8)
-            assert cv2.imwrite(str(folder / f"{number}.png"), pixels)
-            writer.writerow([f"{number}.png", level / 100])
-    return folder
+    return write_plates(
+        tmp_path_factory.mktemp("images"),
+        size_hw=(32, 32),
+        parts=60,
+        views=1,
+        levels=(40, 200),
+        noise=30,
+    )
 
 
 @pytest.fixture(scope="module")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import msgspec
 import numpy as np
 import pytest
 import torch
+from bright_plates import write_plates
 from click.testing import CliRunner
 from torch import nn
 
@@ -35,16 +35,14 @@ SETTINGS = FitSettings(epochs=4, batch_size=8, lr=1e-2, ema=0.9)
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("images")
-    generator = np.random.default_rng(0)
-    lines = ["file,damage"]
-    for number in range(60):
-        level = generator.uniform(40, 200)
-        pixels = np.clip(generator.normal(level, 30, (32, 32)), 0, 255).astype(np.uint8)
-        assert cv2.imwrite(str(folder / f"{number}.png"), pixels)
-        lines.append(f"{number}.png,{level / 100}")
-    (folder / "labels.csv").write_text("\n".join(lines) + "\n")
-    return folder
+    return write_plates(
+        tmp_path_factory.mktemp("images"),
+        size_hw=(32, 32),
+        parts=60,
+        views=1,
+        levels=(40, 200),
+        noise=30,
+    )
 
 
 @pytest.fixture(scope="module")

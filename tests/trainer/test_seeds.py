@@ -6,15 +6,13 @@ import json
 import statistics
 from pathlib import Path
 
-import cv2
 import msgspec
-import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from bright_plates import write_plates
+from command_line import call, refuse, succeed
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lineside.cli.main import lineside
 from lineside.errors import LinesideError
 from lineside_trainer.errors import ExperimentError, TrainerError
 from lineside_trainer.experiment import DataSettings, Experiment, RunSettings
@@ -25,34 +23,16 @@ SMALL = ("--image-size", "32", "--arch", "test_resnet", *QUICK)
 SEEDS = ("--seeds", "2", "--split-seeds", "3,4")
 
 
-def call(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(lineside, [str(a) for a in arguments], catch_exceptions=True)
-
-
-def succeed(*arguments: str | Path) -> Result:
-    result = call(*arguments)
-    assert result.exit_code == 0, (result.output, result.exception)
-    return result
-
-
-def refuse(kind: type[LinesideError], *arguments: str | Path) -> str:
-    result = call(*arguments)
-    assert isinstance(result.exception, kind), (result.output, result.exception)
-    return str(result.exception)
-
-
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("images")
-    generator = np.random.default_rng(0)
-    lines = ["file,damage"]
-    for number in range(60):
-        level = generator.uniform(40, 200)
-        pixels = np.clip(generator.normal(level, 30, (32, 32)), 0, 255).astype(np.uint8)
-        assert cv2.imwrite(str(folder / f"{number}.png"), pixels)
-        lines.append(f"{number}.png,{level / 100}")
-    (folder / "labels.csv").write_text("\n".join(lines) + "\n")
-    return folder
+    return write_plates(
+        tmp_path_factory.mktemp("images"),
+        size_hw=(32, 32),
+        parts=60,
+        views=1,
+        levels=(40, 200),
+        noise=30,
+    )
 
 
 @pytest.fixture(scope="module")

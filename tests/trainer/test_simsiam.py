@@ -30,8 +30,8 @@ from lineside_trainer.learning.progress import Progress
 from lineside_trainer.models import Normalise
 from lineside_trainer.pretrain import build_method, check_method
 from lineside_trainer.pretrain.simsiam import (
+    DispersionMeter,
     SiameseNet,
-    SpreadMeter,
     negative_cosine,
     siamese_loss,
 )
@@ -173,7 +173,7 @@ def test_what_is_told_wins_over_the_methods_defaults() -> None:
 @given(seed=st.integers(0, 99), splits=st.lists(st.integers(1, 39), max_size=3, unique=True))
 def test_the_spread_is_that_of_all_batches_together(seed: int, splits: list[int]) -> None:
     embedded = torch.randn(40, 6, generator=draws(seed)) * 3 + 1
-    meter = SpreadMeter()
+    meter = DispersionMeter()
     for part in torch.tensor_split(embedded, sorted(splits)):
         meter.add(part)
     spread = meter.take()
@@ -190,7 +190,7 @@ def test_the_spread_knows_good_from_collapsed() -> None:
     point = torch.ones(4000, 64) + 1e-3 * even
     found = {}
     for name, embedded in (("even", even), ("line", line), ("point", point)):
-        meter = SpreadMeter()
+        meter = DispersionMeter()
         meter.add(embedded)
         spread = meter.take()
         assert spread is not None

@@ -14,9 +14,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
+from bright_plates import write_plates
 from click.testing import CliRunner
 
 from lineside.cli.main import lineside
@@ -75,18 +74,7 @@ weights = "nowhere.pth"
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two images a part; the target is their brightness."""
-    folder = tmp_path_factory.mktemp("plates")
-    generator = np.random.default_rng(0)
-    with (folder / "labels.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["file", "part", "damage"])
-        for part in range(PARTS):
-            for view in range(2):
-                level = generator.uniform(20, 200)
-                pixels = np.clip(generator.normal(level, 20, (16, 16)), 0, 255).astype(np.uint8)
-                assert cv2.imwrite(str(folder / f"{part}_{view}.png"), pixels)
-                writer.writerow([f"{part}_{view}.png", f"part{part}", level / 100])
-    return folder
+    return write_plates(tmp_path_factory.mktemp("plates"), size_hw=(16, 16), parts=PARTS)
 
 
 def write_study(folder: Path, text: str = STUDY) -> Path:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner, Result
+from bright_plates import write_plates
+from command_line import call, refuse, succeed
 
 from lineside.bundle import write_key_pair
 from lineside.candidate import PROGRAM, PROVENANCE
-from lineside.cli.main import lineside
-from lineside.errors import LinesideError
 from lineside_trainer.durable import read_weights, write_tensors
 from lineside_trainer.errors import ExperimentError
 from lineside_trainer.evaluate.judgement import predict
@@ -34,39 +30,15 @@ CPU = ("--device", "cpu", "--batch-size", "16")
 STUDENT = ("--arch", "test_resnet", "--epochs", "1", *CPU)
 
 
-def call(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(lineside, [str(a) for a in arguments], catch_exceptions=True)
-
-
-def succeed(*arguments: str | Path) -> Result:
-    result = call(*arguments)
-    assert result.exit_code == 0, (result.output, result.exception)
-    return result
-
-
-def refuse(kind: type[LinesideError], *arguments: str | Path) -> str:
-    result = call(*arguments)
-    assert isinstance(result.exception, kind), (result.output, result.exception)
-    return str(result.exception)
-
-
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two images a part; the target is their brightness, unknown for the first parts."""
-    folder = tmp_path_factory.mktemp("images")
-    generator = np.random.default_rng(0)
-    with (folder / "labels.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["file", "part", "damage", "other"])
-        for part in range(PARTS):
-            for view in range(2):
-                level = generator.uniform(20, 200)
-                pixels = np.clip(generator.normal(level, 20, (32, 32)), 0, 255).astype(np.uint8)
-                name = f"{part}_{view}.png"
-                assert cv2.imwrite(str(folder / name), pixels)
-                target = "" if part < UNLABELLED else level / 100
-                writer.writerow([name, f"part{part}", target, level])
-    return folder
+    return write_plates(
+        tmp_path_factory.mktemp("images"),
+        size_hw=(32, 32),
+        parts=PARTS,
+        unlabelled=range(UNLABELLED),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +149,7 @@ def test_renaming_hides_nothing_from_the_check(images: Path, big: Path, tmp_path
     ("options", "words"),
     [
         (("--image-size", "64"), "takes images of 32x32 px .* with 1 channel"),
-        (("--target", "other"), "give both the same --task, --target and --unit"),
+        (("--target", "brightness"), "give both the same --task, --target and --unit"),
         (("--unit", "mm"), "give both the same --task, --target and --unit"),
         (("--probe",), "has no meaning with train.probe"),
     ],

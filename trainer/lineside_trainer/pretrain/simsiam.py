@@ -74,7 +74,7 @@ class SiameseNet(nn.Module):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spread:
+class Dispersion:
     """How much embeddings of different images differ.
 
     Attributes:
@@ -89,7 +89,7 @@ class Spread:
     rank: float
 
 
-class SpreadMeter:
+class DispersionMeter:
     """Gathers the spread batch by batch."""
 
     def __init__(self) -> None:
@@ -104,7 +104,7 @@ class SpreadMeter:
         self._sum = self._sum.to(directions.device) + directions.sum(dim=0)
         self._moment = self._moment.to(directions.device) + directions.T @ directions
 
-    def take(self) -> Spread | None:
+    def take(self) -> Dispersion | None:
         """The spread of all that came in, and begin anew; None of fewer than two embeddings."""
         count, mean = self._count, self._sum.double() / max(1, self._count)
         moment = self._moment.double() / max(1, self._count)
@@ -114,4 +114,4 @@ class SpreadMeter:
         covariance = moment - torch.outer(mean, mean)
         variance = covariance.diagonal().clamp(min=0.0)
         rank = variance.sum().square() / covariance.square().sum().clamp(min=1e-30)
-        return Spread(std=float(variance.sqrt().mean()), rank=float(rank))
+        return Dispersion(std=float(variance.sqrt().mean()), rank=float(rank))

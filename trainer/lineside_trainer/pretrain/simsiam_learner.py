@@ -16,8 +16,8 @@ from lineside_trainer.models import Backbone, Normalise, build_backbone
 from lineside_trainer.pretrain.method import Method
 from lineside_trainer.pretrain.simsiam import (
     LEAST_JUDGED,
+    DispersionMeter,
     SiameseNet,
-    SpreadMeter,
     siamese_loss,
 )
 from lineside_trainer.runs.logbook import Row
@@ -65,7 +65,7 @@ class SimSiamLearner(Method):
         self.net = SiameseNet(backbone, width=width, bottleneck=bottleneck)
         self.settings = settings
         self.healthy_std = width**-0.5
-        self._meter = SpreadMeter()
+        self._meter = DispersionMeter()
 
     @property
     def backbone(self) -> Backbone:
@@ -109,7 +109,7 @@ class SimSiamLearner(Method):
         return [*self.backbone.layers(), last]
 
     def vitals(self) -> dict[str, float]:
-        """How the judging images' embeddings are spread, see `simsiam.Spread`."""
+        """How the judging images' embeddings are spread, see `simsiam.Dispersion`."""
         spread = self._meter.take()
         return {} if spread is None else {EMBEDDING_STD: spread.std, EMBEDDING_RANK: spread.rank}
 

@@ -14,7 +14,10 @@ import torch
 
 from lineside.engines.machine import cpu_name
 
-_DISTRIBUTIONS: Final = ("lineside", "lineside-trainer", "torch", "timm", "lightning", "numpy")
+_DISTRIBUTIONS: Final = (
+    *("lineside", "lineside-trainer"),
+    *("torch", "timm", "lightning", "numpy", "opencv-python-headless"),
+)
 
 
 def versions() -> dict[str, str]:
