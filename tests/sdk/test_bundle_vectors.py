@@ -159,6 +159,7 @@ def read_by_the_book(data: bytes, key: bytes) -> tuple[str, dict[str, tuple[int,
     refuse_unless(manifest["format"] == 1 and needed <= (0, 1, 0), "incompatible")  # 9
     parts = manifest["parts"]
     check_table(manifest, parts)  # 10
+    check_proven(manifest["rule"], manifest["evidence"]["guarantee"])  # 10
     (present,) = struct.unpack_from("<Q", data, 96)
     check_present(present, parts)  # 11
     spans = place(data, length, parts, present)  # 12
@@ -186,6 +187,12 @@ def check_table(manifest: dict[str, Any], parts: list[dict[str, Any]]) -> None:
         refuse_unless(set(model) == MODEL_FIELDS, "format")
         for name in model["parts"]:
             refuse_unless(engines.get(name) in ("", model["engine"]), "format")
+
+
+def check_proven(rule: dict[str, Any], guarantee: dict[str, Any] | None) -> None:
+    if guarantee is not None:
+        beyond = rule["ok_limit"] - guarantee["ok_limit"]
+        refuse_unless(beyond <= 0 if rule["worse"] == "higher" else beyond >= 0, "format")
 
 
 def check_present(present: int, parts: list[dict[str, Any]]) -> None:

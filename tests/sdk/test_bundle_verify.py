@@ -17,10 +17,13 @@ from tiny_bundle import openvino_files
 
 from lineside.bundle import (
     Agreement,
+    Decision,
+    EscapeGuarantee,
     Evidence,
     Identity,
     Manifest,
     ModelEntry,
+    PartCounts,
     PartData,
     load_private_key,
     make_thin_copy,
@@ -28,6 +31,7 @@ from lineside.bundle import (
     seal_bundle,
     write_key_pair,
 )
+from lineside.cli.verify_decision import tell_decision, tell_guarantee
 from lineside.contract import (
     Contract,
     FrameSpec,
@@ -72,6 +76,19 @@ def mean_model() -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
 
 
+def counts(*, bad: int, good: int) -> PartCounts:
+    return PartCounts(
+        engine="openvino",
+        precision="fp32",
+        bad=bad,
+        escaped=2,
+        bad_reviewed=5,
+        good=good,
+        overkilled=11,
+        good_reviewed=43,
+    )
+
+
 def describe() -> Manifest:
     return Manifest(
         identity=Identity(product="led-joint", version="1.2.3"),
@@ -99,6 +116,24 @@ def describe() -> Manifest:
             metrics={"validation_mse": 0.03125},
             sample_counts={"golden": 3},
             samples_sha256="ab" * 32,
+            decision=Decision(
+                way="cost",
+                wishes={"cost_escape": 50.0, "cost_review": 0.5},
+                part_images="each",
+                validation=(counts(bad=31, good=207),),
+            ),
+            guarantee=EscapeGuarantee(
+                max_escape=0.02,
+                confidence=0.9,
+                ok_limit=0.4375,
+                escape_bound=0.0176,
+                limits_tested=73,
+                limits_proven=61,
+                assurance=(counts(bad=301, good=907),),
+                unknown_samples=19,
+                assurance_sha256="cd" * 32,
+                date="2026-02-28",
+            ),
         ),
         provenance={"commit": "0123abc"},
         licence="Apache-2.0",
@@ -201,11 +236,22 @@ def test_explain_shows_all_that_is_sealed(factory: Factory, good: Path) -> None:
     words = ["score <= 0.4", "score > 0.6", "a human looks", "4x6 px", "brightness"]
     words += ["0.00125", "77", "validation_mse", "0.03125", "0123abc", "Apache-2.0", "ab" * 32]
     words += ["openvino/m.bin", "regression"]
+    words += ["least cost on the validation parts: cost_escape 50, cost_review 0.5"]
+    words += ["every image is an inspection", " 31 ", " 207 ", "48 (20.2 %)"]
+    words += ["at most 2 % of bad parts are judged OK, with 90 % confidence", "up to 0.4375"]
+    words += ["of 73 limits", "61 hold", "1.76 %", " 301 ", "48 (4.0 %)", "19 without a target"]
+    words += ["2026-02-28", "cd" * 32]
     assert [word for word in words if word not in done.stdout] == []
     assert "self-test" not in done.stdout
     code, found = verify_json(good, "--trust", factory.public, "--engine", "none", "--explain")
     assert code == 0
     assert found["manifest"]["evidence"]["agreements"][0]["verdict_flips"] == 3
+    assert found["manifest"]["evidence"]["guarantee"]["assurance"][0]["escaped"] == 2
+
+
+def test_explain_says_so_where_nothing_is_promised() -> None:
+    assert "not stated" in tell_decision(None)
+    assert "nothing is promised" in tell_guarantee(None)
 
 
 def test_a_failed_self_test_is_exit_code_6_and_names_the_engine(factory: Factory) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineside.contract import LimitRule
-from lineside.decide import decide
+from lineside.decide import decide, find_loosening
 from lineside.verdict import Evaluation, Reason
 
 finite = st.floats(allow_nan=False, allow_infinity=False, width=32)
@@ -21,6 +21,9 @@ def rules(draw: st.DrawFn) -> LimitRule:
     if draw(st.booleans()):
         return LimitRule(ok_limit=first, not_ok_limit=second)
     return LimitRule(ok_limit=second, not_ok_limit=first, worse="lower")
+
+
+SEVERITY = {Evaluation.OK: 0, Evaluation.NOT_DECIDABLE: 1, Evaluation.NOT_OK: 2}
 
 
 @given(rule=rules(), score=st.sampled_from([math.nan, math.inf, -math.inf]))
@@ -46,9 +49,8 @@ def test_the_limit_named_is_the_one_that_decided(rule: LimitRule, score: float) 
 
 @given(rule=rules(), scores=st.tuples(finite, finite))
 def test_a_worse_score_is_never_judged_better(rule: LimitRule, scores: tuple[float, float]) -> None:
-    severity = {Evaluation.OK: 0, Evaluation.NOT_DECIDABLE: 1, Evaluation.NOT_OK: 2}
     better, worse = sorted(scores, reverse=rule.worse == "lower")
-    assert severity[decide(better, rule)[0]] <= severity[decide(worse, rule)[0]]
+    assert SEVERITY[decide(better, rule)[0]] <= SEVERITY[decide(worse, rule)[0]]
 
 
 @given(rule=rules())
@@ -66,3 +68,53 @@ def test_without_a_gap_everything_is_decided(limit: float, score: float) -> None
 def test_limits_that_cross_are_refused(worse: str, ok_limit: float) -> None:
     with pytest.raises(ValueError, match="cross"):
         LimitRule(ok_limit=ok_limit, not_ok_limit=1.0, worse=worse)  # type: ignore[arg-type]
+
+
+small = st.integers(-3, 3).map(float)
+
+
+@st.composite
+def small_rules(draw: st.DrawFn) -> LimitRule:
+    """So few limits that equal ones and changes of either one alone are common."""
+    first, second = sorted([draw(small), draw(small)])
+    if draw(st.booleans()):
+        return LimitRule(ok_limit=first, not_ok_limit=second)
+    return LimitRule(ok_limit=second, not_ok_limit=first, worse="lower")
+
+
+@given(sealed=small_rules(), proposed=small_rules())
+def test_a_rule_tightens_exactly_when_it_judges_no_score_milder(
+    sealed: LimitRule, proposed: LimitRule
+) -> None:
+    scores = [half / 2 for half in range(-8, 9)]
+    milder = [
+        s for s in scores if SEVERITY[decide(s, proposed)[0]] < SEVERITY[decide(s, sealed)[0]]
+    ]
+    told = find_loosening(sealed, proposed)
+    assert (told == "") == (sealed.worse == proposed.worse and not milder)
+
+
+@given(rule=rules())
+def test_the_sealed_rule_itself_is_no_loosening(rule: LimitRule) -> None:
+    assert find_loosening(rule, rule) == ""
+
+
+@pytest.mark.parametrize(
+    ("proposed", "words"),
+    [
+        (LimitRule(ok_limit=0.3, not_ok_limit=0.4), "ok_limit 0.3 raises the sealed 0.2"),
+        (LimitRule(ok_limit=0.2, not_ok_limit=0.5), "not_ok_limit 0.5 raises the sealed 0.4"),
+        (LimitRule(ok_limit=0.2, not_ok_limit=0.1, worse="lower"), "lower being worse"),
+        (LimitRule(ok_limit=0.2, not_ok_limit=0.4, unit="mm"), "'mm'"),
+        (LimitRule(ok_limit=-math.inf, not_ok_limit=0.4), "ok_limit -inf is not a finite"),
+    ],
+)
+def test_why_a_rule_may_not_be_used_is_told(proposed: LimitRule, words: str) -> None:
+    assert words in find_loosening(LimitRule(ok_limit=0.2, not_ok_limit=0.4), proposed)
+
+
+def test_where_lower_is_worse_a_lower_limit_loosens() -> None:
+    sealed = LimitRule(ok_limit=0.9, not_ok_limit=0.5, worse="lower")
+    lower = LimitRule(ok_limit=0.8, not_ok_limit=0.5, worse="lower")
+    assert "ok_limit 0.8 lowers the sealed 0.9" in find_loosening(sealed, lower)
+    assert find_loosening(lower, sealed) == ""

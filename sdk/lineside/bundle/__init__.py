@@ -1,5 +1,12 @@
 """Signed bundles: seal, open, trust. docs/bundle-format.md describes the file to the byte."""
 
+from lineside.bundle.evidence import (
+    Agreement,
+    Decision,
+    EscapeGuarantee,
+    Evidence,
+    PartCounts,
+)
 from lineside.bundle.keys import (
     PrivateKey,
     PublicKey,
@@ -12,8 +19,6 @@ from lineside.bundle.keys import (
     write_key_pair,
 )
 from lineside.bundle.manifest import (
-    Agreement,
-    Evidence,
     Identity,
     Manifest,
     ModelEntry,
@@ -25,10 +30,13 @@ from lineside.bundle.writer import PartData, make_thin_copy, seal_bundle
 __all__ = [
     "Agreement",
     "Bundle",
+    "Decision",
+    "EscapeGuarantee",
     "Evidence",
     "Identity",
     "Manifest",
     "ModelEntry",
+    "PartCounts",
     "PartData",
     "PartEntry",
     "PrivateKey",

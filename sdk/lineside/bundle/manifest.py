@@ -13,6 +13,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from lineside import __version__
+from lineside.bundle.evidence import Evidence, Sha256Hex, Word
 from lineside.bundle.layout import MAX_MANIFEST_BYTES
 from lineside.contract import Contract, LimitRule
 from lineside.errors import BundleFormatError, IncompatibleBundleError
@@ -27,11 +28,7 @@ PartName = Annotated[
     str,
     msgspec.Meta(pattern=rf"\A{_SEGMENT}(/{_SEGMENT})*\Z", max_length=MAX_PART_NAME_BYTES),
 ]
-Sha256Hex = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
-Word = Annotated[str, msgspec.Meta(pattern=r"\A[a-z0-9][a-z0-9._-]{0,63}\Z")]
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
-Count = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
-Drift = Annotated[float, msgspec.Meta(ge=0)]
 EngineName = Literal["onnxruntime", "openvino"]
 
 
@@ -72,42 +69,6 @@ class ModelEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     parts: Annotated[tuple[PartName, ...], msgspec.Meta(min_length=1, max_length=MAX_PARTS)]
     inference_precision: Literal["f32"] = "f32"
     batch: Annotated[int, msgspec.Meta(ge=1, le=4096)] = 1
-
-
-class Agreement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How far one form is from the trainer's float program, on the validation samples.
-
-    Attributes:
-        engine, precision: which form.
-        output: which output of the graph.
-        samples: how many samples were compared.
-        max_abs_drift, mean_abs_drift: |form - float program|, in the output's unit.
-        verdict_flips: samples whose evaluation by the rule differs.
-    """
-
-    engine: Word
-    precision: Word
-    output: str
-    samples: Count
-    max_abs_drift: Drift
-    mean_abs_drift: Drift
-    verdict_flips: Count
-
-
-class Evidence(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What was measured before sealing.
-
-    Attributes:
-        agreements: one for each form and output.
-        metrics: by name, finite, e.g. ``validation_mse``.
-        sample_counts: by sample set.
-        samples_sha256: of the candidate's samples file.
-    """
-
-    agreements: tuple[Agreement, ...]
-    metrics: dict[str, float]
-    sample_counts: dict[str, Count]
-    samples_sha256: Sha256Hex
 
 
 class PartEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -198,7 +159,8 @@ def check_manifest(manifest: Manifest, *, source: str) -> None:
     """Hold the rules between fields.
 
     Raises:
-        BundleFormatError: too many or doubled parts, or a model whose parts are not there.
+        BundleFormatError: too many or doubled parts, a model whose parts are not there, or a rule
+            that is looser than its guarantee.
     """
     if not 1 <= len(manifest.parts) <= MAX_PARTS:
         raise BundleFormatError(
@@ -212,6 +174,7 @@ def check_manifest(manifest: Manifest, *, source: str) -> None:
         (f"{m.engine} {m.precision}" for m in manifest.models),
         source,
     )
+    _refuse_unproven(manifest, source)
     engines = {part.name: part.engine for part in manifest.parts}
     for model in manifest.models:
         for name in model.parts:
@@ -236,6 +199,18 @@ def _find_missing(found: object, whole: object, path: str) -> str:
             if deeper:
                 return deeper
     return ""
+
+
+def _refuse_unproven(manifest: Manifest, source: str) -> None:
+    guarantee, rule = manifest.evidence.guarantee, manifest.rule
+    if guarantee is None:
+        return
+    sign = 1.0 if rule.worse == "higher" else -1.0
+    if not sign * rule.ok_limit <= sign * guarantee.ok_limit:
+        raise BundleFormatError(
+            f"{source}: manifest: rule: ok_limit {rule.ok_limit:g} is looser than "
+            f"{guarantee.ok_limit:g}, for which evidence.guarantee is proven"
+        )
 
 
 def _refuse_doubles(field: str, names: Iterable[str], source: str) -> None:

@@ -11,6 +11,7 @@ from lineside.bundle import Bundle, Manifest, ModelEntry
 from lineside.choose import find_obstacle
 from lineside.cli.document import format_document
 from lineside.cli.table import format_table
+from lineside.cli.verify_decision import tell_decision, tell_guarantee
 from lineside.contract import ClassificationHead, Contract, HeadSpec, LimitRule
 from lineside.engines import EngineSettings, open_engine
 from lineside.errors import EngineError
@@ -148,6 +149,8 @@ def explain(manifest: Manifest) -> str:
         ),
         ("Contract", _tell_contract(manifest.contract)),
         ("Rule", _tell_rule(manifest.rule)),
+        ("How the limits were chosen", tell_decision(evidence.decision)),
+        ("Guarantee", tell_guarantee(evidence.guarantee)),
         ("Models", _tabulate_models(manifest)),
         ("Agreement with the trainer's float program", _tabulate_agreements(manifest)),
         ("Metrics", _list({name: f"{value:.6g}" for name, value in evidence.metrics.items()})),

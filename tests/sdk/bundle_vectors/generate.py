@@ -19,10 +19,13 @@ import msgspec
 
 from lineside.bundle import (
     Agreement,
+    Decision,
+    EscapeGuarantee,
     Evidence,
     Identity,
     Manifest,
     ModelEntry,
+    PartCounts,
     PartData,
     PrivateKey,
     TrustedKeys,
@@ -87,6 +90,43 @@ def describe(*models: ModelEntry) -> Manifest:
     )
 
 
+def describe_promised(*models: ModelEntry) -> Manifest:
+    """The same with limits that were chosen and proven."""
+    manifest = describe(*models)
+    counts = tuple(
+        PartCounts(
+            engine=model.engine,
+            precision=model.precision,
+            bad=400,
+            escaped=0,
+            bad_reviewed=20,
+            good=1600,
+            overkilled=8,
+            good_reviewed=40,
+        )
+        for model in models
+    )
+    evidence = msgspec.structs.replace(
+        manifest.evidence,
+        decision=Decision(
+            way="recall", wishes={"min_recall": 0.99}, part_images="together", validation=()
+        ),
+        guarantee=EscapeGuarantee(
+            max_escape=0.01,
+            confidence=0.95,
+            ok_limit=0.2,
+            escape_bound=0.0074,
+            limits_tested=60,
+            limits_proven=50,
+            assurance=counts,
+            unknown_samples=3,
+            assurance_sha256="11" * 32,
+            date="2026-11-21",
+        ),
+    )
+    return msgspec.structs.replace(manifest, evidence=evidence)
+
+
 def full_parts() -> list[PartData]:
     """Sizes at the edges: short, exactly one page, one byte more, none at all."""
     return [
@@ -111,7 +151,8 @@ def write_vectors(folder: Path) -> None:
         (folder / f"{key.public.name}.pub").write_bytes(encode_public_key(key.public))
     seal_bundle(folder / "minimal.bin", manifest=describe(ONNX), parts=minimal_parts(), key=FACTORY)
     full = folder / "full.bin"
-    seal_bundle(full, manifest=describe(ONNX, OPENVINO), parts=full_parts(), key=FACTORY)
+    promised = describe_promised(ONNX, OPENVINO)
+    seal_bundle(full, manifest=promised, parts=full_parts(), key=FACTORY)
     with open_bundle(full, trust=TRUSTED) as bundle:
         for engine in ("onnxruntime", "openvino"):
             make_thin_copy(bundle, folder / f"thin-{engine}.bin", engine=engine)
@@ -251,6 +292,7 @@ def _write_signed_but_wrong(folder: Path) -> None:
             "identity": {**good["identity"], "minimum_runtime": "9999.0.0"},
             "surprise": 1,
         },
+        "unproven-rule": {"evidence": _proven_up_to(0.1, good["evidence"])},
     }
     golden, model_file = (bytes(part.data) for part in minimal_parts())
     bytes_by_name = {"doubled-part": [golden, model_file, model_file], "missing-part": [golden]}
@@ -261,6 +303,12 @@ def _write_signed_but_wrong(folder: Path) -> None:
         parts = [] if name in no_bytes else bytes_by_name.get(name, [golden, model_file])
         (folder / f"signed-{name}.bin").write_bytes(seal_raw(manifest, parts))
     (folder / "signed-not-json.bin").write_bytes(seal_raw(b"\xff{not json"))
+
+
+def _proven_up_to(ok_limit: float, evidence: dict[str, object]) -> dict[str, object]:
+    """Evidence whose guarantee ends before the rule's ok_limit."""
+    guarantee = describe_promised(ONNX).evidence.guarantee
+    return {**evidence, "guarantee": {**msgspec.to_builtins(guarantee), "ok_limit": ok_limit}}
 
 
 def seal_raw(manifest_bytes: bytes, parts: Sequence[bytes] = ()) -> bytes:

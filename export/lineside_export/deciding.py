@@ -1,0 +1,332 @@
+"""From what was wished for to the rule that is sealed, with its evidence.
+
+Two steps that never mix: limits are chosen on the validation parts; then, where a promise was asked
+for, the assurance parts say how far the OK limit must be tightened. The guarantee never loosens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from msgspec.structs import replace
+
+from lineside.bundle import Decision, EscapeGuarantee
+from lineside.bundle.evidence import PartImages, Way
+from lineside.contract import ClassificationHead, HeadSpec, LimitRule
+from lineside_export.candidate import Candidate
+from lineside_export.errors import CandidateError, ExportError, GuaranteeError
+from lineside_export.guarantee import Proof, escape_bound, limit_grid, parts_needed, prove
+from lineside_export.limits import (
+    ANY,
+    Costs,
+    Tally,
+    at_least_recall,
+    best_f1,
+    least_cost,
+    tally,
+    within_overkill,
+)
+from lineside_export.parity import Measurement
+from lineside_export.partscores import (
+    FloatArray,
+    PartScores,
+    bad_images,
+    count_parts,
+    mixed_part,
+    part_scores,
+    samples_sha256,
+    sign_of,
+)
+
+# A rule of probabilities keeps its limits from 0 to below 1: see `road.choose_rule`.
+_PROBABILITY: Final = (0.0, float(np.nextafter(1.0, 0.0)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Promise:
+    """What is to be proven.
+
+    Attributes:
+        max_escape: bad parts judged ``OK`` / bad parts, above 0 and below 1.
+        confidence: likewise.
+        date: `YYYY-MM-DD`, sealed with it.
+    """
+
+    max_escape: float
+    confidence: float
+    date: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuleWish:
+    """How the limits shall be set.
+
+    Attributes:
+        start: the limits given or proposed; of a regression also what targets are bad beyond.
+        way: ``fixed`` takes them as they are.
+        min_recall: of ``recall``: bad parts beyond the limit / bad parts.
+        costs: of ``cost``.
+        max_overkill: good parts judged ``NOT_OK`` / good parts; the NOT_OK limit is moved out until
+            that holds on the validation parts. ``None`` leaves it.
+        part_images: see `partscores`; ``None``: together, unless a part has good and bad images.
+        promise: ``None``: nothing is to be proven.
+    """
+
+    start: LimitRule
+    way: Way = "fixed"
+    min_recall: float | None = None
+    costs: Costs | None = None
+    max_overkill: float | None = None
+    part_images: PartImages | None = None
+    promise: Promise | None = None
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """What was asked for, by name, for the manifest."""
+        costs = self.costs
+        found = {
+            "min_recall": self.min_recall,
+            "max_overkill": self.max_overkill,
+            "cost_escape": costs.escape if costs else None,
+            "cost_overkill": costs.overkill if costs else None,
+            "cost_review": costs.review if costs else None,
+        }
+        return {name: value for name, value in found.items() if value is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proven:
+    """A promise that holds.
+
+    Attributes:
+        rule: tightened so that it does.
+        guarantee: the evidence.
+        proof: every limit that was tested.
+    """
+
+    rule: LimitRule
+    guarantee: EscapeGuarantee
+    proof: Proof
+
+
+def counted_by(candidate: Candidate, wish: RuleWish) -> tuple[PartImages, str]:
+    """How images make a part, and the part that says so, "" where none does or it was told."""
+    if wish.part_images is not None:
+        return wish.part_images, ""
+    for name in ("validation", "assurance"):
+        if name in candidate.samples:
+            mixed = mixed_part(_bad(candidate, name, wish), candidate.samples[name].parts)
+            if mixed:
+                return "each", mixed
+    return "together", ""
+
+
+def check_wish(candidate: Candidate, wish: RuleWish) -> None:
+    """Refuse at once what no score could fulfil; looks at targets only.
+
+    Raises:
+        ExportError: there are no parts to choose by.
+        GuaranteeError: too few bad assurance parts, however good the model is.
+        CandidateError: no assurance samples, though a promise is asked for.
+    """
+    bad = _bad(candidate, "validation", wish)
+    needs = {"best-f1": (1.0,), "recall": (1.0,), "cost": (0.0, 1.0), "fixed": ()}[wish.way]
+    needs = (*needs, 0.0) if wish.max_overkill is not None else needs
+    for kind in needs:
+        if not (bad == kind).any():
+            told = "bad" if kind else "good"
+            raise ExportError(
+                f"no {told} part is among the validation samples with a known target, so no limit "
+                f"can be chosen on them: give --rule fixed with a --limit, or more {told} parts"
+            )
+    if wish.promise is None:
+        return
+    if not len(candidate.samples.get("assurance", ())):
+        raise CandidateError(
+            f"{candidate.folder}: --max-escape is proven on assurance samples, and there are none: "
+            "train again with data.assurance_share, e.g. 0.3, or name assurance parts in the split "
+            "column"
+        )
+    parts = np.asarray(candidate.samples["assurance"].parts)
+    count = len(np.unique(parts[_bad(candidate, "assurance", wish) == 1.0]))
+    if parts_needed(0, **_asked(wish.promise)) > count:
+        raise _refused(wish.promise, bad=count, escaped=0, judged=False)
+
+
+def scored_parts(
+    candidate: Candidate, name: str, measured: Sequence[Measurement], wish: RuleWish
+) -> tuple[PartScores, ...]:
+    """A sample set's parts as each form scores them.
+
+    Args:
+        candidate: has the set.
+        name: of the set.
+        measured: one for each form.
+        wish: says what is bad, and how images make a part.
+    """
+    bad, parts = _bad(candidate, name, wish), candidate.samples[name].parts
+    part_images, _ = counted_by(candidate, wish)
+    return tuple(
+        part_scores(
+            found.scores,
+            bad,
+            parts,
+            rule=wish.start,
+            part_images=part_images,
+            engine=found.engine,
+            precision=found.precision,
+        )
+        for found in measured
+    )
+
+
+def choose_limits(scored: Sequence[PartScores], wish: RuleWish, head: HeadSpec) -> LimitRule:
+    """The limits by the wish, without any promise.
+
+    Args:
+        scored: the validation parts, by each form to be sealed.
+        wish: with parts to choose by, as `check_wish` has seen.
+        head: of the contract: a probability has limits of its own.
+
+    Raises:
+        ExportError: no limit does what was wished for.
+    """
+    if wish.way == "fixed" and wish.max_overkill is None:
+        return wish.start
+    found = tally(scored, _PROBABILITY if isinstance(head, ClassificationHead) else ANY)
+    sign = sign_of(wish.start)
+    ok, not_ok = _by_way(found, wish, sign)
+    if wish.max_overkill is not None:
+        limit = within_overkill(found, wish.max_overkill)
+        if limit is None:
+            raise ExportError(
+                f"no NOT_OK limit rejects at most {100 * wish.max_overkill:g} % of the good "
+                "validation parts: too many look as bad as can be; train a better model"
+            )
+        not_ok = max(not_ok, limit)
+    # Adding 0.0 makes a plain zero of a negative one.
+    return replace(wish.start, ok_limit=sign * ok + 0.0, not_ok_limit=sign * not_ok + 0.0)
+
+
+def prove_rule(
+    candidate: Candidate,
+    rule: LimitRule,
+    promise: Promise,
+    *,
+    validation: Sequence[PartScores],
+    assurance: Sequence[PartScores],
+    unknown_samples: int,
+) -> Proven:
+    """Tighten the OK limit until the promise is proven.
+
+    Args:
+        candidate: whose assurance samples it is.
+        rule: chosen without them; its OK limit is the loosest that is tried.
+        promise: what to prove.
+        validation: gives the grid.
+        assurance: of the same forms.
+        unknown_samples: assurance samples that were left out.
+
+    Raises:
+        GuaranteeError: it does not even hold for the safest limit.
+    """
+    sign = sign_of(rule)
+    grid = limit_grid(validation, sign * rule.ok_limit)
+    proof = prove(grid, assurance, **_asked(promise))
+    if not proof.proven:
+        raise _refused(promise, bad=proof.bad, escaped=int(proof.escaped[0]), judged=True)
+    tightened = replace(rule, ok_limit=sign * proof.loosest + 0.0)
+    escaped = int(proof.escaped[proof.proven - 1])
+    guarantee = EscapeGuarantee(
+        max_escape=promise.max_escape,
+        confidence=promise.confidence,
+        ok_limit=tightened.ok_limit,
+        escape_bound=escape_bound(escaped, proof.bad, confidence=promise.confidence),
+        limits_tested=len(grid),
+        limits_proven=proof.proven,
+        assurance=tuple(count_parts(found, tightened) for found in assurance),
+        unknown_samples=unknown_samples,
+        assurance_sha256=samples_sha256(candidate.samples["assurance"]),
+        date=promise.date,
+    )
+    return Proven(rule=tightened, guarantee=guarantee, proof=proof)
+
+
+def describe_decision(
+    candidate: Candidate, wish: RuleWish, rule: LimitRule, validation: Sequence[PartScores]
+) -> Decision:
+    """How the limits came about, with what the sealed rule does to the validation parts."""
+    part_images, _ = counted_by(candidate, wish)
+    known = bool(len(validation[0].bad) + len(validation[0].good))
+    return Decision(
+        way=wish.way,
+        wishes=wish.numbers,
+        part_images=part_images,
+        validation=tuple(count_parts(found, rule) for found in validation) if known else (),
+    )
+
+
+def unknown_samples(candidate: Candidate, name: str) -> int:
+    """How many samples of a set have no target."""
+    return int(np.isnan(candidate.samples[name].targets).sum())
+
+
+def _bad(candidate: Candidate, name: str, wish: RuleWish) -> FloatArray:
+    return bad_images(candidate.samples[name].targets, candidate.contract.head, wish.start)
+
+
+def _asked(promise: Promise) -> dict[str, float]:
+    return {"max_escape": promise.max_escape, "confidence": promise.confidence}
+
+
+def _by_way(found: Tally, wish: RuleWish, sign: float) -> tuple[float, float]:
+    if wish.way == "cost":
+        assert wish.costs is not None, "the command line asks for them"
+        return least_cost(found, wish.costs)
+    if wish.way == "best-f1":
+        limit: float | None = best_f1(found)
+    elif wish.way == "recall":
+        assert wish.min_recall is not None, "the command line asks for it"
+        limit = at_least_recall(found, wish.min_recall)
+    else:
+        return sign * wish.start.ok_limit, sign * wish.start.not_ok_limit
+    if limit is None:
+        raise ExportError(
+            f"no limit finds {100 * (wish.min_recall or 0.0):g} % of the bad validation parts: "
+            "some look as good as can be; lower --min-recall, or train a better model"
+        )
+    return limit, limit
+
+
+def _refused(promise: Promise, *, bad: int, escaped: int, judged: bool) -> GuaranteeError:
+    """Why, in words: how many there were, how many passed, how many more it takes."""
+    needed = parts_needed(escaped, **_asked(promise))
+    wanted = (
+        f"an escape rate of at most {100 * promise.max_escape:g} % with "
+        f"{100 * promise.confidence:g} % confidence"
+    )
+    at_safest = f", and {escaped} of them are judged OK at the safest limit" if judged else ""
+    message = f"{wanted} cannot be promised: there are {bad} bad assurance parts{at_safest}. "
+    if judged and escaped >= promise.max_escape * bad:
+        message += (
+            f"That is {100 * escaped / bad:.3g} %, so more parts like these would not help: train "
+            "a model that tells them apart, or promise less"
+        )
+    else:
+        message += (
+            f"It takes {needed} when {escaped or 'none'} of them "
+            f"{'are' if escaped > 1 else 'is'} judged OK: {needed - bad} more bad parts are needed "
+            "(data.assurance_share of the trainer, or the split column)"
+        )
+        if bad and not escaped:
+            best = escape_bound(0, bad, confidence=promise.confidence)
+            message += f". The {bad} can prove {100 * best:.3g} % at best"
+    return GuaranteeError(
+        f"{message}. No bundle was written",
+        bad_parts=bad,
+        escaped=escaped,
+        parts_missing=max(0, needed - bad),
+    )
