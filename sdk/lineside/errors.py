@@ -66,6 +66,10 @@ class UntrustedBundleError(BundleError):
         self.key_id = key_id
 
 
+class RevokedKeyError(UntrustedBundleError):
+    """The bundle's signing key was revoked on this machine."""
+
+
 class SignatureError(BundleError):
     """The signature does not hold: header or manifest are not what the key's owner sealed."""
 

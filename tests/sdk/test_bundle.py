@@ -35,6 +35,7 @@ from lineside.errors import (
     IncompatibleBundleError,
     KeyFileError,
     PartHashError,
+    RevokedKeyError,
     SignatureError,
     StorageError,
     UntrustedBundleError,
@@ -272,6 +273,7 @@ def test_every_kind_of_refusal_is_met_by_a_vector_or_here() -> None:
         BundleFormatError,
         IncompatibleBundleError,
         PartHashError,
+        RevokedKeyError,  # tests/sdk/test_trust.py
         SignatureError,
         UntrustedBundleError,
     }

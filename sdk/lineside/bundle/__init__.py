@@ -3,12 +3,9 @@
 from lineside.bundle.keys import (
     PrivateKey,
     PublicKey,
-    Trust,
-    TrustedKeys,
     generate_key_pair,
     load_private_key,
     load_public_key,
-    load_trust,
     write_key_pair,
 )
 from lineside.bundle.manifest import (
@@ -20,6 +17,7 @@ from lineside.bundle.manifest import (
     PartEntry,
 )
 from lineside.bundle.reader import Bundle, open_bundle
+from lineside.bundle.trust import Trust, TrustedKeys, load_trust, revoke_key
 from lineside.bundle.writer import PartData, make_thin_copy, seal_bundle
 
 __all__ = [
@@ -41,6 +39,7 @@ __all__ = [
     "load_trust",
     "make_thin_copy",
     "open_bundle",
+    "revoke_key",
     "seal_bundle",
     "write_key_pair",
 ]
