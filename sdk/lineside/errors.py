@@ -90,6 +90,12 @@ class KeyFileError(LinesideError):
     exit_code = 5
 
 
+class SigningError(LinesideError):
+    """A key cannot seal: its plug-in or token is missing, locked, or answers with nonsense."""
+
+    exit_code = 5
+
+
 class EngineError(LinesideError):
     """An inference engine is missing, refuses the model, or failed while running."""
 
