@@ -31,8 +31,8 @@ def _finite(_context: click.Context, _option: click.Parameter, value: float | No
 @click.option(
     "--key",
     required=True,
-    type=click.Path(path_type=Path),
-    help="Private key that seals (`lineside keys new factory`).",
+    metavar="FILE|SCHEME:…",
+    help="Private key that seals (`lineside keys new factory`), or one in a token (process:FILE).",
 )
 @click.option(
     "--precision",
@@ -89,7 +89,7 @@ def _finite(_context: click.Context, _option: click.Parameter, value: float | No
 def export(  # one parameter for each option
     candidate: Path,
     out: Path,
-    key: Path,
+    key: str,
     precision: str,
     limit: float | None,
     worse: Worse | None,
@@ -110,7 +110,7 @@ def export(  # one parameter for each option
 
     Example: lineside export runs/joint/candidate --out joint.lsb --key factory.key --limit 0.2
     """
-    from lineside.bundle import load_private_key
+    from lineside.bundle import open_signer
     from lineside_export.candidate import read_candidate
     from lineside_export.gates import Gates
     from lineside_export.road import Order, choose_rule, export_candidate, make_identity
@@ -119,7 +119,7 @@ def export(  # one parameter for each option
     if worse is not None and limit is None:
         raise click.UsageError("--worse says how to read --limit; give both")
     # Before minutes of work: what can be refused at once.
-    private_key = load_private_key(key, read_password(password_env, ask_password))
+    private_key = open_signer(key, read_password(password_env, ask_password))
     if not out.parent.is_dir():
         raise click.BadParameter(f"the folder {out.parent} is not there", param_hint="--out")
     read = read_candidate(candidate)

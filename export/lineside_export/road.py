@@ -10,7 +10,7 @@ from typing import Literal
 import msgspec
 import numpy as np
 
-from lineside.bundle import Identity, PrivateKey
+from lineside.bundle import Identity, Signer
 from lineside.contract import ClassificationHead, Contract, LimitRule
 from lineside_export.candidate import Candidate
 from lineside_export.errors import CandidateError, ExportError, GateError
@@ -42,7 +42,7 @@ class Order:
     """
 
     out: Path
-    key: PrivateKey
+    key: Signer
     precision: str
     engines: Sequence[str]
     rule: LimitRule

@@ -16,7 +16,7 @@ from lineside.bundle import (
     Identity,
     Manifest,
     PartData,
-    PrivateKey,
+    Signer,
     TrustedKeys,
     open_bundle,
     seal_bundle,
@@ -86,7 +86,7 @@ def seal(
     *,
     formats: Sequence[Format],
     golden: GoldenSamples,
-    key: PrivateKey,
+    key: Signer,
 ) -> Sealed:
     """Seal, prove on this machine, rename.
 

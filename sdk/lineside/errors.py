@@ -66,6 +66,10 @@ class UntrustedBundleError(BundleError):
         self.key_id = key_id
 
 
+class RevokedKeyError(UntrustedBundleError):
+    """The bundle's signing key was revoked on this machine."""
+
+
 class SignatureError(BundleError):
     """The signature does not hold: header or manifest are not what the key's owner sealed."""
 
@@ -82,6 +86,12 @@ class PartHashError(BundleError):
 
 class KeyFileError(LinesideError):
     """A key file is missing, unreadable, of another kind, or its password is wrong."""
+
+    exit_code = 5
+
+
+class SigningError(LinesideError):
+    """A key cannot seal: its plug-in or token is missing, locked, or answers with nonsense."""
 
     exit_code = 5
 

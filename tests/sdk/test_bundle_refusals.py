@@ -156,6 +156,23 @@ def test_signed_garbage_is_refused(manifest: bytes) -> None:
     assert isinstance(refusal(VECTOR.seal_raw(manifest)), BundleError)
 
 
+def test_a_key_that_stands_twice_is_refused() -> None:
+    data = minimal()
+    text = data[128 : 128 + struct.unpack_from("<I", data, 24)[0]]
+    for once, twice in (
+        (b'"licence":', b'"licence":"MIT","licence":'),
+        (b'"seed":', b'"seed":"8","seed":'),
+        (b'"size_bytes":6', b'"size_bytes":6,"size_bytes":6'),
+        (b'"licence":', b'"licenc\\u0065":"MIT","licence":'),
+    ):
+        assert once in text
+        error = refusal(
+            VECTOR.seal_raw(text.replace(once, twice, 1), [b"golden", b"\x08\x09model"])
+        )
+        assert isinstance(error, BundleFormatError)
+        assert "stands twice in one object" in str(error)
+
+
 @pytest.mark.parametrize("manifest", [b"[" * 200_000, b'{"a":' * 200_000, b'{"format":1e999}'])
 def test_signed_towers_are_refused(manifest: bytes) -> None:
     assert isinstance(refusal(VECTOR.seal_raw(manifest)), BundleFormatError)
@@ -216,9 +233,9 @@ def test_a_metric_that_is_no_number_is_not_sealed(value: float) -> None:
         )
 
 
-def test_a_manifest_of_more_than_4_mib_is_not_sealed(tmp_path: Path) -> None:
-    manifest = msgspec.structs.replace(minimal_manifest(), provenance={"a": "x" * 2**22})
-    with pytest.raises(BundleFormatError, match="at most 4194304"):
+def test_a_manifest_of_more_than_256_kib_is_not_sealed(tmp_path: Path) -> None:
+    manifest = msgspec.structs.replace(minimal_manifest(), provenance={"a": "x" * 2**18})
+    with pytest.raises(BundleFormatError, match="at most 262144"):
         seal_bundle(tmp_path / "a.lsb", manifest=manifest, parts=VECTOR.minimal_parts(), key=KEY)
 
 

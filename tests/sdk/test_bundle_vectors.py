@@ -144,7 +144,7 @@ def read_by_the_book(data: bytes, key: bytes) -> tuple[str, dict[str, tuple[int,
     form, size, key_id, length, zero = struct.unpack_from("<HH16sII", data, 4)
     refuse_unless(form == 1, "incompatible")  # 3
     refuse_unless(size == 128 and zero == 0 and data[104:124] == bytes(20), "format")  # 4
-    refuse_unless(1 <= length <= 4 * 1024 * 1024 and 128 + length <= len(data), "format")  # 5
+    refuse_unless(1 <= length <= 256 * 1024 and 128 + length <= len(data), "format")  # 5
     refuse_unless(key_id == hashlib.sha256(key).digest()[:16], "untrusted")  # 6
     signed = data[0:32] + data[128 : 128 + length]
     try:
@@ -152,7 +152,8 @@ def read_by_the_book(data: bytes, key: bytes) -> tuple[str, dict[str, tuple[int,
     except InvalidSignature:
         raise RefusedError("signature") from None
     try:
-        manifest = json.loads(data[128 : 128 + length].decode("utf-8"))  # 8
+        text = data[128 : 128 + length].decode("utf-8")
+        manifest = json.loads(text, object_pairs_hook=unique)  # 8
     except ValueError:
         raise RefusedError("format") from None
     needed = tuple(map(int, manifest["identity"]["minimum_runtime"].split(".")))
@@ -168,6 +169,11 @@ def read_by_the_book(data: bytes, key: bytes) -> tuple[str, dict[str, tuple[int,
             start, stop = spans[part["name"]]
             refuse_unless(hashlib.sha256(data[start:stop]).hexdigest() == part["sha256"], "part")
     return hashlib.sha256(signed).hexdigest(), spans
+
+
+def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    refuse_unless(len(dict(pairs)) == len(pairs), "format")
+    return dict(pairs)
 
 
 def check_table(manifest: dict[str, Any], parts: list[dict[str, Any]]) -> None:

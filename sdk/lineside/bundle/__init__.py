@@ -10,12 +10,9 @@ from lineside.bundle.evidence import (
 from lineside.bundle.keys import (
     PrivateKey,
     PublicKey,
-    Trust,
-    TrustedKeys,
     generate_key_pair,
     load_private_key,
     load_public_key,
-    load_trust,
     write_key_pair,
 )
 from lineside.bundle.manifest import (
@@ -25,7 +22,9 @@ from lineside.bundle.manifest import (
     PartEntry,
 )
 from lineside.bundle.reader import Bundle, open_bundle
-from lineside.bundle.writer import PartData, make_thin_copy, seal_bundle
+from lineside.bundle.signer import Signer, open_signer
+from lineside.bundle.trust import Trust, TrustedKeys, load_trust, revoke_key
+from lineside.bundle.writer import PartData, make_thin_copy, reseal_bundle, seal_bundle
 
 __all__ = [
     "Agreement",
@@ -41,6 +40,7 @@ __all__ = [
     "PartEntry",
     "PrivateKey",
     "PublicKey",
+    "Signer",
     "Trust",
     "TrustedKeys",
     "generate_key_pair",
@@ -49,6 +49,9 @@ __all__ = [
     "load_trust",
     "make_thin_copy",
     "open_bundle",
+    "open_signer",
+    "reseal_bundle",
+    "revoke_key",
     "seal_bundle",
     "write_key_pair",
 ]

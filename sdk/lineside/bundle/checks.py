@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from lineside.bundle.keys import PublicKey, TrustedKeys
+from lineside.bundle.keys import PublicKey
 from lineside.bundle.layout import (
     HEADER_BYTES,
     SIGNED_HEADER_BYTES,
@@ -21,9 +21,11 @@ from lineside.bundle.layout import (
     unpack_header,
 )
 from lineside.bundle.manifest import Manifest, PartEntry, decode_manifest
+from lineside.bundle.trust import TrustedKeys
 from lineside.errors import (
     BundleFormatError,
     PartHashError,
+    RevokedKeyError,
     SignatureError,
     UntrustedBundleError,
 )
@@ -69,7 +71,7 @@ def check_bundle(
 
     Raises:
         BundleFormatError, IncompatibleBundleError: damaged, cut short, too long, or another format.
-        UntrustedBundleError: the key is not trusted.
+        UntrustedBundleError: the key is not trusted; `RevokedKeyError`: it was, and is no more.
         SignatureError: the seal does not hold.
         PartHashError: a part is not what was sealed.
     """
@@ -112,6 +114,13 @@ def thin_bits(manifest: Manifest, engine: str) -> int:
 
 
 def _find_signer(header: Header, trusted: TrustedKeys, source: str) -> PublicKey:
+    if header.key_id in trusted.revoked:
+        raise RevokedKeyError(
+            f"{source}: sealed by key {header.key_id.hex()}, which was revoked on this machine: "
+            "whoever holds that key may not be the factory any more. Get the bundle anew, sealed "
+            f"by a key that is trusted here: {trusted}",
+            key_id=header.key_id.hex(),
+        )
     signer = trusted.find(header.key_id)
     if signer is None:
         raise UntrustedBundleError(

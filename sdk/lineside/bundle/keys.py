@@ -1,4 +1,4 @@
-"""Ed25519 keys: made, kept in files, trusted. The only room that knows cryptography.
+"""Ed25519 keys: made and kept in files. The only room that knows cryptography.
 
 A private key is PKCS#8 PEM, a public one SubjectPublicKeyInfo PEM with its name and id in comment
 lines above (RFC 7468, sec. 2 and 5.2, lets readers skip them).
@@ -11,7 +11,6 @@ import errno
 import hashlib
 import os
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -34,7 +33,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from lineside.bundle.layout import KEY_ID_BYTES
 from lineside.errors import KeyFileError, StorageError
-from lineside.plainfile import is_folder, read_whole
+from lineside.plainfile import read_whole
 
 KEY_SUFFIX: Final = ".key"
 TRUST_SUFFIX: Final = ".pub"
@@ -106,23 +105,6 @@ class PrivateKey:
             raise KeyFileError(f"the password cannot be used: {error}") from error
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrustedKeys:
-    """The keys whose seal counts on this machine."""
-
-    keys: tuple[PublicKey, ...]
-
-    def find(self, key_id: bytes) -> PublicKey | None:
-        """The key with this id, if it is trusted."""
-        return next((key for key in self.keys if key.key_id == key_id), None)
-
-    def __str__(self) -> str:
-        return ", ".join(f"{key.key_id.hex()} ({key.name or 'unnamed'})" for key in self.keys)
-
-
-Trust = str | Path | Sequence[str | Path] | TrustedKeys
-
-
 def generate_key_pair(name: str = "") -> PrivateKey:
     """A new key from the system's random source."""
     return PrivateKey(os.urandom(32), name=name)
@@ -177,7 +159,7 @@ def load_private_key(path: str | Path, password: str | None = None) -> PrivateKe
         KeyFileError: missing, not an Ed25519 private key, or the password is wrong or missing.
     """
     path = Path(path)
-    data = _read_small(path)
+    data = read_small(path)
     if b"PUBLIC KEY" in data:
         raise KeyFileError(f"{path}: holds a public key, which cannot seal: give the .key file")
     secret = None if password is None else _encode(password)
@@ -208,7 +190,7 @@ def load_public_key(path: str | Path) -> PublicKey:
         KeyFileError: missing, or not an Ed25519 public key.
     """
     path = Path(path)
-    data = _read_small(path)
+    data = read_small(path)
     if b"PRIVATE KEY" in data:
         raise KeyFileError(
             f"{path}: holds a private key, which has no place in a device's trust: give the "
@@ -223,42 +205,17 @@ def load_public_key(path: str | Path) -> PublicKey:
     return PublicKey(raw=key.public_bytes(Encoding.Raw, PublicFormat.Raw), name=path.stem)
 
 
-def load_trust(trust: Trust) -> TrustedKeys:
-    """Read the keys that may seal: a ``.pub`` file, a folder of them, or several of either.
-
-    Raises:
-        KeyFileError: a file that is missing or no public key, or no key at all. One bad file in a
-            folder is named and refuses the whole, because a key that was meant would be lacking.
-    """
-    if isinstance(trust, TrustedKeys):
-        return trust
-    places = [trust] if isinstance(trust, (str, Path)) else list(trust)
-    keys = [load_public_key(path) for place in places for path in _key_files(Path(place))]
-    if not keys:
-        raise KeyFileError("no trusted key was named: give a .pub file or a folder of them")
-    return TrustedKeys(keys=tuple(dict.fromkeys(keys)))
-
-
 def _encode(password: str) -> bytes:
     # An environment variable may hold bytes that are no UTF-8; Python hands them on as surrogates.
     return password.encode("utf-8", "surrogateescape")
 
 
-def _key_files(place: Path) -> list[Path]:
-    if not is_folder(place):
-        return [place]
-    try:
-        found = sorted(path for path in place.iterdir() if path.suffix == TRUST_SUFFIX)
-    except OSError as error:
-        raise KeyFileError(f"{place}: {error.strerror}") from error
-    if not found:
-        raise KeyFileError(
-            f"{place}: holds no *{TRUST_SUFFIX}: copy the factory's public key there"
-        )
-    return found
+def read_small(path: Path) -> bytes:
+    """A key file's bytes.
 
-
-def _read_small(path: Path) -> bytes:
+    Raises:
+        KeyFileError: missing, no regular file, or too large for one.
+    """
     try:
         return read_whole(path, limit_bytes=_MAX_KEY_FILE_BYTES)
     except OSError as error:

@@ -6,6 +6,7 @@ docs/bundle-format.md describes both for other implementations.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
 from typing import Annotated, Final, Literal
@@ -146,7 +147,8 @@ def decode_manifest(data: bytes, *, source: str) -> Manifest:
     try:
         _check_runtime(msgspec.json.decode(data, type=_Probe), source)
         manifest = msgspec.json.decode(data, type=Manifest)
-        missing = _find_missing(msgspec.json.decode(data), msgspec.to_builtins(manifest), "$")
+        found = json.loads(data, object_pairs_hook=_take_each_once)
+        missing = _find_missing(found, msgspec.to_builtins(manifest), "$")
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise BundleFormatError(f"{source}: manifest: {error}") from error
     if missing:
@@ -183,6 +185,16 @@ def check_manifest(manifest: Manifest, *, source: str) -> None:
                     f"{source}: manifest: models: {model.engine} {model.precision} needs part "
                     f"{name!r}, which is not in the table of parts for that engine"
                 )
+
+
+def _take_each_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Of a key that stands there twice one reader takes the first and another the last."""
+    found: dict[str, object] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"key {key!r} stands twice in one object")
+        found[key] = value
+    return found
 
 
 def _find_missing(found: object, whole: object, path: str) -> str:

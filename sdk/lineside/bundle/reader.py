@@ -10,9 +10,10 @@ from pathlib import Path
 from types import TracebackType
 
 from lineside.bundle.checks import CheckedBundle, check_bundle
-from lineside.bundle.keys import PublicKey, Trust, load_trust
+from lineside.bundle.keys import PublicKey
 from lineside.bundle.layout import HEADER_BYTES, Span
 from lineside.bundle.manifest import Manifest
+from lineside.bundle.trust import Trust, load_trust
 from lineside.errors import BundleError, BundleFormatError
 
 

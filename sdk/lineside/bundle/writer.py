@@ -10,7 +10,6 @@ from pathlib import Path
 import msgspec
 
 from lineside.bundle.checks import thin_bits
-from lineside.bundle.keys import PrivateKey
 from lineside.bundle.layout import (
     HEADER_BYTES,
     Header,
@@ -20,6 +19,7 @@ from lineside.bundle.layout import (
 )
 from lineside.bundle.manifest import Manifest, PartEntry, encode_manifest
 from lineside.bundle.reader import Bundle
+from lineside.bundle.signer import Signer, sign_checked
 from lineside.durable import write_durably
 from lineside.errors import BundleError
 
@@ -40,7 +40,7 @@ class PartData:
 
 
 def seal_bundle(
-    path: str | Path, *, manifest: Manifest, parts: Sequence[PartData], key: PrivateKey
+    path: str | Path, *, manifest: Manifest, parts: Sequence[PartData], key: Signer
 ) -> str:
     """Write a signed bundle: aside, flushed, renamed. The same input gives the same bytes.
 
@@ -48,29 +48,45 @@ def seal_bundle(
         path: where to; an old bundle there is replaced whole.
         manifest: what it says; its table of parts is made here from ``parts``.
         parts: in the order of the file.
-        key: whose seal.
+        key: whose seal: a `PrivateKey`, or a token's `Signer`.
 
     Returns:
         The bundle's hash, 64 hex digits.
 
     Raises:
         BundleFormatError: the manifest breaks a rule of the format.
+        SigningError: the key cannot sign.
         StorageError: the disk is full, read-only or not ours.
     """
     path = Path(path)
     table = tuple(_describe(part) for part in parts)
     sealed = msgspec.structs.replace(manifest, parts=table)
     manifest_bytes = encode_manifest(sealed, source=str(path))
-    key_id = key.public.key_id
-    signed = pack_signed_header(key_id=key_id, manifest_bytes=len(manifest_bytes)) + manifest_bytes
-    header = Header(
-        key_id=key_id,
-        manifest_bytes=len(manifest_bytes),
-        signature=key.sign(signed),
-        present_bits=(1 << len(parts)) - 1,
-    )
+    header, bundle_hash = _sign(manifest_bytes, (1 << len(parts)) - 1, key)
     write_durably(path, _lay_out(header, manifest_bytes, [part.data for part in parts]))
-    return hashlib.sha256(signed).hexdigest()
+    return bundle_hash
+
+
+def reseal_bundle(bundle: Bundle, path: str | Path, *, key: Signer) -> str:
+    """Seal the same manifest and parts by another key; nothing is measured or encoded again.
+
+    Args:
+        bundle: opened and checked; a thin copy stays one.
+        path: where to; an old file there is replaced whole.
+        key: whose seal.
+
+    Returns:
+        The new bundle's hash, 64 hex digits: another one, because it covers the key's id.
+
+    Raises:
+        SigningError: the key cannot sign.
+        StorageError: it cannot be written.
+    """
+    manifest_bytes = bundle.checked.manifest_bytes
+    header, bundle_hash = _sign(manifest_bytes, bundle.checked.header.present_bits, key)
+    parts = [bundle.part(name) for name in bundle.present]
+    write_durably(Path(path), _lay_out(header, manifest_bytes, parts))
+    return bundle_hash
 
 
 def make_thin_copy(bundle: Bundle, path: str | Path, *, engine: str) -> Path:
@@ -94,6 +110,19 @@ def make_thin_copy(bundle: Bundle, path: str | Path, *, engine: str) -> Path:
     kept = [bundle.part(part.name) for part in present if part.engine in ("", engine)]
     write_durably(path, _lay_out(header, bundle.checked.manifest_bytes, kept))
     return path
+
+
+def _sign(manifest_bytes: bytes, present_bits: int, key: Signer) -> tuple[Header, str]:
+    """The header with its seal, and the bundle's hash."""
+    key_id = key.public.key_id
+    signed = pack_signed_header(key_id=key_id, manifest_bytes=len(manifest_bytes)) + manifest_bytes
+    header = Header(
+        key_id=key_id,
+        manifest_bytes=len(manifest_bytes),
+        signature=sign_checked(key, signed),
+        present_bits=present_bits,
+    )
+    return header, hashlib.sha256(signed).hexdigest()
 
 
 def _describe(part: PartData) -> PartEntry:

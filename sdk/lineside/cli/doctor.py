@@ -34,10 +34,10 @@ def doctor(context: click.Context, station: Path | None, as_json: bool) -> None:
 
     named = os.environ.get(TRUST_VARIABLE, "")
     given = [Path(place) for place in named.split(os.pathsep) if place]
-    trust_places = given or [Path(folder) for folder in TRUST_FOLDERS]
-    checks = examine_machine(folder=_here(), trust_places=trust_places)
+    folders = [Path(folder) for folder in TRUST_FOLDERS]
+    checks = examine_machine(folder=_here(), trust_places=given or folders)
     if station is not None:
-        checks += examine_station(station, given_trust=given, machine_trust=trust_places)
+        checks += examine_station(station, given_trust=given, machine_trust=folders)
     click.echo(format_document(checks) if as_json else _tell(checks))
     if any(check.state is State.MISSING for check in checks):
         context.exit(1)

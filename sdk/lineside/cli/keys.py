@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lineside.cli.document import format_document
-from lineside.cli.options import json_option, password_options, read_password
+from lineside.cli.options import find_trust, json_option, password_options, read_password
 
 if TYPE_CHECKING:
     from lineside.bundle import PublicKey
@@ -83,6 +83,67 @@ def show(file: Path, password_env: str | None, ask_password: bool, as_json: bool
         return
     for field, value in found.items():
         click.echo(f"{field.replace('_', ' '):<11} {value}")
+
+
+@keys.command("list")
+@click.argument("places", nargs=-1, metavar="[FILE|FOLDER]...", type=click.Path(path_type=Path))
+@json_option
+def list_keys(places: tuple[Path, ...], as_json: bool) -> None:
+    """List whose seal counts in these places, and whose was revoked.
+
+    Without a place: what this machine trusts, as in `lineside verify` without --trust.
+
+    Example: lineside keys list /etc/lineside/trust
+    """
+    from lineside.bundle import load_trust
+    from lineside.cli.table import format_table
+
+    trusted = load_trust(places or find_trust())
+    rows = [
+        ("revoked" if key.key_id in trusted.revoked else "trusted", key.key_id.hex(), key.name)
+        for key in trusted.keys
+    ]
+    named = {key.key_id for key in trusted.keys}
+    rows += [("revoked", key_id.hex(), "") for key_id in sorted(trusted.revoked - named)]
+    fields = ("state", "key_id", "name")
+    if as_json:
+        click.echo(format_document([dict(zip(fields, row, strict=True)) for row in rows]))
+    else:
+        click.echo(format_table(("state", "key id", "name"), rows))
+
+
+@keys.command()
+@click.argument("key", metavar="FILE.pub|KEYID")
+@click.option(
+    "--trust",
+    "folder",
+    required=True,
+    metavar="FOLDER",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of trusted keys that gets the revocation.",
+)
+@json_option
+def revoke(key: str, folder: Path, as_json: bool) -> None:
+    """Make a device refuse every bundle of a key, also where the key itself still lies there.
+
+    Writes KEYID.revoked into the folder; copy that file to every device. KEYID, as a refusal or
+    `lineside keys show` names it, is enough where the .pub is lost.
+
+    Example: lineside keys revoke factory.pub --trust /etc/lineside/trust
+    """
+    from lineside.bundle import TrustedKeys, load_public_key, load_trust, revoke_key
+    from lineside.bundle.trust import KEY_ID
+
+    known = KEY_ID.fullmatch(key) is not None
+    path = revoke_key(folder, bytes.fromhex(key) if known else load_public_key(key))
+    held = any(file.suffix == ".pub" for file in folder.iterdir())
+    trusted = load_trust(folder) if held else TrustedKeys(keys=())
+    if as_json:
+        left = [left.key_id.hex() for left in trusted.valid]
+        click.echo(format_document({"file": str(path), "key_id": path.stem, "trusted": left}))
+        return
+    click.echo(f"{path}  refuses every bundle of key {path.stem}; copy it to every device")
+    click.echo(f"still trusted in {folder}: {trusted}")
 
 
 def _describe(file: Path, kind: str, key: PublicKey) -> dict[str, str]:

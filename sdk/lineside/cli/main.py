@@ -23,7 +23,7 @@ _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 _VERB_ORDER = (
     *("dataset", "pretrain", "train", "explain", "compare", "study"),
-    *("keys", "export", "verify"),
+    *("keys", "export", "verify", "bundle"),
     *("inspect", "run", "listen", "bench", "doctor"),
 )
 

@@ -24,33 +24,40 @@ ENGINES: Final = ("openvino", "onnxruntime")
 
 
 def find_trust(given: tuple[Path, ...] = ()) -> tuple[Path, ...]:
-    """The key files and folders to trust: those given, else the folders of this machine.
+    """Whose seal counts: the keys given, else those in this machine's folders.
+
+    What was revoked in this machine's folders counts whatever is given: a key that is named in a
+    station's file must not come back to life by that.
 
     Raises:
-        ConfigurationError: none given, and neither folder holds a key.
+        ConfigurationError: none given, and neither folder holds a key; or the system's folder may
+            not be looked into, so that nobody can say what was revoked there.
     """
-    if given:
-        return given
     closed: list[str] = []
-    folders = tuple(folder for folder in map(_expand, TRUST_FOLDERS) if _holds_key(folder, closed))
-    if not folders:
+    held = {folder: _look_into(folder, closed) for folder in map(_expand, TRUST_FOLDERS)}
+    if given:
+        if closed and closed[0].startswith(TRUST_FOLDERS[0]):
+            raise ConfigurationError(f"what was revoked cannot be read: {closed[0]}", path="trust")
+        revoked = (path for paths in held.values() for path in paths if path.suffix == ".revoked")
+        return (*given, *revoked)
+    if not any(path.suffix == ".pub" for paths in held.values() for path in paths):
         raise ConfigurationError(
             "no trusted keys: give --trust factory.pub (a file, or a folder of *.pub), set "
             f"{TRUST_VARIABLE}, or put the factory's public key into {' or '.join(TRUST_FOLDERS)}"
             + "".join(f"; {why}" for why in closed),
             path="trust",
         )
-    return folders
+    return tuple(folder for folder, paths in held.items() if paths)
 
 
-def _holds_key(folder: Path, closed: list[str]) -> bool:
+def _look_into(folder: Path, closed: list[str]) -> list[Path]:
     try:
-        return any(path.suffix == ".pub" for path in folder.iterdir())
+        return sorted(path for path in folder.iterdir() if path.suffix in (".pub", ".revoked"))
     except (FileNotFoundError, NotADirectoryError):
-        return False
+        return []
     except OSError as error:  # a service that was given another user's HOME
         closed.append(f"{folder}: {error.strerror}")
-        return False
+        return []
 
 
 def _expand(folder: str) -> Path:

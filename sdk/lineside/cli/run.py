@@ -76,7 +76,7 @@ def _introduction(station: Station, settings: StationConfiguration) -> str:
 def _with_trust(settings: StationConfiguration, trust: tuple[Path, ...]) -> StationConfiguration:
     import msgspec
 
-    found = trust or settings.bundle.trust or find_trust()
+    found = find_trust(trust or settings.bundle.trust)
     bundle = msgspec.structs.replace(settings.bundle, trust=tuple(found))
     return msgspec.structs.replace(settings, bundle=bundle)
 

@@ -51,7 +51,8 @@ def check_trust(places: Iterable[Path]) -> Check:
     Args:
         places: public keys, or folders of them.
     """
-    keys = [key for place in places for key in public_keys(place)]
+    places = list(places)
+    keys = [key for place in places for key in key_files(place, ".pub")]
     if not keys:
         return Check(
             topic="trust",
@@ -60,14 +61,25 @@ def check_trust(places: Iterable[Path]) -> Check:
             remedy="put the factory's .pub into ~/.config/lineside/trust, or name it: --trust, or "
             "[bundle] trust of a station's file",
         )
-    return Check(topic="trust", state=State.OK, found=", ".join(map(str, keys)))
+    revoked = [file for place in places for file in key_files(place, ".revoked")]
+    found = ", ".join(map(str, keys))
+    if revoked:
+        found += f"; revoked: {', '.join(file.stem for file in revoked)}"
+    return Check(topic="trust", state=State.OK, found=found)
 
 
-def public_keys(place: Path) -> list[Path]:
-    """The key files that a place stands for; none where it is not there."""
+def key_files(place: Path, suffix: str) -> list[Path]:
+    """The files of one kind that a place stands for; none where it is not there.
+
+    Args:
+        place: a file of that kind, or a folder of them.
+        suffix: ``.pub`` or ``.revoked``.
+    """
     try:
         place = place.expanduser()
-        return [place] if place.is_file() else sorted(place.glob("*.pub"))
+        if place.is_file():
+            return [place] if (place.suffix == ".revoked") == (suffix == ".revoked") else []
+        return sorted(place.glob(f"*{suffix}"))
     except (OSError, RuntimeError):  # may not be entered; no home
         return []
 

@@ -11,7 +11,7 @@ from typing import Final
 from lineside.bundle import open_bundle
 from lineside.doctor.check import Check, State
 from lineside.doctor.disk import check_disk
-from lineside.doctor.permissions import public_keys
+from lineside.doctor.permissions import key_files
 from lineside.errors import BundleError, ConfigurationError, KeyFileError, StorageError
 from lineside.mqtt.settings import MqttSettings
 from lineside.plainfile import is_folder
@@ -55,10 +55,11 @@ def _check_bundle(
 ) -> Check:
     settings = configuration.bundle
     trust = given_trust or settings.trust
-    trust = trust or [key for place in machine_trust for key in public_keys(place)]
+    trust = trust or [key for place in machine_trust for key in key_files(place, ".pub")]
+    revoked = [file for place in machine_trust for file in key_files(place, ".revoked")]
     remedy = "check it with lineside verify, and that [bundle] trust names the maker's key"
     try:
-        with open_bundle(settings.path, trust=trust) as bundle:
+        with open_bundle(settings.path, trust=[*trust, *revoked]) as bundle:
             identity = bundle.manifest.identity
             found = f"{settings.path}: {identity.product} {identity.version}, the seal holds"
     except (BundleError, ConfigurationError, KeyFileError, StorageError) as error:

@@ -194,7 +194,7 @@ def _bad(folder: Path) -> list[dict[str, object]]:
         ("unknown key", "full.bin", "untrusted", [(8, "00" * 16)], True),
         ("no manifest", "full.bin", "format", [(24, "00000000")], True),
         ("giant manifest", "full.bin", "format", [(24, "ffffffff")], True),
-        ("manifest beyond the file", "full.bin", "format", [(24, "00004000")], True),
+        ("manifest beyond the file", "full.bin", "format", [(24, "00000400")], True),
         ("manifest a byte short", "full.bin", "signature", [(24, _u32(manifest_bytes - 1))], True),
         ("reserved 28", "full.bin", "format", [(28, "01")], True),
         ("signature first byte", "full.bin", "signature", [(32, "00")], True),

@@ -1,0 +1,181 @@
+"""`lineside bundle`: make another bundle of one: thin for a device, or sealed by another key."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from lineside.cli.document import format_document
+from lineside.cli.options import (
+    ENGINES,
+    json_option,
+    password_options,
+    read_password,
+    trust_option,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lineside.bundle import Bundle
+
+
+@click.group()
+def bundle() -> None:
+    """Make another bundle of one; `lineside verify --explain` shows what is in it.
+
+    A bundle is checked whole before anything is made of it, and the new one before it counts.
+    """
+
+
+def _replace_option(command: Callable[..., None]) -> Callable[..., None]:
+    return click.option(
+        "--replace", is_flag=True, help="Put the new bundle in the place of one that is there."
+    )(command)
+
+
+@bundle.command()
+@click.argument("source", metavar="BUNDLE", type=click.Path(path_type=Path))
+@click.option(
+    "--engine", required=True, type=click.Choice(ENGINES), help="Whose parts the device needs."
+)
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Thin copy to write. Default: beside BUNDLE, NAME-ENGINE.lsb.",
+)
+@trust_option
+@_replace_option
+@json_option
+def thin(
+    source: Path,
+    engine: str,
+    out: Path | None,
+    trust: tuple[Path, ...],
+    replace: bool,
+    as_json: bool,
+) -> None:
+    """Copy a bundle without the parts that only other engines need.
+
+    It is the same bundle for every device: same signature, same hash. No private key is needed.
+
+    Example: lineside bundle thin joint.lsb --engine onnxruntime --trust factory.pub
+    """
+    from lineside.bundle import make_thin_copy, open_bundle
+
+    out = out or source.with_name(f"{source.stem}-{engine}{source.suffix}")
+    _refuse_what_is_there(out, source, replace=replace)
+    with open_bundle(source, trust=trust) as whole:
+        make_thin_copy(whole, out, engine=engine)
+        with open_bundle(out, trust=trust) as copy:
+            if as_json:
+                click.echo(format_document(_document(whole, copy)))
+            else:
+                click.echo(_tell(whole, copy, f"the same seal and hash, {copy.model_id}"))
+
+
+@bundle.command()
+@click.argument("source", metavar="BUNDLE", type=click.Path(path_type=Path))
+@click.option(
+    "--key",
+    required=True,
+    metavar="FILE|SCHEME:…",
+    help="Private key that seals from now on, or one in a token (process:FILE).",
+)
+@click.option(
+    "--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="Bundle to write."
+)
+@trust_option
+@password_options
+@_replace_option
+@json_option
+def reseal(
+    source: Path,
+    key: str,
+    out: Path,
+    trust: tuple[Path, ...],
+    password_env: str | None,
+    ask_password: bool,
+    replace: bool,
+    as_json: bool,
+) -> None:
+    """Seal a bundle by another key, when the old one is exchanged.
+
+    Manifest and parts stay as they are, byte for byte. The bundle's hash becomes another one,
+    because it covers the key's id. The old seal must still be trusted here.
+
+    Example: lineside bundle reseal joint.lsb --trust old.pub --key new.key --out joint-new.lsb
+    """
+    from lineside.bundle import TrustedKeys, open_bundle, open_signer, reseal_bundle
+
+    _refuse_what_is_there(out, source, replace=replace)
+    with open_bundle(source, trust=trust) as old:
+        signer = open_signer(key, read_password(password_env, ask_password))
+        reseal_bundle(old, out, key=signer)
+        with open_bundle(out, trust=TrustedKeys(keys=(signer.public,))) as new:
+            if as_json:
+                click.echo(format_document(_document(old, new)))
+            else:
+                click.echo(_tell(old, new, f"sealed by key {new.signer.key_id.hex()}"))
+                click.echo(f"hash {new.model_id}, was {old.model_id}")
+
+
+def _refuse_what_is_there(out: Path, source: Path, *, replace: bool) -> None:
+    from lineside.plainfile import is_folder
+
+    if not is_folder(out.parent):
+        raise click.BadParameter(f"the folder {out.parent} is not there", param_hint="--out")
+    there = _status(out)
+    if there is None:
+        return
+    given = _status(source)
+    if given is not None and os.path.samestat(there, given):
+        raise click.BadParameter(
+            f"{out} is the bundle itself, and nothing brings back what is left out of it: give "
+            "another name",
+            param_hint="--out",
+        )
+    if not replace:
+        raise click.BadParameter(
+            f"{out} is there already: give another name, or --replace", param_hint="--out"
+        )
+
+
+def _status(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except (OSError, ValueError):  # not there; or not to be looked at, which writing will name
+        return None
+
+
+def _size_bytes(opened: Bundle) -> int:
+    return opened.path.stat().st_size
+
+
+def _tell(old: Bundle, new: Bundle, seal: str) -> str:
+    before, after = _size_bytes(old), _size_bytes(new)
+    left_out = [name for name in old.present if name not in new.present]
+    lines = [f"{new.path}: {after:,} bytes, {seal}"]
+    if left_out:
+        lines.append(
+            f"left out {', '.join(left_out)}: {before - after:,} bytes, "
+            f"{1 - after / before:.0%} of {old.path}"
+        )
+    elif seal.startswith("the same"):
+        lines.append(f"{old.path} holds nothing that could be left out")
+    return "\n".join(lines)
+
+
+def _document(old: Bundle, new: Bundle) -> dict[str, object]:
+    return {
+        "bundle": str(new.path),
+        "hash": new.hash,
+        "signer": {"key_id": new.signer.key_id.hex(), "name": new.signer.name},
+        "size_bytes": _size_bytes(new),
+        "parts_present": new.present,
+        "parts_left_out": [name for name in old.present if name not in new.present],
+        "of": {"bundle": str(old.path), "hash": old.hash, "size_bytes": _size_bytes(old)},
+    }
