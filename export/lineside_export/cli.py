@@ -14,6 +14,7 @@ from lineside.cli.options import json_option, password_options, read_password
 
 if TYPE_CHECKING:
     from lineside_export.road import Export, Order, Worse
+    from lineside_export.targets import Target
 
 
 def _finite(_context: click.Context, _option: click.Parameter, value: float | None) -> float | None:
@@ -36,10 +37,25 @@ def _finite(_context: click.Context, _option: click.Parameter, value: float | No
 )
 @click.option(
     "--precision",
-    type=click.Choice(["int8", "fp32"]),
-    default="int8",
+    "precisions",
+    default="auto",
     show_default=True,
-    help="What the bundle's weights are.",
+    help="Forms that may be sealed, separated by commas, tried in order until one holds: fp32, fp16, "
+    "bf16, int8, int8-dynamic, int8-mixed, int8-distilled, int8-weights, int4-weights. auto: what "
+    "makes sense on the target, the fastest first.",
+)
+@click.option(
+    "--target",
+    type=click.Choice(["cpu", "jetson", "openvino-gpu", "npu"]),
+    default="cpu",
+    show_default=True,
+    help="The hardware it is for: picks engines, forms, and how activations are rounded.",
+)
+@click.option(
+    "--sweep",
+    is_flag=True,
+    help="Make every form, measure latency and memory here, draw the front, and seal the fastest "
+    "that holds.",
 )
 @click.option(
     "--limit",
@@ -54,22 +70,21 @@ def _finite(_context: click.Context, _option: click.Parameter, value: float | No
 )
 @click.option(
     "--engines",
-    default="onnxruntime,openvino",
-    show_default=True,
-    help="Whose files go in, separated by commas.",
+    help="Whose files go in, separated by commas. Default: onnxruntime and openvino, as far as the "
+    "target runs them.",
 )
 @click.option(
     "--max-flips",
     type=click.IntRange(min=0),
-    help="Verdicts on validation samples that int8 may change. Default: 2 %, at least 1.",
+    help="Verdicts on validation samples that fewer bits may change. Default: 2 %, at least 1.",
 )
 @click.option(
     "--max-drop",
     type=click.FloatRange(min=0.0),
-    default=0.05,
+    default=0.01,
     callback=_finite,
     show_default=True,
-    help="Relative loss of the task's metric that int8 may cost.",
+    help="Relative loss of the task's metric that fewer bits may cost.",
 )
 @click.option("--product-version", default="1.0.0", show_default=True, help="Your own version.")
 @click.option(
@@ -90,10 +105,12 @@ def export(  # one parameter for each option
     candidate: Path,
     out: Path,
     key: str,
-    precision: str,
+    precisions: str,
+    target: str,
+    sweep: bool,
     limit: float | None,
     worse: Worse | None,
-    engines: str,
+    engines: str | None,
     max_flips: int | None,
     max_drop: float,
     product_version: str,
@@ -105,8 +122,9 @@ def export(  # one parameter for each option
 ) -> None:
     """Turn CANDIDATE, a folder that `lineside train` wrote, into a signed bundle.
 
-    Every format is compared with the float program on the validation samples, by the device's own
-    engines. One that does not agree fails the export, and nothing is written.
+    Every form is compared with the float program on the validation samples, by the device's own
+    engines. For each engine the fastest that holds the gates is sealed; where none holds the export
+    fails, and nothing is written.
 
     Example: lineside export runs/joint/candidate --out joint.lsb --key factory.key --limit 0.2
     """
@@ -114,8 +132,14 @@ def export(  # one parameter for each option
     from lineside_export.candidate import read_candidate
     from lineside_export.gates import Gates
     from lineside_export.road import Order, choose_rule, export_candidate, make_identity
+    from lineside_export.search import wished_schemes
+    from lineside_export.targets import find_target
 
-    chosen = _engines(engines)
+    hardware = find_target(target)
+    chosen = _engines(engines, hardware)
+    wished = tuple(dict.fromkeys(w.strip() for w in precisions.split(",") if w.strip()))
+    for engine in chosen:
+        wished_schemes(wished, hardware, engine)
     if worse is not None and limit is None:
         raise click.UsageError("--worse says how to read --limit; give both")
     # Before minutes of work: what can be refused at once.
@@ -126,12 +150,17 @@ def export(  # one parameter for each option
     order = Order(
         out=out,
         key=private_key,
-        precision=precision,
+        target=hardware,
+        precisions=wished,
+        sweep=sweep,
         engines=chosen,
         rule=choose_rule(read.contract, limit=limit, worse=worse),
         gates=Gates(max_flips=max_flips, max_drop=max_drop),
         identity=make_identity(
-            read.contract, version=product_version, security_counter=security_counter
+            read.contract,
+            version=product_version,
+            security_counter=security_counter,
+            target=hardware.name,
         ),
         report=report or out.with_name(out.name + ".report"),
         report_on_failure=report is not None,
@@ -150,14 +179,20 @@ def export(  # one parameter for each option
         click.echo(_summary(done, order))
 
 
-def _engines(listed: str) -> tuple[str, ...]:
+def _engines(listed: str | None, target: Target) -> tuple[str, ...]:
     from lineside.engines import ENGINE_NAMES, available_engines
 
-    names = tuple(dict.fromkeys(name.strip() for name in listed.split(",") if name.strip()))
+    words = target.engines if listed is None else [word.strip() for word in listed.split(",")]
+    names = tuple(dict.fromkeys(word for word in words if word))
     for name in names:
         if name not in ENGINE_NAMES:
             raise click.BadParameter(
                 f"{name!r}; there are {', '.join(ENGINE_NAMES)}", param_hint="--engines"
+            )
+        if name not in target.engines:
+            raise click.BadParameter(
+                f"{name} does not run on {target.name}; there it is {', '.join(target.engines)}",
+                param_hint="--engines",
             )
         if name not in available_engines():
             raise click.BadParameter(
@@ -181,13 +216,19 @@ def _summary(done: Export, order: Order) -> str:
     lines += [
         f"self-test {test.engine} {test.precision}: {test.told()}" for test in done.sealed.selftests
     ]
+    lines += [
+        f"{found.label} keeps in float: {', '.join(found.made.kept_float)}"
+        for found in done.tried
+        if found.chosen and found.made is not None and found.made.kept_float
+    ]
+    lines += [f"not checked here: {words}" for words in order.target.unchecked]
     return "\n".join([*lines, f"figures: {order.report}"])
 
 
 def _document(done: Export, order: Order) -> dict[str, Any]:
     from lineside_export.parity import agreements, metrics
 
-    fields = ("engine", "precision", "output", "samples", *_AGREEMENT_FIGURES)
+    fields = ("engine", "precision", "batch", "threads", "output", "samples", *_AGREEMENT_FIGURES)
     return {
         "bundle": str(order.out),
         "hash": done.sealed.hash,
@@ -197,10 +238,23 @@ def _document(done: Export, order: Order) -> dict[str, Any]:
             {name: getattr(found, name) for name in fields} for found in agreements(done.parity)
         ],
         "metrics": metrics(done.parity),
+        "forms": [
+            {
+                "engine": found.engine,
+                "precision": found.precision,
+                "sealed": found.chosen,
+                "missed_gates": found.missed,
+                "size_bytes": found.made.size_bytes if found.made is not None else None,
+                "kept_float": found.made.kept_float if found.made is not None else (),
+            }
+            for found in done.tried
+        ],
+        "target": order.target.name,
+        "unchecked": order.target.unchecked,
         "golden_frames": done.golden_frames,
         "golden_tolerances": {name: t.by_output for name, t in done.tolerances.items()},
         "report": str(order.report),
     }
 
 
-_AGREEMENT_FIGURES = ("max_abs_drift", "mean_abs_drift", "verdict_flips")
+_AGREEMENT_FIGURES = ("max_abs_drift", "mean_abs_drift", "verdict_flips", "flip_bound")

@@ -16,9 +16,10 @@ from msgspec.structs import replace
 from lineside.bundle import Decision, EscapeGuarantee
 from lineside.bundle.evidence import PartImages, Way
 from lineside.contract import ClassificationHead, HeadSpec, LimitRule
+from lineside_export.binomial import rate_bound
 from lineside_export.candidate import Candidate
 from lineside_export.errors import CandidateError, ExportError, GuaranteeError
-from lineside_export.guarantee import Proof, escape_bound, limit_grid, parts_needed, prove
+from lineside_export.guarantee import Proof, limit_grid, parts_needed, prove
 from lineside_export.limits import (
     ANY,
     Costs,
@@ -244,7 +245,7 @@ def prove_rule(
         max_escape=promise.max_escape,
         confidence=promise.confidence,
         ok_limit=tightened.ok_limit,
-        escape_bound=escape_bound(escaped, proof.bad, confidence=promise.confidence),
+        escape_bound=rate_bound(escaped, proof.bad, confidence=promise.confidence),
         limits_tested=len(grid),
         limits_proven=proof.proven,
         assurance=tuple(count_parts(found, tightened) for found in assurance),
@@ -322,7 +323,7 @@ def _refused(promise: Promise, *, bad: int, escaped: int, judged: bool) -> Guara
             "(data.assurance_share of the trainer, or the split column)"
         )
         if bad and not escaped:
-            best = escape_bound(0, bad, confidence=promise.confidence)
+            best = rate_bound(0, bad, confidence=promise.confidence)
             message += f". The {bad} can prove {100 * best:.3g} % at best"
     return GuaranteeError(
         f"{message}. No bundle was written",

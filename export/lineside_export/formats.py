@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
 
 from lineside.bundle import ModelEntry, PartData
 from lineside.contract import Contract
-from lineside.engines import EngineSettings, open_engine
-from lineside_export import graph, openvino_ir, quantize
+from lineside.engines import Engine, EngineSettings, open_engine
+from lineside_export import graph, openvino_ir
 from lineside_export.candidate import Candidate
 from lineside_export.program import Program, load_program
 
 # One image comes at a time; compiled for another batch, int8 gives other numbers.
 DEVICE_BATCH: Final = 1
 FLOAT: Final = "fp32"
-INT8: Final = "int8"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """How an engine computes a format.
+
+    Attributes:
+        batch: the static batch it is compiled for.
+        threads: computing ones.
+    """
+
+    batch: int
+    threads: int
+
+
+# One thread, so that what is measured does not depend on this machine's number of cores.
+AS_ON_DEVICE: Final = Way(batch=DEVICE_BATCH, threads=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,24 +46,43 @@ class Format:
     Attributes:
         entry: as it will stand in the manifest.
         parts: the files that `entry` names.
+        kept_float: operators that a form of few bits leaves in float, by name.
     """
 
     entry: ModelEntry
     parts: tuple[PartData, ...]
+    kept_float: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """For people, e.g. ``openvino int8``."""
+        return f"{self.entry.engine} {self.entry.precision}"
 
     @property
     def size_bytes(self) -> int:
         """Of all its files."""
         return sum(memoryview(part.data).nbytes for part in self.parts)
 
+    def open(self, contract: Contract, way: Way = AS_ON_DEVICE) -> Engine:
+        """Compile with the device's own engine; the caller closes it.
+
+        Raises:
+            EngineError: the engine refuses the model.
+        """
+        data = {part.name: memoryview(part.data) for part in self.parts}
+        entry = msgspec.structs.replace(self.entry, batch=way.batch)
+        settings = EngineSettings(threads=way.threads)
+        return open_engine(entry, data.__getitem__, contract, settings)
+
     def infer(
-        self, images_nhwc: NDArray[np.uint8], contract: Contract
+        self, images_nhwc: NDArray[np.uint8], contract: Contract, way: Way = AS_ON_DEVICE
     ) -> dict[str, NDArray[np.float32]]:
-        """Run on this machine with the device's own engine, compiled as on the device.
+        """Run on this machine with the device's own engine.
 
         Args:
             images_nhwc: (N, H, W, C) uint8.
             contract: names and shapes.
+            way: how it is compiled.
 
         Returns:
             By output name: (N, *shape) float32.
@@ -55,8 +90,7 @@ class Format:
         Raises:
             EngineError: the engine refuses the model or fails.
         """
-        data = {part.name: memoryview(part.data) for part in self.parts}
-        engine = open_engine(self.entry, data.__getitem__, contract, EngineSettings())
+        engine = self.open(contract, way)
         try:
             return engine.infer(images_nhwc)
         finally:
@@ -103,49 +137,6 @@ def read_source(candidate: Candidate) -> Source:
         program = load_program(candidate.program_file, candidate.contract)
         model = graph.program_to_onnx(program, candidate.contract)
     return Source(program=program, model=model, data=graph.to_bytes(model))
-
-
-def build_formats(
-    candidate: Candidate,
-    source: Source,
-    *,
-    engines: Sequence[str],
-    precision: str,
-    progress: Callable[[str], None],
-) -> tuple[Format, ...]:
-    """Every engine's float files, to compare with, then int8 where it was asked for.
-
-    Args:
-        candidate: whose quantisation samples give the ranges.
-        source: its program.
-        engines: for whom.
-        precision: ``int8`` or ``fp32``.
-        progress: told what is being done.
-
-    Raises:
-        CandidateError: a frame that the contract does not accept.
-        GraphError: a vendor's tool refuses the model.
-    """
-    formats: list[Format] = []
-    if "onnxruntime" in engines:
-        formats.append(onnx_format(FLOAT, source.data))
-    if "openvino" in engines:
-        progress("OpenVINO IR")
-        network = openvino_ir.onnx_to_openvino(source.data)
-        formats.append(openvino_format(FLOAT, openvino_ir.ir_bytes(network)))
-    if precision != INT8:
-        return tuple(formats)
-    images = candidate.images_nhwc("quantisation")
-    if "onnxruntime" in engines:
-        progress(f"int8 for ONNX Runtime, ranges from {len(images)} samples")
-        quantised = quantize.quantise_onnx(source.model, images, candidate.contract.input.name)
-        formats.append(onnx_format(INT8, graph.to_bytes(quantised)))
-    if "openvino" in engines:
-        progress(f"int8 for OpenVINO, ranges from {len(images)} samples")
-        network = openvino_ir.onnx_to_openvino(source.data)
-        network = quantize.quantise_openvino(network, images)
-        formats.append(openvino_format(INT8, openvino_ir.ir_bytes(network)))
-    return tuple(formats)
 
 
 def onnx_format(precision: str, data: bytes) -> Format:

@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 
 from lineside.contract import LimitRule
 from lineside_export.formats import FLOAT
-from lineside_export.parity import Comparison, Measurement, Parity
+from lineside_export.parity import Comparison, Measurement
 
 # Of the reference's largest value. Measured for ViT-Ti: float engines differ by up to 1e-6, on one
 # joint of 180 by 2.7e-5; OpenVINO in bfloat16 by 2e-3. This lies between: rounding passes, other
 # arithmetic does not.
 FLOAT_TOLERANCE_SHARE: Final = 2e-4
-# Root mean square of int8's drift over the spread of the scores. A weak model's error hides its
+# Root mean square of a form's drift over the spread of the scores. A weak model's error hides its
 # own collapse (a constant raises its MSE little); this does not let it.
 MAX_NOISE_SHARE: Final = 0.2
-DEFAULT_MAX_DROP: Final = 0.05
+DEFAULT_MAX_DROP: Final = 0.01
 DEFAULT_FLIP_SHARE: Final = 0.02
 
 
@@ -48,15 +48,13 @@ def float_tolerance(values: np.typing.NDArray[np.generic]) -> float:
     return FLOAT_TOLERANCE_SHARE * float(np.abs(values.astype(np.float64)).max())
 
 
-def missed_gates(parity: Parity, rule: LimitRule, gates: Gates) -> tuple[str, ...]:
-    """One sentence for each gate that is missed; nothing when all hold."""
-    missed: list[str] = []
-    for found in parity.comparisons:
-        if found.measured.precision == FLOAT:
-            missed += _missed_by_float(parity.reference, found, rule)
-        else:
-            missed += _missed_by_int8(parity.reference, found, gates)
-    return tuple(missed)
+def missed_by(
+    found: Comparison, reference: Measurement, rule: LimitRule, gates: Gates
+) -> tuple[str, ...]:
+    """One sentence for each gate that a form misses; nothing where it holds all."""
+    if found.measured.precision == FLOAT:
+        return tuple(_missed_by_float(reference, found, rule))
+    return tuple(_missed_by_fewer_bits(reference, found, gates))
 
 
 def _missed_by_float(reference: Measurement, found: Comparison, rule: LimitRule) -> list[str]:
@@ -86,7 +84,7 @@ def distance(reference: Measurement, index: int, rule: LimitRule) -> float:
     return min(abs(score - rule.ok_limit), abs(score - rule.not_ok_limit))
 
 
-def _missed_by_int8(reference: Measurement, found: Comparison, gates: Gates) -> list[str]:
+def _missed_by_fewer_bits(reference: Measurement, found: Comparison, gates: Gates) -> list[str]:
     missed = []
     label, samples = found.measured.label, len(found.score_drift)
     allowed = gates.flips_allowed(samples)
@@ -118,5 +116,5 @@ def _drowned(
         return []
     return [
         f"{label}: the noise of {what} is {noise:.3g} (root mean square), their spread only "
-        f"{spread:.3g}: int8 drowns this model; use --precision fp32"
+        f"{spread:.3g}: so few bits drown this model"
     ]

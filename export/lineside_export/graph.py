@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import onnx
+import onnx.numpy_helper
 import torch
 from onnx import ModelProto, TensorProto
+from onnx.reference import ReferenceEvaluator
 
 from lineside.contract import Contract
 from lineside_export.candidate import Candidate
@@ -22,6 +26,7 @@ _OPSET: Final = 20
 _OLDEST_OPSET: Final = 13
 _BATCH: Final = "batch"
 _PRODUCER: Final = "lineside-export"
+_WORTH_HALVING: Final = 16
 
 
 def program_to_onnx(program: Program, contract: Contract) -> ModelProto:
@@ -92,6 +97,64 @@ def clean_model(model: ModelProto) -> ModelProto:
     for port in (*_inputs(cleaned), *cleaned.graph.output):
         port.type.tensor_type.shape.dim[0].dim_param = _BATCH
     return cleaned
+
+
+def copy_model(model: ModelProto) -> ModelProto:
+    """One of the caller's own, for tools that change it in place."""
+    copied = ModelProto()
+    copied.CopyFrom(model)
+    return copied
+
+
+def halve_weights(model: ModelProto) -> ModelProto:
+    """Store float32 weights in half precision, each behind a cast back to float32.
+
+    Engines fold the cast when they open the model, so what is computed is float32 with rounded
+    weights. Single numbers stay: they save nothing, and may be constants of the formula.
+    """
+    halved = copy_model(model)
+    casts = []
+    for tensor in halved.graph.initializer:
+        values = onnx.numpy_helper.to_array(tensor)
+        if tensor.data_type != TensorProto.FLOAT or values.size < _WORTH_HALVING:
+            continue
+        name = tensor.name
+        with np.errstate(over="ignore"):  # beyond 65,504 it becomes infinite, and a gate says so
+            half = onnx.numpy_helper.from_array(values.astype(np.float16), f"{name}_fp16")
+        tensor.CopyFrom(half)
+        casts.append(
+            onnx.helper.make_node("Cast", [half.name], [name], f"{name}_cast", to=TensorProto.FLOAT)
+        )
+    nodes = [*casts, *halved.graph.node]
+    del halved.graph.node[:]
+    halved.graph.node.extend(nodes)
+    return halved
+
+
+def round_weights(model: ModelProto) -> ModelProto:
+    """Store weights that only ever pass a quantiser as the integers they become."""
+    rounded = copy_model(model)
+    weights = {tensor.name: tensor for tensor in rounded.graph.initializer}
+    readers = Counter(name for node in rounded.graph.node for name in node.input)
+    kept = []
+    for node in rounded.graph.node:
+        weight = weights.get(node.input[0]) if node.op_type == "QuantizeLinear" else None
+        if weight is None or readers[weight.name] > 1 or any(n not in weights for n in node.input):
+            kept.append(node)
+            continue
+        (integers,) = ReferenceEvaluator(_alone(node, weights)).run(None, {})
+        weight.CopyFrom(onnx.numpy_helper.from_array(np.asarray(integers), node.output[0]))
+    del rounded.graph.node[:]
+    rounded.graph.node.extend(kept)
+    return rounded
+
+
+def _alone(node: Any, weights: Mapping[str, TensorProto]) -> ModelProto:
+    """One node as a model without inputs."""
+    initializers = [weights[name] for name in node.input]
+    output = onnx.ValueInfoProto(name=node.output[0])
+    small = onnx.helper.make_graph([node], "alone", [], [output], initializers)
+    return onnx.helper.make_model(small, opset_imports=[onnx.helper.make_opsetid("", _OPSET)])
 
 
 def to_bytes(model: ModelProto) -> bytes:

@@ -18,12 +18,10 @@ is asked of the scores: ties, gaps, and models whose score says nothing at all a
 escapes counts: "some form lets too many pass" is rejected where each form's own hypothesis is, at
 the full level (intersection-union test, Berger 1982). So it holds for all sealed forms at once.
 
-scipy has these tails too, but comes here only as a dependency of others.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -31,12 +29,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from lineside_export.binomial import binomial_tail, binomial_tails
 from lineside_export.partscores import FloatArray, PartScores
 
 GRID_STEPS: Final = 1000
 """Even steps beside the validation scores; more of them cost no parts, only microseconds."""
-
-_BISECTIONS: Final = 60
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,32 +56,6 @@ class Proof:
     def loosest(self) -> float:
         """The loosest proven limit; only where `proven` is not 0."""
         return float(self.limits[self.proven - 1])
-
-
-def binomial_tails(most: int, trials: int, rate: float) -> FloatArray:
-    """P(X <= k) of a binomial X for k from 0 to `most`, exact but for rounding.
-
-    Args:
-        most: 0 to `trials`.
-        trials: not negative.
-        rate: of a success, above 0 and below 1.
-
-    Returns:
-        (most + 1,) float64, never falling, in 0..1.
-    """
-    counts = np.arange(most, dtype=np.float64)
-    odds = math.log(rate) - math.log1p(-rate)
-    steps = np.log(trials - counts) - np.log(counts + 1.0) + odds
-    logs = trials * math.log1p(-rate) + np.concatenate([[0.0], np.cumsum(steps)])
-    tails: FloatArray = np.minimum(np.cumsum(np.exp(logs)), 1.0)
-    return tails
-
-
-def binomial_tail(successes: int, trials: int, rate: float) -> float:
-    """P(X <= successes) alone; arguments as for `binomial_tails`."""
-    if successes >= trials:
-        return 1.0
-    return float(binomial_tails(successes, trials, rate)[-1])
 
 
 def escapes_allowed(bad: int, *, max_escape: float, confidence: float) -> int:
@@ -113,24 +84,6 @@ def parts_needed(escaped: int, *, max_escape: float, confidence: float) -> int:
         else:
             many = middle
     return many
-
-
-def escape_bound(escaped: int, bad: int, *, confidence: float) -> float:
-    """Upper end of the exact one-sided interval of the escape rate (Clopper & Pearson 1934).
-
-    Returns:
-        0..1; 1 where there is no bad part.
-    """
-    if escaped >= bad:
-        return 1.0
-    low, high = escaped / bad, 1.0
-    for _ in range(_BISECTIONS):
-        middle = (low + high) / 2.0
-        if binomial_tail(escaped, bad, middle) > 1.0 - confidence:
-            low = middle
-        else:
-            high = middle
-    return high
 
 
 def limit_grid(scored: Sequence[PartScores], loosest: float) -> FloatArray:

@@ -49,21 +49,26 @@ def onnx_to_openvino(onnx_bytes: bytes) -> Any:
             raise GraphError(f"OpenVINO refuses the ONNX model: {told(error)}") from error
 
 
-def ir_bytes(model: Any) -> IrFiles:
+def ir_bytes(model: Any, *, halve_weights: bool = False) -> IrFiles:
     """Serialise with names by position and without what tells of the run.
+
+    Args:
+        model: an ``openvino.Model``; left as it is.
+        halve_weights: in half precision; OpenVINO makes float32 of them when it opens the file.
 
     Raises:
         GraphError: OpenVINO cannot write the model.
     """
     import openvino
 
+    model = model.clone()
     for index, operator in enumerate(model.get_ordered_ops()):
         if operator.get_type_name() != "Parameter":
             operator.set_friendly_name(f"{operator.get_type_name()}_{index}")
     with tempfile.TemporaryDirectory(prefix="lineside-export-") as folder:
         xml, weights = Path(folder) / "model.xml", Path(folder) / "model.bin"
         try:
-            openvino.save_model(model, xml, compress_to_fp16=False)
+            openvino.save_model(model, xml, compress_to_fp16=halve_weights)
         except RuntimeError as error:
             raise GraphError(f"OpenVINO cannot write the model: {told(error)}") from error
         return IrFiles(xml=_clean_xml(xml.read_bytes()), bin=weights.read_bytes())

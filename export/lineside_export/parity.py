@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +14,12 @@ from lineside.contract import Contract, LimitRule
 from lineside.decide import decide
 from lineside.heads import score_outputs
 from lineside.verdict import Evaluation
+from lineside_export.binomial import rate_bound
 from lineside_export.errors import GateError
-from lineside_export.formats import FLOAT
+from lineside_export.formats import AS_ON_DEVICE, FLOAT, Way
 from lineside_export.headmetric import HeadMetric, Outputs, metric_of
+
+FLIP_CONFIDENCE: Final = 0.95
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +29,7 @@ class Measurement:
     Attributes:
         engine: ``torch``, ``onnxruntime`` or ``openvino``.
         precision: of its weights.
+        way: how it was compiled.
         outputs: by name, (N, *shape) float32, finite.
         scores: (N,) float64, in the rule's unit.
         evaluations: N, by the rule.
@@ -34,6 +39,7 @@ class Measurement:
 
     engine: str
     precision: str
+    way: Way
     outputs: Outputs
     scores: NDArray[np.float64]
     evaluations: tuple[Evaluation, ...]
@@ -63,13 +69,25 @@ class Comparison:
     score_drift: NDArray[np.float64]
     flipped: tuple[int, ...]
 
+    @property
+    def flip_bound(self) -> float:
+        """Upper end of the exact one-sided 95 % interval of the share that flips, 0..1."""
+        return rate_bound(len(self.flipped), len(self.score_drift), confidence=FLIP_CONFIDENCE)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Parity:
-    """All formats beside the float program, on one set of samples."""
+    """All formats beside the float program, on one set of samples.
+
+    Attributes:
+        reference: the float program.
+        comparisons: each format as a device computes it.
+        ways: formats computed in other ways: larger batches, more threads.
+    """
 
     reference: Measurement
     comparisons: tuple[Comparison, ...]
+    ways: tuple[Comparison, ...] = ()
 
     def of(self, engine: str, precision: str) -> Comparison:
         """The comparison of one format.
@@ -84,8 +102,8 @@ class Parity:
 
     @property
     def floats(self) -> tuple[Comparison, ...]:
-        """Those of float precision."""
-        return tuple(c for c in self.comparisons if c.measured.precision == FLOAT)
+        """Those of float precision, in every way."""
+        return tuple(c for c in (*self.comparisons, *self.ways) if c.measured.precision == FLOAT)
 
 
 def measure(
@@ -96,6 +114,7 @@ def measure(
     targets: NDArray[np.float64],
     contract: Contract,
     rule: LimitRule,
+    way: Way = AS_ON_DEVICE,
 ) -> Measurement:
     """Score and decide what an engine gave.
 
@@ -122,6 +141,7 @@ def measure(
     return Measurement(
         engine=engine,
         precision=precision,
+        way=way,
         outputs=outputs,
         scores=scores,
         evaluations=tuple(decide(float(score), rule)[0] for score in scores),
@@ -147,18 +167,21 @@ def compare(reference: Measurement, measured: Measurement) -> Comparison:
 
 
 def agreements(parity: Parity) -> tuple[Agreement, ...]:
-    """For the manifest: one entry for each format and output."""
+    """For the manifest: one entry for each format, way of computing it, and output."""
     return tuple(
         Agreement(
             engine=found.measured.engine,
             precision=found.measured.precision,
+            batch=found.measured.way.batch,
+            threads=found.measured.way.threads,
             output=name,
             samples=len(found.score_drift),
             max_abs_drift=drift,
             mean_abs_drift=found.mean_abs_drift[name],
             verdict_flips=len(found.flipped),
+            flip_bound=found.flip_bound,
         )
-        for found in parity.comparisons
+        for found in (*parity.comparisons, *parity.ways)
         for name, drift in found.max_abs_drift.items()
     )
 

@@ -55,7 +55,7 @@ class Program:
             with torch.inference_mode():
                 for start in range(0, len(filled), _BATCH):
                     given = module(torch.from_numpy(filled[start : start + _BATCH]))
-                    results.append([value.numpy() for value in _flat(given)])
+                    results.append([value.numpy() for value in flat_outputs(given)])
         except (RuntimeError, ValueError, TypeError, AssertionError) as error:
             raise CandidateError(
                 f"{self.file}: the program fails on a batch of {_BATCH} samples: {told(error)}: "
@@ -65,6 +65,14 @@ class Program:
             name: np.concatenate([batch[index] for batch in results])[:count]
             for index, name in enumerate(self.output_names)
         }
+
+    def example(self) -> torch.Tensor:
+        """A batch to trace with: (5, H, W, C) uint8 of zeros; neither 1 nor likely a dimension."""
+        name = self.exported.graph_signature.user_inputs[0]
+        node = next(node for node in self.exported.graph.nodes if node.name == name)
+        return torch.zeros(
+            (5, *(int(size) for size in node.meta["val"].shape[1:])), dtype=torch.uint8
+        )
 
 
 def load_program(file: Path, contract: Contract) -> Program:
@@ -160,7 +168,8 @@ def _shown(value: torch.Tensor) -> str:
     return f"{str(value.dtype).removeprefix('torch.')} ({', '.join(sizes)})"
 
 
-def _flat(given: Any) -> list[torch.Tensor]:
+def flat_outputs(given: Any) -> list[torch.Tensor]:
+    """What a program gave, in its order: one tensor, a tuple or a dictionary of them."""
     if isinstance(given, torch.Tensor):
         return [given]
     return list(given.values()) if isinstance(given, dict) else list(given)

@@ -13,6 +13,7 @@ true ranges, 0.0006 with both.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -21,6 +22,7 @@ from onnx import ModelProto
 
 from lineside_export import graph, openvino_ir
 from lineside_export.errors import GraphError
+from lineside_export.targets import Target
 from lineside_export.vendors import quiet_vendors, told
 
 # nncf's own default; its ranges settle well before (Nagel et al. 2021, sec. 3: some hundred).
@@ -29,28 +31,40 @@ MAX_SAMPLES: Final = 300
 _SMOOTH_ALPHA: Final = 0.5
 
 
-def quantise_onnx(model: ModelProto, images_nhwc: NDArray[np.uint8], input_name: str) -> ModelProto:
+def quantise_onnx(
+    model: ModelProto,
+    images_nhwc: NDArray[np.uint8],
+    input_name: str,
+    target: Target,
+    keep_float: Sequence[str] = (),
+) -> ModelProto:
     """Quantise an ONNX model; its batch stays dynamic.
 
     Args:
         model: float32, uint8 NHWC input.
         images_nhwc: (N, H, W, C) uint8 quantisation samples.
         input_name: of the graph.
+        target: whose arithmetic is meant.
+        keep_float: names of operators that are left alone.
 
     Raises:
         GraphError: nncf refuses the model, or found nothing to quantise.
     """
     chosen = choose_samples(images_nhwc)
-    quantised = _quantise(model, [{input_name: image[np.newaxis]} for image in chosen])
+    feeds = [{input_name: image[np.newaxis]} for image in chosen]
+    quantised = _quantise(model, feeds, target, keep_float)
     if graph.count_operators(quantised, "QuantizeLinear") == 0:
         raise GraphError("nncf put no quantiser into the ONNX model: nothing in it can be int8")
     return graph.clean_model(quantised)
 
 
-def quantise_openvino(model: Any, images_nhwc: NDArray[np.uint8]) -> Any:
+def quantise_openvino(
+    model: Any, images_nhwc: NDArray[np.uint8], target: Target, keep_float: Sequence[str] = ()
+) -> Any:
     """Quantise an ``openvino.Model``; arguments and errors as `quantise_onnx`."""
     chosen = choose_samples(images_nhwc)
-    quantised = _quantise(model, [image[np.newaxis] for image in chosen])
+    feeds = [image[np.newaxis] for image in chosen]
+    quantised = _quantise(model, feeds, target, keep_float)
     if openvino_ir.count_operators(quantised, "FakeQuantize") == 0:
         raise GraphError("nncf put no quantiser into the OpenVINO model: nothing can be int8")
     openvino_ir.unfuse_means(quantised)
@@ -65,7 +79,12 @@ def choose_samples(images_nhwc: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return images_nhwc[np.linspace(0, count - 1, MAX_SAMPLES).round().astype(np.int64)]
 
 
-def _quantise(model: Any, feeds: list[Any]) -> Any:
+def call_nncf(work: Callable[[Any], Any]) -> Any:
+    """Let nncf work in silence; `work` is given the module.
+
+    Raises:
+        GraphError: nncf refuses the model.
+    """
     with quiet_vendors():
         import nncf
         import nncf.errors
@@ -79,21 +98,45 @@ def _quantise(model: Any, feeds: list[Any]) -> Any:
             ),
         )
         try:
-            return nncf.quantize(
-                model,
-                nncf.Dataset(feeds),
-                model_type=nncf.ModelType.TRANSFORMER,
-                subset_size=len(feeds),
-                advanced_parameters=_advanced_parameters(),
-            )
+            return work(nncf)
         except faults as error:
             raise GraphError(f"nncf cannot quantise the model: {told(error)}") from error
 
 
+def _quantise(model: Any, feeds: list[Any], target: Target, keep_float: Sequence[str]) -> Any:
+    def work(nncf: Any) -> Any:
+        presets = nncf.QuantizationPreset
+        return nncf.quantize(
+            model,
+            nncf.Dataset(feeds),
+            model_type=nncf.ModelType.TRANSFORMER,
+            target_device=nncf.TargetDevice[target.nncf_device],
+            preset=presets.PERFORMANCE if target.symmetric else None,
+            ignored_scope=nncf.IgnoredScope(names=list(keep_float)) if keep_float else None,
+            subset_size=len(feeds),
+            advanced_parameters=_advanced_parameters(),
+        )
+
+    return call_nncf(work)
+
+
 def _advanced_parameters() -> Any:
+    from nncf.quantization import advanced_parameters
+
+    settings = range_settings()
+    return advanced_parameters.AdvancedQuantizationParameters(
+        activations_range_estimator_params=settings["activations_range_estimator_params"],
+        smooth_quant_alphas=settings["smooth_quant_params"],
+    )
+
+
+def range_settings() -> dict[str, Any]:
+    """Where we differ from nncf's defaults, as `quantize_pt2e` calls them."""
     from nncf.quantization import advanced_parameters, range_estimator
 
-    return advanced_parameters.AdvancedQuantizationParameters(
-        activations_range_estimator_params=range_estimator.RangeEstimatorParametersSet.MINMAX,
-        smooth_quant_alphas=advanced_parameters.AdvancedSmoothQuantParameters(matmul=_SMOOTH_ALPHA),
-    )
+    return {
+        "activations_range_estimator_params": range_estimator.RangeEstimatorParametersSet.MINMAX,
+        "smooth_quant_params": advanced_parameters.AdvancedSmoothQuantParameters(
+            matmul=_SMOOTH_ALPHA
+        ),
+    }

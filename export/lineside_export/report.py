@@ -15,44 +15,62 @@ from lineside.contract import LimitRule
 from lineside.durable import write_durably
 from lineside.engines.machine import cpu_name, usable_cores
 from lineside.errors import StorageError
+from lineside.frame import encode_png
 from lineside.verdict import Evaluation
 from lineside_export.candidate import Candidate
-from lineside_export.formats import FLOAT, Format
+from lineside_export.formats import FLOAT
 from lineside_export.parity import Comparison, Parity
+from lineside_export.search import Tried
 from lineside_export.vendors import tool_versions
 
 REPORT_JSON: Final = "parity.json"
 REPORT_PNG: Final = "parity.png"
+FLIPS: Final = "flips"
+# Of one form that turns everything round a hundred frames say as much as all.
+_MOST_FLIPS: Final = 100
+# Characters of a reason in the table; the report has it whole.
+_WIDE: Final = 60
 
 
-def parity_table(parity: Parity, formats: Sequence[Format]) -> str:
-    """Drift, flips and metric of every format, one line for each output."""
-    sizes: dict[tuple[str, str], int] = {
-        (f.entry.engine, f.entry.precision): f.size_bytes for f in formats
-    }
+def forms_table(parity: Parity, tried: Sequence[Tried]) -> str:
+    """Drift, flips, metric and fate of every form, one line for each output."""
     reference, metric = parity.reference, parity.reference.judged_by.label
-    rows = [[reference.label, "", "reference", "", "", _shown(reference.metric), ""]]
-    for found in parity.comparisons:
-        measured = found.measured
-        size_bytes = sizes[(measured.engine, measured.precision)]
-        rows += [
-            [
-                measured.label,
-                name,
-                f"{drift:.3g}",
-                f"{found.mean_abs_drift[name]:.3g}",
-                f"{len(found.flipped)} of {len(found.score_drift)}",
-                _shown(measured.metric),
-                f"{size_bytes / 1e6:.2f} MB",
-            ]
-            for name, drift in found.max_abs_drift.items()
-        ]
-    head = ["computed by", "output", "max drift", "mean drift", "flips", metric, "size"]
+    rows = [[reference.label, "", "reference", "", "", _shown(reference.metric), "", ""]]
+    for found in tried:
+        rows += _form_rows(found)
+    head = ["computed by", "output", "max drift", "mean drift", "flips", metric, "size", ""]
     return format_table(head, rows, right=(2, 3, 4, 5, 6))
 
 
+def _form_rows(tried: Tried) -> list[list[str]]:
+    made, found = tried.made, tried.comparison
+    if made is None or found is None:
+        why = tried.missed[0] if tried.missed else ""
+        return [[tried.label, "", "", "", "", "", "", f"cannot be made: {why}"[:_WIDE]]]
+    samples, flips = len(found.score_drift), len(found.flipped)
+    return [
+        [
+            tried.label,
+            name,
+            f"{drift:.3g}",
+            f"{found.mean_abs_drift[name]:.3g}",
+            f"{flips} of {samples} (< {100 * found.flip_bound:.2g} %)",
+            _shown(found.measured.metric),
+            f"{made.size_bytes / 1e6:.2f} MB",
+            _fate(tried),
+        ]
+        for name, drift in found.max_abs_drift.items()
+    ]
+
+
+def _fate(tried: Tried) -> str:
+    if tried.chosen:
+        return "sealed"
+    return "misses" if tried.missed else "holds"
+
+
 def parity_document(
-    candidate: Candidate, parity: Parity, rule: LimitRule, missed: Sequence[str]
+    candidate: Candidate, parity: Parity, rule: LimitRule, tried: Sequence[Tried]
 ) -> dict[str, Any]:
     """All figures with what they were made of: machine, versions, data."""
     reference = parity.reference
@@ -66,53 +84,102 @@ def parity_document(
             "computed_by": reference.label,
             reference.judged_by.name: reference.metric,
         },
-        "formats": [_format_document(candidate, parity, found) for found in parity.comparisons],
-        "missed_gates": list(missed),
+        "forms": [_form_document(candidate, parity, found) for found in tried],
+        "ways": [_way_document(found) for found in (*parity.comparisons, *parity.ways)],
         "machine": {"cpu": cpu_name(), "cores": usable_cores(), "system": platform.platform()},
         "versions": {"python": platform.python_version(), **tool_versions()},
     }
 
 
 def write_report(
-    folder: Path, candidate: Candidate, parity: Parity, rule: LimitRule, missed: Sequence[str]
+    folder: Path, candidate: Candidate, parity: Parity, rule: LimitRule, tried: Sequence[Tried]
 ) -> None:
-    """Write the JSON document and the figure.
+    """Write the JSON document, the figure, and every frame whose verdict flips.
 
     Raises:
         StorageError: the folder cannot be written.
     """
-    document = parity_document(candidate, parity, rule, missed)
+    document = parity_document(candidate, parity, rule, tried)
     encoded = msgspec.json.format(msgspec.json.encode(document), indent=2)
     picture = _draw(candidate, parity, rule)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        (folder / FLIPS).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(f"{folder}: cannot be made: {error.strerror}") from error
     write_durably(folder / REPORT_JSON, [encoded, b"\n"])
     write_durably(folder / REPORT_PNG, [picture])
+    _write_flips(folder / FLIPS, candidate, parity)
 
 
-def _format_document(candidate: Candidate, parity: Parity, found: Comparison) -> dict[str, Any]:
-    measured, parts = found.measured, candidate.samples["validation"].parts
+def _form_document(candidate: Candidate, parity: Parity, tried: Tried) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "engine": tried.engine,
+        "precision": tried.precision,
+        "sealed": tried.chosen,
+        "missed_gates": list(tried.missed),
+    }
+    if tried.made is None or tried.comparison is None:
+        return found
+    measured = tried.comparison.measured
+    return found | {
+        "size_bytes": tried.made.size_bytes,
+        "kept_float": list(tried.made.kept_float),
+        measured.judged_by.name: measured.metric,
+        **_drift_document(tried.comparison),
+        "flipped": _flipped_document(candidate, parity, tried.comparison),
+    }
+
+
+def _drift_document(found: Comparison) -> dict[str, Any]:
+    return {
+        "max_abs_drift": found.max_abs_drift,
+        "mean_abs_drift": found.mean_abs_drift,
+        "verdict_flips": len(found.flipped),
+        "samples": len(found.score_drift),
+        "flip_bound": found.flip_bound,
+    }
+
+
+def _way_document(found: Comparison) -> dict[str, Any]:
+    measured = found.measured
     return {
         "engine": measured.engine,
         "precision": measured.precision,
-        "max_abs_drift": found.max_abs_drift,
-        "mean_abs_drift": found.mean_abs_drift,
-        measured.judged_by.name: measured.metric,
-        "verdict_flips": len(found.flipped),
-        "flipped": [
-            {
-                "validation_sample": index,
-                "part": parts[index],
-                "reference_score": float(parity.reference.scores[index]),
-                "score": float(measured.scores[index]),
-                "reference_evaluation": Evaluation(parity.reference.evaluations[index]).name,
-                "evaluation": Evaluation(measured.evaluations[index]).name,
-            }
-            for index in found.flipped
-        ],
+        "batch": measured.way.batch,
+        "threads": measured.way.threads,
+        **_drift_document(found),
     }
+
+
+def _flipped_document(
+    candidate: Candidate, parity: Parity, found: Comparison
+) -> list[dict[str, Any]]:
+    measured, parts = found.measured, candidate.samples["validation"].parts
+    return [
+        {
+            "validation_sample": index,
+            "part": parts[index],
+            "frame": f"{FLIPS}/{_flip_name(index)}",
+            "reference_score": float(parity.reference.scores[index]),
+            "score": float(measured.scores[index]),
+            "reference_evaluation": Evaluation(parity.reference.evaluations[index]).name,
+            "evaluation": Evaluation(measured.evaluations[index]).name,
+        }
+        for index in found.flipped
+    ]
+
+
+def _flip_name(index: int) -> str:
+    return f"validation_{index}.png"
+
+
+def _write_flips(folder: Path, candidate: Candidate, parity: Parity) -> None:
+    """The frames as acquired, once each, whichever forms disagree on them."""
+    found = (*parity.comparisons, *parity.ways)
+    flipped = sorted({index for comparison in found for index in comparison.flipped})
+    frames = candidate.samples["validation"].frames_hwc
+    for index in flipped[:_MOST_FLIPS]:
+        write_durably(folder / _flip_name(index), [encode_png(frames[index])])
 
 
 def _draw(candidate: Candidate, parity: Parity, rule: LimitRule) -> bytes:

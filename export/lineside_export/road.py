@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -14,12 +14,16 @@ from lineside.bundle import Identity, Signer
 from lineside.contract import ClassificationHead, Contract, LimitRule
 from lineside_export.candidate import Candidate
 from lineside_export.errors import CandidateError, ExportError, GateError
-from lineside_export.formats import FLOAT, Format, Source, build_formats, read_source
-from lineside_export.gates import Gates, missed_gates
+from lineside_export.formats import FLOAT, Format, Source, read_source
+from lineside_export.gates import Gates
 from lineside_export.golden import GoldenTolerance, choose_golden, golden_tolerance, make_golden
-from lineside_export.parity import Measurement, Parity, compare, measure
-from lineside_export.report import parity_table, write_report
+from lineside_export.parity import Measurement, Parity, measure
+from lineside_export.report import forms_table, write_report
+from lineside_export.schemes import gather_material
 from lineside_export.seal import Sealed, make_manifest, seal
+from lineside_export.search import AUTO, Judge, Tried, search, wished_schemes
+from lineside_export.targets import Target
+from lineside_export.ways import compare_ways
 
 Progress = Callable[[str], None]
 Worse = Literal["higher", "lower"]
@@ -31,25 +35,29 @@ class Order:
 
     Attributes:
         out: the bundle to write.
-        key: whose seal.
-        precision: ``int8`` or ``fp32``.
+        key: who seals.
+        target: for which hardware.
+        precisions: forms that may be sealed, in order; `AUTO` is what makes sense on the target.
         engines: whose files go in.
         rule: score to evaluation.
-        gates: bounds for int8.
+        gates: bounds for forms of fewer bits.
         identity: what the bundle calls itself.
         report: folder for the figures.
         report_on_failure: also when a gate is missed.
+        sweep: make all forms, measure them, and take the fastest here.
     """
 
     out: Path
     key: Signer
-    precision: str
+    target: Target
+    precisions: Sequence[str] = (AUTO,)
     engines: Sequence[str]
     rule: LimitRule
     gates: Gates = field(default_factory=Gates)
     identity: Identity
     report: Path
     report_on_failure: bool
+    sweep: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,27 +66,32 @@ class Export:
 
     Attributes:
         sealed: the bundle.
-        parity: on the validation samples, with every format.
-        formats: all that were built.
+        parity: on the validation samples, with every form that could be made.
+        tried: all forms; those sealed are marked as chosen.
         golden_frames: how many went in.
-        tolerances: by label of the sealed formats.
+        tolerances: by label of the sealed forms.
     """
 
     sealed: Sealed
     parity: Parity
-    formats: tuple[Format, ...]
+    tried: tuple[Tried, ...]
     golden_frames: int
     tolerances: dict[str, GoldenTolerance]
 
 
-def make_identity(contract: Contract, *, version: str, security_counter: int) -> Identity:
+def make_identity(
+    contract: Contract, *, version: str, security_counter: int, target: str
+) -> Identity:
     """What the bundle will call itself, checked now and not after minutes of work.
 
     Raises:
         ExportError: a word that no manifest takes.
     """
     identity = Identity(
-        product=contract.product, version=version, security_counter=security_counter
+        product=contract.product,
+        version=version,
+        security_counter=security_counter,
+        target=target,
     )
     try:
         return msgspec.convert(msgspec.to_builtins(identity), Identity)
@@ -122,18 +135,18 @@ def _asked_rule(contract: Contract, *, limit: float | None, worse: Worse | None)
 def export_candidate(
     candidate: Candidate, order: Order, *, progress: Progress, show: Progress
 ) -> Export:
-    """Build, prove, seal.
+    """Make forms, prove them, choose, seal.
 
     Args:
         candidate: read and checked.
         order: what to make of it.
         progress: told what is being done.
-        show: given the table of parity, before any gate is judged.
+        show: given the table of forms, whether or not one may be sealed.
 
     Raises:
         CandidateError: the program does not keep its contract.
-        GraphError: a vendor's tool refuses it.
-        GateError: a format is too far from the float program.
+        GraphError: it cannot be translated.
+        GateError: an engine has no form that holds.
         SelfTestError, BundleError, StorageError: while sealing.
     """
     progress("ONNX graph")
@@ -143,20 +156,51 @@ def export_candidate(
         name: measure_reference(candidate, source, name, order.rule)
         for name in ("validation", "golden")
     }
-    formats = build_formats(
-        candidate, source, engines=order.engines, precision=order.precision, progress=progress
+    judge = Judge(
+        candidate=candidate,
+        images_nhwc=candidate.images_nhwc("validation"),
+        reference=references["validation"],
+        rule=order.rule,
+        gates=order.gates,
     )
-    progress(f"agreement on {len(candidate.samples['validation'])} validation samples")
-    parity = measure_parity(candidate, references["validation"], formats, "validation", order.rule)
-    show(parity_table(parity, formats))
-    missed = missed_gates(parity, order.rule, order.gates)
-    if missed and order.report_on_failure:
-        write_report(order.report, candidate, parity, order.rule, missed)
+    tried = try_forms(candidate, source, judge, order, progress)
+    parity = Parity(
+        reference=judge.reference,
+        comparisons=tuple(f.comparison for f in tried if f.comparison is not None),
+    )
+    show(forms_table(parity, tried))
+    missed = _engines_without(tried, order.engines)
     if missed:
+        if order.report_on_failure:
+            write_report(order.report, candidate, parity, order.rule, tried)
         raise GateError("; ".join(missed) + ". No bundle was written", failures=missed)
+    progress("larger batches, more threads")
+    parity = replace(parity, ways=compare_ways(judge, tried))
     progress("golden samples, seal, self-test")
-    on_golden = measure_parity(candidate, references["golden"], formats, "golden", order.rule)
-    return _seal(candidate, order, formats, parity, on_golden)
+    return _seal(candidate, order, tried, parity, references["golden"])
+
+
+def try_forms(
+    candidate: Candidate, source: Source, judge: Judge, order: Order, progress: Progress
+) -> tuple[Tried, ...]:
+    """Every engine's forms, as far as they had to be tried."""
+    material = gather_material(candidate, source, order.target)
+    tried: list[Tried] = []
+    for engine in order.engines:
+        schemes = wished_schemes(order.precisions, order.target, engine)
+        tried += search(engine, schemes, material, judge, progress=progress)
+    return tuple(tried)
+
+
+def _engines_without(tried: Sequence[Tried], engines: Sequence[str]) -> tuple[str, ...]:
+    """A sentence for each form that missed, of engines of which none holds."""
+    without = [e for e in engines if not any(f.chosen for f in tried if f.engine == e)]
+    return tuple(
+        f"{found.label}: {words}" if found.made is None else words
+        for found in tried
+        if found.engine in without
+        for words in found.missed
+    )
 
 
 def measure_reference(
@@ -189,65 +233,57 @@ def measure_reference(
         raise CandidateError(f"{candidate.program_file}: {set_name}: {error}") from error
 
 
-def measure_parity(
-    candidate: Candidate,
-    reference: Measurement,
-    formats: Sequence[Format],
-    set_name: str,
-    rule: LimitRule,
+def measure_golden(
+    candidate: Candidate, reference: Measurement, forms: Sequence[Format], rule: LimitRule
 ) -> Parity:
-    """Run every format on one sample set, with the device's own engines.
+    """Run forms on the golden samples, with the device's own engines.
 
     Raises:
-        GateError: a format gives NaN.
-        EngineError: an engine refuses a format.
+        GateError: a form gives NaN.
+        EngineError: an engine refuses a form.
     """
-    images = candidate.images_nhwc(set_name)
-    comparisons = []
-    for format_ in formats:
-        measured = measure(
-            format_.entry.engine,
-            format_.entry.precision,
-            format_.infer(images, candidate.contract),
-            targets=candidate.samples[set_name].targets,
-            contract=candidate.contract,
-            rule=rule,
-        )
-        comparisons.append(compare(reference, measured))
-    return Parity(reference=reference, comparisons=tuple(comparisons))
+    judge = Judge(
+        candidate=candidate,
+        images_nhwc=candidate.images_nhwc("golden"),
+        set_name="golden",
+        reference=reference,
+        rule=rule,
+    )
+    return Parity(reference=reference, comparisons=tuple(judge.compare(made) for made in forms))
 
 
 def _seal(
     candidate: Candidate,
     order: Order,
-    formats: tuple[Format, ...],
+    tried: tuple[Tried, ...],
     parity: Parity,
-    on_golden: Parity,
+    reference: Measurement,
 ) -> Export:
     """Golden samples first: figures beside OUT would say that there is a bundle."""
-    sealed_formats = [found for found in formats if found.entry.precision == order.precision]
-    keys = [(format_.entry.engine, format_.entry.precision) for format_ in sealed_formats]
+    floats = [f.made for f in tried if f.precision == FLOAT and f.comparison and not f.chosen]
+    chosen = [found.made for found in tried if found.chosen and found.made is not None]
+    on_golden = measure_golden(
+        candidate, reference, [made for made in (*floats, *chosen) if made is not None], order.rule
+    )
+    keys = [(made.entry.engine, made.entry.precision) for made in chosen]
     tolerances = [
         golden_tolerance([parity, on_golden], engine=engine, precision=precision)
         for engine, precision in keys
     ]
     golden_set = candidate.samples["golden"]
-    chosen = choose_golden(on_golden, tolerances, order.rule, golden_set.frames_hwc)
+    picked = choose_golden(on_golden, tolerances, order.rule, golden_set.frames_hwc)
     measured = [on_golden.of(engine, precision).measured for engine, precision in keys]
-    golden = make_golden(golden_set, chosen, measured, tolerances)
+    golden = make_golden(golden_set, picked, measured, tolerances)
     manifest = make_manifest(
-        candidate,
-        identity=order.identity,
-        rule=order.rule,
-        formats=sealed_formats,
-        parity=parity,
-    )
-    write_report(order.report, candidate, parity, order.rule, missed=())
-    sealed = seal(order.out, manifest, formats=sealed_formats, golden=golden, key=order.key)
+        candidate, identity=order.identity, rule=order.rule, target=order.target,
+        formats=chosen, parity=parity,
+    )  # fmt: skip
+    write_report(order.report, candidate, parity, order.rule, tried)
+    sealed = seal(order.out, manifest, formats=chosen, golden=golden, key=order.key)
     return Export(
         sealed=sealed,
         parity=parity,
-        formats=formats,
+        tried=tried,
         golden_frames=len(golden.frames),
         tolerances={f"{e} {p}": t for (e, p), t in zip(keys, tolerances, strict=True)},
     )

@@ -31,6 +31,7 @@ from lineside.selftest import SelfTestResult, run_selftest
 from lineside_export.candidate import Candidate
 from lineside_export.formats import Format
 from lineside_export.parity import Parity, agreements, metrics
+from lineside_export.targets import Target
 from lineside_export.vendors import tool_versions
 
 
@@ -54,6 +55,7 @@ def make_manifest(
     *,
     identity: Identity,
     rule: LimitRule,
+    target: Target,
     formats: Sequence[Format],
     parity: Parity,
 ) -> Manifest:
@@ -68,6 +70,7 @@ def make_manifest(
             metrics=metrics(parity),
             sample_counts={name: len(samples) for name, samples in candidate.samples.items()},
             samples_sha256=candidate.samples_sha256,
+            unchecked=target.unchecked,
         ),
         provenance={
             **candidate.provenance,
@@ -75,6 +78,11 @@ def make_manifest(
             "export.program_sha256": candidate.program_sha256,
             "export.reference": parity.reference.label,
             "export.cpu": cpu_name(),
+            **{
+                f"export.float.{made.entry.engine}": ", ".join(made.kept_float)
+                for made in formats
+                if made.kept_float
+            },
             **{f"export.{name}": version for name, version in tool_versions().items()},
         },
     )

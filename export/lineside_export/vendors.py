@@ -15,17 +15,19 @@ from typing import Final
 from lineside.engines import silence_telemetry
 
 _NOISY_LOGGERS: Final = (
+    "root",  # onnxruntime.quantization has none of its own
     "nncf",
     "onnx_ir",
     "onnxscript",
     "torch.export",
     "torch.export.pt2_archive._package",
     "torch.onnx",
+    "torch.utils._pytree",
     "torch.utils.cpp_extension",
 )
 TOOLS: Final = (
     *("lineside", "lineside-export"),
-    *("torch", "onnx", "onnxscript", "nncf", "onnxruntime", "openvino", "numpy"),
+    *("torch", "torchao", "onnx", "onnxscript", "nncf", "onnxruntime", "openvino", "numpy"),
 )
 
 
@@ -33,7 +35,7 @@ TOOLS: Final = (
 def quiet_vendors() -> Iterator[None]:
     """Nothing on stdout and no warnings in the log while vendors' tools work; errors still come."""
     silence_telemetry()
-    loggers = [logging.getLogger(name) for name in _NOISY_LOGGERS]
+    loggers = [logging.getLogger(name if name != "root" else None) for name in _NOISY_LOGGERS]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)

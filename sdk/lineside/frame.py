@@ -79,6 +79,13 @@ def read_frame(path: str | Path, *, part_id: str = "") -> Frame:
     return decode_frame(data, source=str(path), part_id=part_id)
 
 
+def encode_png(pixels_hwc: Pixels) -> bytes:
+    """A frame's pixels, (H, W, C) uint8 or uint16 in RGB, as a PNG that `decode_frame` undoes."""
+    # OpenCV keeps colours as blue, green, red.
+    _, encoded = cv2.imencode(".png", np.ascontiguousarray(pixels_hwc[:, :, ::-1]))
+    return bytes(encoded)
+
+
 def _why(error: Exception) -> str:
     """OpenCV's reason without the places in its sources."""
     why = " ".join((getattr(error, "err", "") or str(error)).split())

@@ -11,10 +11,8 @@ from escape_simulation import SIMULATION
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lineside_export.binomial import binomial_tail, binomial_tails, rate_bound
 from lineside_export.guarantee import (
-    binomial_tail,
-    binomial_tails,
-    escape_bound,
     escapes_allowed,
     limit_grid,
     parts_needed,
@@ -87,11 +85,11 @@ def test_the_bound_is_that_of_clopper_and_pearson(
 ) -> None:
     escaped = math.floor(share * bad)
     expected = oracle.beta.ppf(confidence, escaped + 1, bad - escaped) if escaped < bad else 1.0
-    assert escape_bound(escaped, bad, confidence=confidence) == pytest.approx(expected, rel=1e-8)
+    assert rate_bound(escaped, bad, confidence=confidence) == pytest.approx(expected, rel=1e-8)
 
 
 def test_without_bad_parts_nothing_is_bounded() -> None:
-    assert escape_bound(0, 0, confidence=0.95) == 1.0
+    assert rate_bound(0, 0, confidence=0.95) == 1.0
 
 
 @given(

@@ -22,19 +22,24 @@ class Agreement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     Attributes:
         engine, precision: which form.
+        batch, threads: how it was computed; a device computes one frame at a time.
         output: which output of the graph.
         samples: how many samples were compared.
         max_abs_drift, mean_abs_drift: |form - float program|, in the output's unit.
         verdict_flips: samples whose evaluation by the rule differs.
+        flip_bound: upper end of the exact one-sided 95 % interval of the share that flips.
     """
 
     engine: Word
     precision: Word
+    batch: Annotated[int, msgspec.Meta(ge=1, le=4096)]
+    threads: Annotated[int, msgspec.Meta(ge=1, le=1024)]
     output: str
     samples: Count
     max_abs_drift: Drift
     mean_abs_drift: Drift
     verdict_flips: Count
+    flip_bound: Share
 
 
 class PartCounts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -120,6 +125,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         metrics: by name, finite, e.g. ``validation_mse``.
         sample_counts: by sample set.
         samples_sha256: of the candidate's samples file.
+        unchecked: what the exporting machine could not prove of the target hardware, in words; the
+            golden self-test does on the device.
         decision: how the limits were chosen; ``None`` where who sealed did not say.
         guarantee: what they promise; ``None`` where nothing was promised.
     """
@@ -128,5 +135,6 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     metrics: dict[str, float]
     sample_counts: dict[str, Count]
     samples_sha256: Sha256Hex
+    unchecked: tuple[str, ...] = ()
     decision: Decision | None = None
     guarantee: EscapeGuarantee | None = None

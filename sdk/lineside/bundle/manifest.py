@@ -68,7 +68,7 @@ class ModelEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     engine: EngineName
     precision: Word
     parts: Annotated[tuple[PartName, ...], msgspec.Meta(min_length=1, max_length=MAX_PARTS)]
-    inference_precision: Literal["f32"] = "f32"
+    inference_precision: Literal["f32", "bf16"] = "f32"
     batch: Annotated[int, msgspec.Meta(ge=1, le=4096)] = 1
 
 

@@ -106,6 +106,11 @@ class OnnxRuntimeEngine:
         asked: tuple[str, ...],
     ) -> Any:
         onnxruntime = _import_onnxruntime()
+        if model.inference_precision != "f32":
+            raise EngineError(
+                f"{self._label}: {model.inference_precision} arithmetic is OpenVINO's; export with "
+                "another --precision"
+            )
         if len(model.parts) != 1:
             raise EngineError(
                 f"{self._label}: needs one part, .onnx with its weights inside; the bundle names "

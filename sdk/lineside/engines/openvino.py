@@ -107,6 +107,7 @@ class OpenVinoEngine:
         compiled = core.compile_model(
             network, settings.device, _compile_settings(model, settings, self.threads)
         )
+        _check_arithmetic(self._label, compiled, model.inference_precision)
         running_on = tuple(compiled.get_property("EXECUTION_DEVICES"))
         if any(not on.startswith(settings.device.split(".")[0]) for on in running_on):
             raise ProviderError(
@@ -152,6 +153,18 @@ def _check_device(core: Any, device: str) -> None:
             f"{', '.join(available) or 'none'} (name one of them, `lineside doctor` tells more)",
             asked=device,
             available=available,
+        )
+
+
+def _check_arithmetic(label: str, compiled: Any, wanted: str) -> None:
+    # A processor without bfloat16 computes in float32 instead, and says so only when asked.
+    found = str(compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name())
+    if found != wanted:
+        raise ProviderError(
+            f"{label}: the model is made for {wanted} arithmetic, this device offers {found}: "
+            "export with another --precision, or take another form of the bundle",
+            asked=wanted,
+            available=(found,),
         )
 
 

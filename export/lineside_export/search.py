@@ -1,0 +1,180 @@
+"""Find, for each engine, the fastest form that holds the gates.
+
+Forms are tried in the target's order, the fastest first as a rule. Those that take minutes to make
+are tried only where no quicker form of few bits holds. The order is fixed, so that the same
+candidate gives the same bundle on every machine; `--sweep` makes all, measures, and takes the
+fastest on this one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lineside.contract import LimitRule
+from lineside.errors import EngineError
+from lineside_export.candidate import Candidate
+from lineside_export.errors import ExportError, GateError, GraphError
+from lineside_export.formats import AS_ON_DEVICE, FLOAT, Format, Way
+from lineside_export.gates import Gates, missed_by
+from lineside_export.parity import Comparison, Measurement, compare, measure
+from lineside_export.schemes import SCHEMES, Material, Scheme, find_scheme
+from lineside_export.targets import Target
+
+AUTO: Final = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tried:
+    """One form, and what became of it.
+
+    Attributes:
+        engine, precision: which.
+        made: it; ``None`` where it could not be made.
+        comparison: beside the float program on the validation samples; ``None`` likewise.
+        missed: one sentence for each gate it misses, or why it could not be made.
+        chosen: whether it is the one to be sealed for its engine.
+    """
+
+    engine: str
+    precision: str
+    made: Format | None = None
+    comparison: Comparison | None = None
+    missed: tuple[str, ...] = ()
+    chosen: bool = False
+
+    @property
+    def label(self) -> str:
+        """For people, e.g. ``openvino int8``."""
+        return f"{self.engine} {self.precision}"
+
+    @property
+    def holds(self) -> bool:
+        """Whether it may be sealed."""
+        return self.comparison is not None and not self.missed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judge:
+    """Measures forms on one sample set and holds them against the gates.
+
+    Attributes:
+        candidate: whose samples.
+        set_name: which of its sets.
+        images_nhwc: (N, H, W, C) uint8: that set, as model input.
+        reference: the float program on them.
+        rule: the limits.
+        gates: the bounds.
+    """
+
+    candidate: Candidate
+    set_name: str = "validation"
+    images_nhwc: NDArray[np.uint8]
+    reference: Measurement
+    rule: LimitRule
+    gates: Gates = field(default_factory=Gates)
+
+    def judge(self, made: Format) -> Tried:
+        """Run it on this machine, as a device would."""
+        entry = made.entry
+        tried = Tried(engine=entry.engine, precision=entry.precision, made=made)
+        try:
+            comparison = self.compare(made)
+        except (EngineError, GateError) as error:
+            return replace(tried, missed=(str(error),))
+        missed = missed_by(comparison, self.reference, self.rule, self.gates)
+        return replace(tried, comparison=comparison, missed=missed)
+
+    def compare(self, made: Format, way: Way = AS_ON_DEVICE) -> Comparison:
+        """The form, computed in one way, beside the float program.
+
+        Raises:
+            GateError: it gives NaN.
+            EngineError: its engine refuses it.
+        """
+        measured = measure(
+            made.entry.engine,
+            made.entry.precision,
+            made.infer(self.images_nhwc, self.candidate.contract, way),
+            targets=self.candidate.samples[self.set_name].targets,
+            contract=self.candidate.contract,
+            rule=self.rule,
+            way=way,
+        )
+        return compare(self.reference, measured)
+
+
+def wished_schemes(asked: Sequence[str], target: Target, engine: str) -> list[Scheme]:
+    """What to try for an engine, in order.
+
+    Args:
+        asked: names; `AUTO` stands for what makes sense on the target.
+        target: the hardware.
+        engine: forms that it does not know are left out.
+
+    Raises:
+        ExportError: an unknown name, or none that the engine knows.
+    """
+    names = [name for word in asked for name in (target.precisions if word == AUTO else (word,))]
+    schemes = [find_scheme(name) for name in dict.fromkeys(names)]
+    known = [scheme for scheme in schemes if engine in scheme.build]
+    if not known:
+        able = ", ".join(name for name, scheme in SCHEMES.items() if engine in scheme.build)
+        raise ExportError(
+            f"{engine} knows none of {', '.join(names)}; it knows {able}: give another "
+            "--precision, or leave the engine out with --engines"
+        )
+    return known
+
+
+def search(
+    engine: str,
+    schemes: Sequence[Scheme],
+    material: Material,
+    judge: Judge,
+    *,
+    progress: Callable[[str], None],
+    all_of_them: bool = False,
+) -> list[Tried]:
+    """Try forms for one engine until one holds; the float form is always among them.
+
+    Args:
+        engine: for whom.
+        schemes: in the order in which to try them.
+        material: what forms are made of.
+        judge: measures them.
+        progress: told what is being done.
+        all_of_them: go on when one holds.
+
+    Returns:
+        All that were tried; the first that holds is marked as chosen.
+    """
+    # The float form shows whether the translation is right, and how far rounding goes.
+    tried = {FLOAT: _try(engine, SCHEMES[FLOAT], material, judge, progress)}
+    for scheme in schemes:
+        if scheme.precision not in tried:
+            tried[scheme.precision] = _try(engine, scheme, material, judge, progress)
+        if tried[scheme.precision].holds and not all_of_them:
+            break
+    wished = [tried[s.precision] for s in schemes if s.precision in tried]
+    chosen = next((found.precision for found in wished if found.holds), "")
+    return [replace(found, chosen=found.precision == chosen) for found in tried.values()]
+
+
+def _try(
+    engine: str,
+    scheme: Scheme,
+    material: Material,
+    judge: Judge,
+    progress: Callable[[str], None],
+) -> Tried:
+    progress(f"{engine} {scheme.precision}: {scheme.about}")
+    try:
+        made = scheme.build[engine](material)
+    except GraphError as error:
+        return Tried(engine=engine, precision=scheme.precision, missed=(str(error),))
+    return judge.judge(made)
