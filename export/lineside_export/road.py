@@ -37,6 +37,7 @@ class Order:
         rule: score to evaluation.
         gates: bounds for int8.
         identity: what the bundle calls itself.
+        licence: of the model, an SPDX expression or words; may be empty.
         report: folder for the figures.
         report_on_failure: also when a gate is missed.
     """
@@ -48,6 +49,7 @@ class Order:
     rule: LimitRule
     gates: Gates = field(default_factory=Gates)
     identity: Identity
+    licence: str = ""
     report: Path
     report_on_failure: bool
 
@@ -241,6 +243,7 @@ def _seal(
         rule=order.rule,
         formats=sealed_formats,
         parity=parity,
+        licence=order.licence,
     )
     write_report(order.report, candidate, parity, order.rule, missed=())
     sealed = seal(order.out, manifest, formats=sealed_formats, golden=golden, key=order.key)
