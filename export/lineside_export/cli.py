@@ -16,11 +16,21 @@ if TYPE_CHECKING:
     from lineside_export.road import Export, Order, Worse
     from lineside_export.targets import Target
 
+_LICENCE_LETTERS = 2000
+
 
 def _finite(_context: click.Context, _option: click.Parameter, value: float | None) -> float | None:
     # nan passes every comparison with a bound, and then so does every model.
     if value is not None and not math.isfinite(value):
         raise click.BadParameter(f"{value} is not finite; give a number")
+    return value
+
+
+def _in_words(_context: click.Context, _option: click.Parameter, value: str) -> str:
+    if len(value) > _LICENCE_LETTERS or not value.isprintable():
+        raise click.BadParameter(
+            f"at most {_LICENCE_LETTERS} letters on one line: name the licence, e.g. Apache-2.0"
+        )
     return value
 
 
@@ -40,8 +50,8 @@ def _finite(_context: click.Context, _option: click.Parameter, value: float | No
     "precisions",
     default="auto",
     show_default=True,
-    help="Forms that may be sealed, separated by commas, tried in order until one holds: fp32, fp16, "
-    "bf16, int8, int8-dynamic, int8-mixed, int8-distilled, int8-weights, int4-weights. auto: what "
+    help="Forms that may be sealed, separated by commas, tried in order until one holds: fp32, "
+    "fp16, bf16, int8, int8-dynamic, int8-mixed, int8-distilled, int8-weights, int4-weights. auto: what "
     "makes sense on the target, the fastest first.",
 )
 @click.option(
@@ -95,6 +105,12 @@ def _finite(_context: click.Context, _option: click.Parameter, value: float | No
     help="Devices refuse a lower one than they have confirmed.",
 )
 @click.option(
+    "--licence",
+    default="",
+    callback=_in_words,
+    help="Of the model: an SPDX expression or words, up to 2000 letters. Default: not stated.",
+)
+@click.option(
     "--report",
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder for figures, written even when a gate is missed. Default: OUT.report, on success.",
@@ -115,6 +131,7 @@ def export(  # one parameter for each option
     max_drop: float,
     product_version: str,
     security_counter: int,
+    licence: str,
     report: Path | None,
     password_env: str | None,
     ask_password: bool,
@@ -162,6 +179,7 @@ def export(  # one parameter for each option
             security_counter=security_counter,
             target=hardware.name,
         ),
+        licence=licence,
         report=report or out.with_name(out.name + ".report"),
         report_on_failure=report is not None,
     )

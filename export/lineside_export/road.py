@@ -42,6 +42,7 @@ class Order:
         rule: score to evaluation.
         gates: bounds for forms of fewer bits.
         identity: what the bundle calls itself.
+        licence: of the model, an SPDX expression or words; may be empty.
         report: folder for the figures.
         report_on_failure: also when a gate is missed.
         sweep: make all forms, measure them, and take the fastest here.
@@ -55,6 +56,7 @@ class Order:
     rule: LimitRule
     gates: Gates = field(default_factory=Gates)
     identity: Identity
+    licence: str = ""
     report: Path
     report_on_failure: bool
     sweep: bool = False
@@ -275,9 +277,14 @@ def _seal(
     measured = [on_golden.of(engine, precision).measured for engine, precision in keys]
     golden = make_golden(golden_set, picked, measured, tolerances)
     manifest = make_manifest(
-        candidate, identity=order.identity, rule=order.rule, target=order.target,
-        formats=chosen, parity=parity,
-    )  # fmt: skip
+        candidate,
+        identity=order.identity,
+        rule=order.rule,
+        target=order.target,
+        formats=chosen,
+        parity=parity,
+        licence=order.licence,
+    )
     write_report(order.report, candidate, parity, order.rule, tried)
     sealed = seal(order.out, manifest, formats=chosen, golden=golden, key=order.key)
     return Export(

@@ -21,6 +21,7 @@ from lineside.bundle import (
     open_bundle,
     seal_bundle,
 )
+from lineside.commit import find_commit
 from lineside.contract import LimitRule
 from lineside.durable import replace_durably
 from lineside.engines import EngineSettings, open_engine
@@ -58,6 +59,7 @@ def make_manifest(
     target: Target,
     formats: Sequence[Format],
     parity: Parity,
+    licence: str = "",
 ) -> Manifest:
     """All that the bundle says of itself; its table of parts is made when sealing."""
     return Manifest(
@@ -83,8 +85,10 @@ def make_manifest(
                 for made in formats
                 if made.kept_float
             },
+            "export.commit": find_commit(Path(__file__)),
             **{f"export.{name}": version for name, version in tool_versions().items()},
         },
+        licence=licence,
     )
 
 

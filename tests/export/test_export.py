@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from torch import nn
 import lineside
 from lineside.bundle import open_bundle
 from lineside.engines import silence_telemetry
-from lineside.errors import KeyFileError, LinesideError, StorageError
+from lineside.errors import KeyFileError, LinesideError, SigningError, StorageError
 from lineside_export.cli import export
 from lineside_export.errors import CandidateError, ExportError, GateError, GraphError
 from lineside_export.quantize import MAX_SAMPLES, choose_samples
@@ -93,6 +94,8 @@ def test_the_manifest_holds_what_was_measured(exported: Any) -> None:
     assert manifest.evidence.sample_counts == {"quantisation": 40, "validation": 80, "golden": 40}
     assert manifest.provenance["data"] == "discs"
     assert manifest.provenance["export.reference"] == "torch fp32"
+    assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?", manifest.provenance["export.commit"])
+    assert manifest.licence == ""
     assert set(manifest.evidence.metrics) == {
         "validation_mse_torch_fp32",
         *(f"validation_mse_{engine}_{precision}" for engine, precision in measured),
@@ -150,6 +153,7 @@ def test_fp32_for_one_engine(
         *(small_candidate, "--out", out, "--key", key_pair[0], "--precision", "fp32"),
         *("--engines", "openvino", "--limit", "0.05", "--worse", "lower"),
         *("--product-version", "2.1.0", "--security-counter", "7"),
+        *("--licence", "LicenseRef-Acme AND Apache-2.0"),
     )
     assert done.exit_code == 0, done.exception
     with open_bundle(out, trust=key_pair[1]) as bundle:
@@ -157,6 +161,7 @@ def test_fp32_for_one_engine(
         assert [(m.engine, m.precision) for m in manifest.models] == [("openvino", "fp32")]
         assert (manifest.rule.ok_limit, manifest.rule.worse) == (0.05, "lower")
         assert (manifest.identity.version, manifest.identity.security_counter) == ("2.1.0", 7)
+        assert manifest.licence == "LicenseRef-Acme AND Apache-2.0"
         assert set(bundle.present) == {"golden.msgpack", "openvino/model.xml", "openvino/model.bin"}
 
 
@@ -211,6 +216,8 @@ def test_wrong_use_is_told_before_any_work(
         ((candidate, "--out", out, "--key", key, "--max-drop", "nan"), "nan is not finite"),
         ((candidate, "--out", out, "--key", key, "--limit", "inf"), "inf is not finite"),
         ((candidate, "--out", tmp_path / "no" / "x.lsb", "--key", key), "is not there"),
+        ((candidate, "--out", out, "--key", key, "--licence", "a\nb"), "--licence"),
+        ((candidate, "--out", out, "--key", key, "--licence", "x" * 2001), "--licence"),
         ((candidate, "--key", key), "--out"),
     ):
         done = run(*arguments)
@@ -220,6 +227,8 @@ def test_wrong_use_is_told_before_any_work(
     assert isinstance(missing, KeyFileError)
     public = refused(run(candidate, "--out", out, "--key", key_pair[1]))
     assert isinstance(public, KeyFileError)
+    token = refused(run(candidate, "--out", out, "--key", "yubihsm:3"))
+    assert isinstance(token, SigningError)
     unnamed = run(candidate, "--out", out, "--key", key, "--product-version", "")
     assert "--product-version" in str(refused(unnamed))
     assert unnamed.output == ""

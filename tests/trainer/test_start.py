@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from hashlib import sha256
 from pathlib import Path
@@ -95,6 +96,7 @@ def test_tuning_on_another_factorys_images_says_what_it_started_from(
     )
     provenance = json.loads((out / "candidate" / "provenance.json").read_text())
     assert provenance["init"] == "pre_a"
+    assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?", provenance["commit"])
     assert provenance["weights_sha256"] == result["weights_sha256"] != ""
     assert str(sites) not in json.dumps(provenance)
 

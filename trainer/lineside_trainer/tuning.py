@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lineside.commit import find_commit
 from lineside.contract import Contract, LimitRule
 from lineside_trainer.ancestry.forerunners import Forerunners, read_forerunners
 from lineside_trainer.ancestry.initial import (
@@ -321,6 +322,7 @@ def _provenance(result: TrainResult) -> dict[str, str]:
         "baseline": result.baseline_name,
         f"baseline_{result.metric}": f"{result.baseline[result.metric].value:.6g}",
         **{f"version_{name}": version for name, version in run.versions.items()},
+        "commit": find_commit(Path(__file__)),
     }
 
 

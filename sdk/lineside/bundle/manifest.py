@@ -25,6 +25,9 @@ MAX_PART_BYTES: Final = 2**40
 
 # Lower case and no leading dot: a part name is a safe relative path on every file system.
 _SEGMENT: Final = r"[a-z0-9][a-z0-9._-]*"
+_NUMBER: Final = r"[0-9]{1,4}"  # \d would take the digits of every script
+# A key may have 256 KiB and line feeds; what is wrong with it goes into one line of a log.
+_MAX_TOLD_LETTERS: Final = 300
 PartName = Annotated[
     str,
     msgspec.Meta(pattern=rf"\A{_SEGMENT}(/{_SEGMENT})*\Z", max_length=MAX_PART_NAME_BYTES),
@@ -48,9 +51,9 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     version: Text
     security_counter: Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)] = 0
     target: Word = "any"
-    minimum_runtime: Annotated[str, msgspec.Meta(pattern=r"\A\d{1,4}\.\d{1,4}\.\d{1,4}\Z")] = (
-        "0.1.0"
-    )
+    minimum_runtime: Annotated[
+        str, msgspec.Meta(pattern=rf"\A{_NUMBER}\.{_NUMBER}\.{_NUMBER}\Z")
+    ] = "0.1.0"
 
 
 class ModelEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -150,9 +153,11 @@ def decode_manifest(data: bytes, *, source: str) -> Manifest:
         found = json.loads(data, object_pairs_hook=_take_each_once)
         missing = _find_missing(found, msgspec.to_builtins(manifest), "$")
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise BundleFormatError(f"{source}: manifest: {error}") from error
+        raise BundleFormatError(f"{source}: manifest: {_on_one_line(str(error))}") from error
     if missing:
-        raise BundleFormatError(f"{source}: manifest: {missing} is missing; sealing writes it")
+        raise BundleFormatError(
+            f"{source}: manifest: {_on_one_line(missing)} is missing; sealing writes it"
+        )
     check_manifest(manifest, source=source)
     return manifest
 
@@ -234,7 +239,7 @@ def _refuse_doubles(field: str, names: Iterable[str], source: str) -> None:
 
 
 def _check_runtime(probe: _Probe, source: str) -> None:
-    needed = probe.identity.minimum_runtime
+    needed = _on_one_line(probe.identity.minimum_runtime)
     if probe.format != 1 or _release(needed) > _release(__version__):
         raise IncompatibleBundleError(
             f"{source}: needs lineside {needed} or newer (manifest format {probe.format}); this is "
@@ -244,5 +249,10 @@ def _check_runtime(probe: _Probe, source: str) -> None:
         )
 
 
+def _on_one_line(words: str) -> str:
+    cut = words if len(words) <= _MAX_TOLD_LETTERS else words[:_MAX_TOLD_LETTERS] + "…"
+    return "".join(letter if letter.isprintable() else "?" for letter in cut)
+
+
 def _release(version: str) -> tuple[int, ...]:
-    return tuple(int(digits) for digits in re.findall(r"\d{1,9}", version)[:3])
+    return tuple(int(digits) for digits in re.findall(r"[0-9]{1,9}", version)[:3])
