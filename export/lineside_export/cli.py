@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,16 +10,10 @@ import click
 
 from lineside.cli.document import format_document
 from lineside.cli.options import json_option, password_options, read_password
+from lineside_export.rule_options import RuleFlags, check_flags, finite, make_wish, rule_options
 
 if TYPE_CHECKING:
-    from lineside_export.road import Export, Order, Worse
-
-
-def _finite(_context: click.Context, _option: click.Parameter, value: float | None) -> float | None:
-    # nan passes every comparison with a bound, and then so does every model.
-    if value is not None and not math.isfinite(value):
-        raise click.BadParameter(f"{value} is not finite; give a number")
-    return value
+    from lineside_export.road import Export, Order
 
 
 @click.command(short_help="Quantise, prove and seal a candidate into a bundle.")
@@ -41,17 +34,7 @@ def _finite(_context: click.Context, _option: click.Parameter, value: float | No
     show_default=True,
     help="What the bundle's weights are.",
 )
-@click.option(
-    "--limit",
-    type=float,
-    callback=_finite,
-    help="Score that parts OK from NOT_OK. Default: what the trainer proposed.",
-)
-@click.option(
-    "--worse",
-    type=click.Choice(["higher", "lower"]),
-    help="Which scores are the bad ones, with --limit. Default: as proposed, else higher.",
-)
+@rule_options
 @click.option(
     "--engines",
     default="onnxruntime,openvino",
@@ -67,7 +50,7 @@ def _finite(_context: click.Context, _option: click.Parameter, value: float | No
     "--max-drop",
     type=click.FloatRange(min=0.0),
     default=0.05,
-    callback=_finite,
+    callback=finite,
     show_default=True,
     help="Relative loss of the task's metric that int8 may cost.",
 )
@@ -91,8 +74,7 @@ def export(  # one parameter for each option
     out: Path,
     key: Path,
     precision: str,
-    limit: float | None,
-    worse: Worse | None,
+    rule_flags: RuleFlags,
     engines: str,
     max_flips: int | None,
     max_drop: float,
@@ -108,16 +90,18 @@ def export(  # one parameter for each option
     Every format is compared with the float program on the validation samples, by the device's own
     engines. One that does not agree fails the export, and nothing is written.
 
+    Limits are given (--limit), chosen on the validation parts (--rule), and, with --max-escape,
+    tightened until a promise about escapes is proven on the assurance parts, or it is refused.
+
     Example: lineside export runs/joint/candidate --out joint.lsb --key factory.key --limit 0.2
     """
     from lineside.bundle import load_private_key
     from lineside_export.candidate import read_candidate
     from lineside_export.gates import Gates
-    from lineside_export.road import Order, choose_rule, export_candidate, make_identity
+    from lineside_export.road import Order, export_candidate, make_identity
 
     chosen = _engines(engines)
-    if worse is not None and limit is None:
-        raise click.UsageError("--worse says how to read --limit; give both")
+    check_flags(rule_flags)
     # Before minutes of work: what can be refused at once.
     private_key = load_private_key(key, read_password(password_env, ask_password))
     if not out.parent.is_dir():
@@ -128,7 +112,7 @@ def export(  # one parameter for each option
         key=private_key,
         precision=precision,
         engines=chosen,
-        rule=choose_rule(read.contract, limit=limit, worse=worse),
+        wish=make_wish(rule_flags, read.contract),
         gates=Gates(max_flips=max_flips, max_drop=max_drop),
         identity=make_identity(
             read.contract, version=product_version, security_counter=security_counter
@@ -171,17 +155,35 @@ def _engines(listed: str) -> tuple[str, ...]:
 
 
 def _summary(done: Export, order: Order) -> str:
-    rule = order.rule
+    rule = done.rule
     lines = [
         f"{order.out}: {done.sealed.size_bytes / 1e6:.2f} MB, hash {done.sealed.hash[:16]}, sealed "
         f"by key {order.key.public.key_id.hex()}",
         f"rule: OK up to {rule.ok_limit:g}, NOT_OK beyond {rule.not_ok_limit:g} "
         f"({rule.worse} is worse)",
+        *_promised(done, order),
     ]
     lines += [
         f"self-test {test.engine} {test.precision}: {test.told()}" for test in done.sealed.selftests
     ]
     return "\n".join([*lines, f"figures: {order.report}"])
+
+
+def _promised(done: Export, order: Order) -> list[str]:
+    from lineside.cli.verify_decision import tabulate_counts
+
+    guarantee, lines = done.guarantee, []
+    if guarantee is not None:
+        lines = [
+            f"promise: at most {100 * guarantee.max_escape:g} % of bad parts are judged OK, with "
+            f"{100 * guarantee.confidence:g} % confidence, among parts like the assurance parts",
+        ]
+        if done.rule.ok_limit != done.untightened.ok_limit:
+            lines.append(f"the OK limit was tightened from {done.untightened.ok_limit:g} for it")
+        lines += ["", tabulate_counts(guarantee.assurance), ""]
+    elif done.decision.validation and order.wish.way != "fixed":
+        lines = ["validation parts:", "", tabulate_counts(done.decision.validation), ""]
+    return lines
 
 
 def _document(done: Export, order: Order) -> dict[str, Any]:
@@ -192,7 +194,9 @@ def _document(done: Export, order: Order) -> dict[str, Any]:
         "bundle": str(order.out),
         "hash": done.sealed.hash,
         "size_bytes": done.sealed.size_bytes,
-        "limit": {"ok": order.rule.ok_limit, "not_ok": order.rule.not_ok_limit},
+        "limit": {"ok": done.rule.ok_limit, "not_ok": done.rule.not_ok_limit},
+        "decision": done.decision,
+        "guarantee": done.guarantee,
         "agreements": [
             {name: getattr(found, name) for name in fields} for found in agreements(done.parity)
         ],

@@ -10,14 +10,26 @@ from typing import Literal
 import msgspec
 import numpy as np
 
-from lineside.bundle import Identity, PrivateKey
+from lineside.bundle import Decision, EscapeGuarantee, Identity, PrivateKey
 from lineside.contract import ClassificationHead, Contract, LimitRule
 from lineside_export.candidate import Candidate
+from lineside_export.deciding import (
+    RuleWish,
+    check_wish,
+    choose_limits,
+    describe_decision,
+    examine_limits,
+    scored_parts,
+    tighten,
+)
 from lineside_export.errors import CandidateError, ExportError, GateError
 from lineside_export.formats import FLOAT, Format, Source, build_formats, read_source
 from lineside_export.gates import Gates, missed_gates
 from lineside_export.golden import GoldenTolerance, choose_golden, golden_tolerance, make_golden
+from lineside_export.guarantee import Proof
+from lineside_export.guarantee_report import write_guarantee_report
 from lineside_export.parity import Measurement, Parity, compare, measure
+from lineside_export.partscores import PartScores
 from lineside_export.report import parity_table, write_report
 from lineside_export.seal import Sealed, make_manifest, seal
 
@@ -34,7 +46,7 @@ class Order:
         key: whose seal.
         precision: ``int8`` or ``fp32``.
         engines: whose files go in.
-        rule: score to evaluation.
+        wish: how score becomes evaluation.
         gates: bounds for int8.
         identity: what the bundle calls itself.
         report: folder for the figures.
@@ -45,7 +57,7 @@ class Order:
     key: PrivateKey
     precision: str
     engines: Sequence[str]
-    rule: LimitRule
+    wish: RuleWish
     gates: Gates = field(default_factory=Gates)
     identity: Identity
     report: Path
@@ -62,6 +74,10 @@ class Export:
         formats: all that were built.
         golden_frames: how many went in.
         tolerances: by label of the sealed formats.
+        rule: as it was sealed.
+        untightened: the same before it was tightened for a promise.
+        decision: how it came about.
+        guarantee: what it promises; ``None`` where nothing was asked for.
     """
 
     sealed: Sealed
@@ -69,6 +85,22 @@ class Export:
     formats: tuple[Format, ...]
     golden_frames: int
     tolerances: dict[str, GoldenTolerance]
+    rule: LimitRule
+    untightened: LimitRule
+    decision: Decision
+    guarantee: EscapeGuarantee | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Limits:
+    """The rule as it was chosen and as it is sealed, with its evidence."""
+
+    chosen: LimitRule
+    rule: LimitRule
+    validation: Sequence[PartScores]
+    decision: Decision
+    proof: Proof | None = None
+    guarantee: EscapeGuarantee | None = None
 
 
 def make_identity(contract: Contract, *, version: str, security_counter: int) -> Identity:
@@ -134,29 +166,98 @@ def export_candidate(
         CandidateError: the program does not keep its contract.
         GraphError: a vendor's tool refuses it.
         GateError: a format is too far from the float program.
+        ExportError: no limit does what was wished for.
+        GuaranteeError: the promise asked for cannot be proven.
         SelfTestError, BundleError, StorageError: while sealing.
     """
+    check_wish(candidate, order.wish)
     progress("ONNX graph")
     source = read_source(candidate)
     # Before minutes of quantising: a program that gives NaN is found here.
     references = {
-        name: measure_reference(candidate, source, name, order.rule)
+        name: measure_reference(candidate, source, name, order.wish.start)
         for name in ("validation", "golden")
     }
     formats = build_formats(
         candidate, source, engines=order.engines, precision=order.precision, progress=progress
     )
     progress(f"agreement on {len(candidate.samples['validation'])} validation samples")
-    parity = measure_parity(candidate, references["validation"], formats, "validation", order.rule)
+    start = order.wish.start
+    parity = measure_parity(candidate, references["validation"], formats, "validation", start)
+    validation = scored_parts(candidate, "validation", _sealed(parity, order), order.wish)
+    chosen = choose_limits(validation, order.wish, candidate.contract.head)
+    parity = parity.judged(chosen)
     show(parity_table(parity, formats))
-    missed = missed_gates(parity, order.rule, order.gates)
+    _hold_gates(candidate, order, parity, chosen)
+    limits = _settle(candidate, order, chosen, validation, formats, progress)
+    if limits.rule != chosen:
+        parity = parity.judged(limits.rule)
+        _hold_gates(candidate, order, parity, limits.rule)
+    progress("golden samples, seal, self-test")
+    reference = references["golden"].judged(limits.rule)
+    on_golden = measure_parity(candidate, reference, formats, "golden", limits.rule)
+    return _seal(candidate, order, formats, parity, on_golden, limits)
+
+
+def _sealed(parity: Parity, order: Order) -> list[Measurement]:
+    """By the very forms that will be sealed."""
+    measured = [found.measured for found in parity.comparisons]
+    return [found for found in measured if found.precision == order.precision]
+
+
+def _hold_gates(candidate: Candidate, order: Order, parity: Parity, rule: LimitRule) -> None:
+    missed = missed_gates(parity, rule, order.gates)
     if missed and order.report_on_failure:
-        write_report(order.report, candidate, parity, order.rule, missed)
+        write_report(order.report, candidate, parity, rule, missed)
     if missed:
         raise GateError("; ".join(missed) + ". No bundle was written", failures=missed)
-    progress("golden samples, seal, self-test")
-    on_golden = measure_parity(candidate, references["golden"], formats, "golden", order.rule)
-    return _seal(candidate, order, formats, parity, on_golden)
+
+
+def _settle(
+    candidate: Candidate,
+    order: Order,
+    chosen: LimitRule,
+    validation: Sequence[PartScores],
+    formats: Sequence[Format],
+    progress: Progress,
+) -> _Limits:
+    """Tighten for the promise, where one was asked for; only here are assurance samples run."""
+    wish = order.wish
+    if wish.promise is None:
+        decision = describe_decision(candidate, wish, chosen, validation)
+        return _Limits(chosen=chosen, rule=chosen, validation=validation, decision=decision)
+    progress(f"guarantee on {len(candidate.samples['assurance'])} assurance samples")
+    measured = _run_sealed(candidate, order, formats)
+    assurance = scored_parts(candidate, "assurance", measured, wish)
+    proof = examine_limits(chosen, wish.promise, validation=validation, assurance=assurance)
+    if not proof.proven and order.report_on_failure:
+        write_guarantee_report(order.report, chosen, wish.promise, proof, validation, None)
+    rule, guarantee = tighten(candidate, chosen, wish.promise, proof, assurance)
+    decision = describe_decision(candidate, wish, rule, validation)
+    return _Limits(
+        chosen=chosen,
+        rule=rule,
+        validation=validation,
+        decision=decision,
+        proof=proof,
+        guarantee=guarantee,
+    )
+
+
+def _run_sealed(candidate: Candidate, order: Order, formats: Sequence[Format]) -> list[Measurement]:
+    images = candidate.images_nhwc("assurance")
+    return [
+        measure(
+            format_.entry.engine,
+            format_.entry.precision,
+            format_.infer(images, candidate.contract),
+            targets=candidate.samples["assurance"].targets,
+            contract=candidate.contract,
+            rule=order.wish.start,
+        )
+        for format_ in formats
+        if format_.entry.precision == order.precision
+    ]
 
 
 def measure_reference(
@@ -223,6 +324,7 @@ def _seal(
     formats: tuple[Format, ...],
     parity: Parity,
     on_golden: Parity,
+    limits: _Limits,
 ) -> Export:
     """Golden samples first: figures beside OUT would say that there is a bundle."""
     sealed_formats = [found for found in formats if found.entry.precision == order.precision]
@@ -232,17 +334,28 @@ def _seal(
         for engine, precision in keys
     ]
     golden_set = candidate.samples["golden"]
-    chosen = choose_golden(on_golden, tolerances, order.rule, golden_set.frames_hwc)
+    chosen = choose_golden(on_golden, tolerances, limits.rule, golden_set.frames_hwc)
     measured = [on_golden.of(engine, precision).measured for engine, precision in keys]
     golden = make_golden(golden_set, chosen, measured, tolerances)
     manifest = make_manifest(
         candidate,
         identity=order.identity,
-        rule=order.rule,
+        rule=limits.rule,
         formats=sealed_formats,
         parity=parity,
+        decision=limits.decision,
+        guarantee=limits.guarantee,
     )
-    write_report(order.report, candidate, parity, order.rule, missed=())
+    write_report(order.report, candidate, parity, limits.rule, missed=())
+    if limits.proof is not None and order.wish.promise is not None:
+        write_guarantee_report(
+            order.report,
+            limits.chosen,
+            order.wish.promise,
+            limits.proof,
+            limits.validation,
+            limits.guarantee,
+        )
     sealed = seal(order.out, manifest, formats=sealed_formats, golden=golden, key=order.key)
     return Export(
         sealed=sealed,
@@ -250,4 +363,8 @@ def _seal(
         formats=formats,
         golden_frames=len(golden.frames),
         tolerances={f"{e} {p}": t for (e, p), t in zip(keys, tolerances, strict=True)},
+        rule=limits.rule,
+        untightened=limits.chosen,
+        decision=limits.decision,
+        guarantee=limits.guarantee,
     )
