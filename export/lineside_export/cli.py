@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,19 +10,13 @@ import click
 
 from lineside.cli.document import format_document
 from lineside.cli.options import json_option, password_options, read_password
+from lineside_export.rule_options import RuleFlags, check_flags, finite, make_wish, rule_options
 
 if TYPE_CHECKING:
-    from lineside_export.road import Export, Order, Worse
+    from lineside_export.road import Export, Order
     from lineside_export.targets import Target
 
 _LICENCE_LETTERS = 2000
-
-
-def _finite(_context: click.Context, _option: click.Parameter, value: float | None) -> float | None:
-    # nan passes every comparison with a bound, and then so does every model.
-    if value is not None and not math.isfinite(value):
-        raise click.BadParameter(f"{value} is not finite; give a number")
-    return value
 
 
 def _in_words(_context: click.Context, _option: click.Parameter, value: str) -> str:
@@ -51,8 +44,8 @@ def _in_words(_context: click.Context, _option: click.Parameter, value: str) -> 
     default="auto",
     show_default=True,
     help="Forms that may be sealed, separated by commas, tried in order until one holds: fp32, "
-    "fp16, bf16, int8, int8-dynamic, int8-mixed, int8-distilled, int8-weights, int4-weights. auto: what "
-    "makes sense on the target, the fastest first.",
+    "fp16, bf16, int8, int8-dynamic, int8-mixed, int8-distilled, int8-weights, int4-weights. "
+    "auto: what makes sense on the target, the fastest first.",
 )
 @click.option(
     "--target",
@@ -67,17 +60,7 @@ def _in_words(_context: click.Context, _option: click.Parameter, value: str) -> 
     help="Make every form, measure latency and memory here, draw the front, and seal the fastest "
     "that holds.",
 )
-@click.option(
-    "--limit",
-    type=float,
-    callback=_finite,
-    help="Score that parts OK from NOT_OK. Default: what the trainer proposed.",
-)
-@click.option(
-    "--worse",
-    type=click.Choice(["higher", "lower"]),
-    help="Which scores are the bad ones, with --limit. Default: as proposed, else higher.",
-)
+@rule_options
 @click.option(
     "--engines",
     help="Whose files go in, separated by commas. Default: onnxruntime and openvino, as far as the "
@@ -92,9 +75,21 @@ def _in_words(_context: click.Context, _option: click.Parameter, value: str) -> 
     "--max-drop",
     type=click.FloatRange(min=0.0),
     default=0.01,
-    callback=_finite,
+    callback=finite,
     show_default=True,
     help="Relative loss of the task's metric that fewer bits may cost.",
+)
+@click.option(
+    "--max-escape-increase",
+    type=click.FloatRange(0.0, 1.0),
+    callback=finite,
+    help="Bad validation parts judged OK / bad parts may rise by this with fewer bits.",
+)
+@click.option(
+    "--max-overkill-increase",
+    type=click.FloatRange(0.0, 1.0),
+    callback=finite,
+    help="Good validation parts judged NOT_OK / good parts may rise by this with fewer bits.",
 )
 @click.option("--product-version", default="1.0.0", show_default=True, help="Your own version.")
 @click.option(
@@ -124,11 +119,12 @@ def export(  # one parameter for each option
     precisions: str,
     target: str,
     sweep: bool,
-    limit: float | None,
-    worse: Worse | None,
+    rule_flags: RuleFlags,
     engines: str | None,
     max_flips: int | None,
     max_drop: float,
+    max_escape_increase: float | None,
+    max_overkill_increase: float | None,
     product_version: str,
     security_counter: int,
     licence: str,
@@ -143,12 +139,16 @@ def export(  # one parameter for each option
     engines. For each engine the fastest that holds the gates is sealed; where none holds the export
     fails, and nothing is written.
 
+    Limits are given (--limit), chosen on the validation parts (--rule), and, with --max-escape,
+    tightened until a promise about escapes is proven on the assurance parts, or it is refused.
+
     Example: lineside export runs/joint/candidate --out joint.lsb --key factory.key --limit 0.2
     """
     from lineside.bundle import open_signer
     from lineside_export.candidate import read_candidate
     from lineside_export.gates import Gates
-    from lineside_export.road import Order, choose_rule, export_candidate, make_identity
+    from lineside_export.identity import make_identity
+    from lineside_export.road import Order, export_candidate
     from lineside_export.search import wished_schemes
     from lineside_export.targets import find_target
 
@@ -157,8 +157,7 @@ def export(  # one parameter for each option
     wished = tuple(dict.fromkeys(w.strip() for w in precisions.split(",") if w.strip()))
     for engine in chosen:
         wished_schemes(wished, hardware, engine)
-    if worse is not None and limit is None:
-        raise click.UsageError("--worse says how to read --limit; give both")
+    check_flags(rule_flags)
     # Before minutes of work: what can be refused at once.
     private_key = open_signer(key, read_password(password_env, ask_password))
     if not out.parent.is_dir():
@@ -171,8 +170,13 @@ def export(  # one parameter for each option
         precisions=wished,
         sweep=sweep,
         engines=chosen,
-        rule=choose_rule(read.contract, limit=limit, worse=worse),
-        gates=Gates(max_flips=max_flips, max_drop=max_drop),
+        wish=make_wish(rule_flags, read.contract),
+        gates=Gates(
+            max_flips=max_flips,
+            max_drop=max_drop,
+            max_escape_increase=max_escape_increase,
+            max_overkill_increase=max_overkill_increase,
+        ),
         identity=make_identity(
             read.contract,
             version=product_version,
@@ -224,12 +228,13 @@ def _engines(listed: str | None, target: Target) -> tuple[str, ...]:
 
 
 def _summary(done: Export, order: Order) -> str:
-    rule = order.rule
+    rule = done.settled.rule
     lines = [
         f"{order.out}: {done.sealed.size_bytes / 1e6:.2f} MB, hash {done.sealed.hash[:16]}, sealed "
         f"by key {order.key.public.key_id.hex()}",
         f"rule: OK up to {rule.ok_limit:g}, NOT_OK beyond {rule.not_ok_limit:g} "
         f"({rule.worse} is worse)",
+        *_promised(done, order),
     ]
     lines += [
         f"self-test {test.engine} {test.precision}: {test.told()}" for test in done.sealed.selftests
@@ -243,6 +248,23 @@ def _summary(done: Export, order: Order) -> str:
     return "\n".join([*lines, f"figures: {order.report}"])
 
 
+def _promised(done: Export, order: Order) -> list[str]:
+    from lineside.cli.verify_decision import tabulate_counts
+
+    guarantee, lines = done.settled.guarantee, []
+    if guarantee is not None:
+        lines = [
+            f"promise: at most {100 * guarantee.max_escape:g} % of bad parts are judged OK, with "
+            f"{100 * guarantee.confidence:g} % confidence, among parts like the assurance parts",
+        ]
+        if done.settled.rule.ok_limit != done.settled.chosen.ok_limit:
+            lines.append(f"the OK limit was tightened from {done.settled.chosen.ok_limit:g} for it")
+        lines += ["", tabulate_counts(guarantee.assurance), ""]
+    elif done.settled.decision.validation and order.wish.way != "fixed":
+        lines = ["validation parts:", "", tabulate_counts(done.settled.decision.validation), ""]
+    return lines
+
+
 def _document(done: Export, order: Order) -> dict[str, Any]:
     from lineside_export.parity import agreements, metrics
 
@@ -251,7 +273,9 @@ def _document(done: Export, order: Order) -> dict[str, Any]:
         "bundle": str(order.out),
         "hash": done.sealed.hash,
         "size_bytes": done.sealed.size_bytes,
-        "limit": {"ok": order.rule.ok_limit, "not_ok": order.rule.not_ok_limit},
+        "limit": {"ok": done.settled.rule.ok_limit, "not_ok": done.settled.rule.not_ok_limit},
+        "decision": done.settled.decision,
+        "guarantee": done.settled.guarantee,
         "agreements": [
             {name: getattr(found, name) for name in fields} for found in agreements(done.parity)
         ],
@@ -264,6 +288,7 @@ def _document(done: Export, order: Order) -> dict[str, Any]:
                 "missed_gates": found.missed,
                 "size_bytes": found.made.size_bytes if found.made is not None else None,
                 "kept_float": found.made.kept_float if found.made is not None else (),
+                "cost": found.cost,
             }
             for found in done.tried
         ],

@@ -42,7 +42,7 @@ from lineside_export.partscores import (
     sign_of,
 )
 
-# A rule of probabilities keeps its limits from 0 to below 1: see `road.choose_rule`.
+# A rule of probabilities keeps its limits from 0 to below 1: see `rules.choose_rule`.
 _PROBABILITY: Final = (0.0, float(np.nextafter(1.0, 0.0)))
 
 
@@ -96,21 +96,6 @@ class RuleWish:
             "cost_review": costs.review if costs else None,
         }
         return {name: value for name, value in found.items() if value is not None}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Proven:
-    """A promise that holds.
-
-    Attributes:
-        rule: tightened so that it does.
-        guarantee: the evidence.
-        proof: every limit that was tested.
-    """
-
-    rule: LimitRule
-    guarantee: EscapeGuarantee
-    proof: Proof
 
 
 def counted_by(candidate: Candidate, wish: RuleWish) -> tuple[PartImages, str]:
@@ -212,48 +197,62 @@ def choose_limits(scored: Sequence[PartScores], wish: RuleWish, head: HeadSpec) 
     return replace(wish.start, ok_limit=sign * ok + 0.0, not_ok_limit=sign * not_ok + 0.0)
 
 
-def prove_rule(
-    candidate: Candidate,
+def examine_limits(
     rule: LimitRule,
     promise: Promise,
     *,
     validation: Sequence[PartScores],
     assurance: Sequence[PartScores],
-    unknown_samples: int,
-) -> Proven:
-    """Tighten the OK limit until the promise is proven.
+) -> Proof:
+    """Which OK limits, up to the rule's own, keep the promise.
+
+    Args:
+        rule: chosen without the assurance parts.
+        promise: what to prove.
+        validation: gives the grid.
+        assurance: of the same forms; at least one bad part.
+    """
+    grid = limit_grid(validation, sign_of(rule) * rule.ok_limit)
+    return prove(grid, assurance, **_asked(promise))
+
+
+def tighten(
+    candidate: Candidate,
+    rule: LimitRule,
+    promise: Promise,
+    proof: Proof,
+    assurance: Sequence[PartScores],
+) -> tuple[LimitRule, EscapeGuarantee]:
+    """The rule that keeps the promise, and the evidence for it.
 
     Args:
         candidate: whose assurance samples it is.
-        rule: chosen without them; its OK limit is the loosest that is tried.
-        promise: what to prove.
-        validation: gives the grid.
-        assurance: of the same forms.
-        unknown_samples: assurance samples that were left out.
+        rule, promise: as they were tested.
+        proof: what came out.
+        assurance: what it came out of.
 
     Raises:
-        GuaranteeError: it does not even hold for the safest limit.
+        GuaranteeError: not even the safest limit keeps it.
     """
-    sign = sign_of(rule)
-    grid = limit_grid(validation, sign * rule.ok_limit)
-    proof = prove(grid, assurance, **_asked(promise))
     if not proof.proven:
         raise _refused(promise, bad=proof.bad, escaped=int(proof.escaped[0]), judged=True)
-    tightened = replace(rule, ok_limit=sign * proof.loosest + 0.0)
-    escaped = int(proof.escaped[proof.proven - 1])
-    guarantee = EscapeGuarantee(
+    tightened = replace(rule, ok_limit=sign_of(rule) * proof.loosest + 0.0)
+    samples = candidate.samples["assurance"]
+    bound = rate_bound(
+        int(proof.escaped[proof.proven - 1]), proof.bad, confidence=promise.confidence
+    )
+    return tightened, EscapeGuarantee(
         max_escape=promise.max_escape,
         confidence=promise.confidence,
         ok_limit=tightened.ok_limit,
-        escape_bound=rate_bound(escaped, proof.bad, confidence=promise.confidence),
-        limits_tested=len(grid),
+        escape_bound=bound,
+        limits_tested=len(proof.limits),
         limits_proven=proof.proven,
         assurance=tuple(count_parts(found, tightened) for found in assurance),
-        unknown_samples=unknown_samples,
-        assurance_sha256=samples_sha256(candidate.samples["assurance"]),
+        unknown_samples=int(np.isnan(samples.targets).sum()),
+        assurance_sha256=samples_sha256(samples),
         date=promise.date,
     )
-    return Proven(rule=tightened, guarantee=guarantee, proof=proof)
 
 
 def describe_decision(
@@ -268,11 +267,6 @@ def describe_decision(
         part_images=part_images,
         validation=tuple(count_parts(found, rule) for found in validation) if known else (),
     )
-
-
-def unknown_samples(candidate: Candidate, name: str) -> int:
-    """How many samples of a set have no target."""
-    return int(np.isnan(candidate.samples[name].targets).sum())
 
 
 def _bad(candidate: Candidate, name: str, wish: RuleWish) -> FloatArray:

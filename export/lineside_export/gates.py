@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from lineside.bundle import PartCounts
 from lineside.contract import LimitRule
 from lineside_export.formats import FLOAT
 from lineside_export.parity import Comparison, Measurement
@@ -31,10 +32,15 @@ class Gates:
     Attributes:
         max_flips: verdicts that may differ; ``None``: 2 % of the samples, at least one.
         max_drop: relative loss of the task's metric.
+        max_escape_increase: bad parts judged ``OK`` / bad parts may rise by this; ``None``: not
+            judged.
+        max_overkill_increase: good parts judged ``NOT_OK`` / good parts, likewise.
     """
 
     max_flips: int | None = None
     max_drop: float = DEFAULT_MAX_DROP
+    max_escape_increase: float | None = None
+    max_overkill_increase: float | None = None
 
     def flips_allowed(self, samples: int) -> int:
         """Verdicts that may differ among so many samples."""
@@ -57,14 +63,40 @@ def missed_by(
     return tuple(_missed_by_fewer_bits(reference, found, gates))
 
 
+def missed_by_rates(before: PartCounts, now: PartCounts, gates: Gates) -> tuple[str, ...]:
+    """As `missed_by`, of parts at the limits.
+
+    Args:
+        before: by the float program.
+        now: by the form, of the same parts.
+        gates: the bounds.
+    """
+    rates = (
+        ("escape", gates.max_escape_increase, before.escaped, now.escaped, now.bad, "bad"),
+        (
+            "overkill",
+            gates.max_overkill_increase,
+            before.overkilled,
+            now.overkilled,
+            now.good,
+            "good",
+        ),
+    )
+    return tuple(
+        f"the {name} rate goes from {was} to {found} of {parts} {kind} parts, an increase of at "
+        f"most {100 * bound:.3g} % is allowed (--max-{name}-increase)"
+        for name, bound, was, found, parts, kind in rates
+        if bound is not None and parts and (found - was) / parts > bound
+    )
+
+
 def _missed_by_float(reference: Measurement, found: Comparison, rule: LimitRule) -> list[str]:
     missed = []
-    label = found.measured.label
     for name, drift in found.max_abs_drift.items():
         tolerance = float_tolerance(reference.outputs[name])
         if not drift <= tolerance:
             missed.append(
-                f"{label}: {name} drifts by {drift:.3g} from {reference.label}, at most "
+                f"{name} drifts by {drift:.3g} from {reference.label}, at most "
                 f"{tolerance:.3g} is rounding: the translated graph computes something else"
             )
     # Closer to a limit than rounding, a score has no verdict of its own.
@@ -72,7 +104,7 @@ def _missed_by_float(reference: Measurement, found: Comparison, rule: LimitRule)
     clear = [index for index in found.flipped if distance(reference, index, rule) > tolerance]
     if clear:
         missed.append(
-            f"{label}: {len(clear)} verdict(s) differ from {reference.label} away from the limit, "
+            f"{len(clear)} verdict(s) differ from {reference.label} away from the limit, "
             f"first sample {clear[0]}"
         )
     return missed
@@ -86,35 +118,32 @@ def distance(reference: Measurement, index: int, rule: LimitRule) -> float:
 
 def _missed_by_fewer_bits(reference: Measurement, found: Comparison, gates: Gates) -> list[str]:
     missed = []
-    label, samples = found.measured.label, len(found.score_drift)
+    samples = len(found.score_drift)
     allowed = gates.flips_allowed(samples)
     if len(found.flipped) > allowed:
         missed.append(
-            f"{label}: {len(found.flipped)} of {samples} verdicts flip, at most {allowed} may "
-            "(--max-flips)"
+            f"{len(found.flipped)} of {samples} verdicts flip, at most {allowed} may (--max-flips)"
         )
-    missed += _drowned(label, "the scores", reference.scores, found.score_drift)
+    missed += _drowned("the scores", reference.scores, found.score_drift)
     for name, exact in reference.outputs.items():
         # Steady scores may be made of classes that are not.
         if exact.ndim > 1:
             drift = found.measured.outputs[name].astype(np.float64) - exact
-            missed += _drowned(label, f"the values of {name}", exact, drift)
+            missed += _drowned(f"the values of {name}", exact, drift)
     before, now, metric = reference.metric, found.measured.metric, reference.judged_by
     if before is not None and now is not None and metric.lost(before, now, gates.max_drop):
         missed.append(
-            f"{label}: {metric.label} goes from {before:.4g} to {now:.4g}, at most "
+            f"{metric.label} goes from {before:.4g} to {now:.4g}, at most "
             f"{100 * gates.max_drop:.3g} % may be lost (--max-drop)"
         )
     return missed
 
 
-def _drowned(
-    label: str, what: str, exact: NDArray[np.floating[Any]], drift: NDArray[np.float64]
-) -> list[str]:
+def _drowned(what: str, exact: NDArray[np.floating[Any]], drift: NDArray[np.float64]) -> list[str]:
     noise, spread = float(np.sqrt((drift**2).mean())), float(exact.std())
     if noise <= MAX_NOISE_SHARE * spread:
         return []
     return [
-        f"{label}: the noise of {what} is {noise:.3g} (root mean square), their spread only "
+        f"the noise of {what} is {noise:.3g} (root mean square), their spread only "
         f"{spread:.3g}: so few bits drown this model"
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -50,6 +50,10 @@ class Measurement:
     def label(self) -> str:
         """For people, e.g. ``openvino int8``."""
         return f"{self.engine} {self.precision}"
+
+    def judged(self, rule: LimitRule) -> Measurement:
+        """The same scores, judged by another rule."""
+        return replace(self, evaluations=_evaluations(self.scores, rule))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +104,17 @@ class Parity:
                 return found
         raise KeyError(f"{engine} {precision}")
 
+    def judged(self, rule: LimitRule) -> Parity:
+        """The same measurements, judged by another rule."""
+        reference = self.reference.judged(rule)
+        return Parity(
+            reference=reference,
+            comparisons=tuple(
+                compare(reference, c.measured.judged(rule)) for c in self.comparisons
+            ),
+            ways=tuple(compare(reference, c.measured.judged(rule)) for c in self.ways),
+        )
+
     @property
     def floats(self) -> tuple[Comparison, ...]:
         """Those of float precision, in every way."""
@@ -144,10 +159,14 @@ def measure(
         way=way,
         outputs=outputs,
         scores=scores,
-        evaluations=tuple(decide(float(score), rule)[0] for score in scores),
+        evaluations=_evaluations(scores, rule),
         judged_by=judged_by,
         metric=judged_by.known(targets, outputs, contract.head),
     )
+
+
+def _evaluations(scores: NDArray[np.float64], rule: LimitRule) -> tuple[Evaluation, ...]:
+    return tuple(decide(float(score), rule)[0] for score in scores)
 
 
 def compare(reference: Measurement, measured: Measurement) -> Comparison:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import platform
 from collections.abc import Sequence
@@ -18,13 +19,16 @@ from lineside.errors import StorageError
 from lineside.frame import encode_png
 from lineside.verdict import Evaluation
 from lineside_export.candidate import Candidate
+from lineside_export.costs import Cost
 from lineside_export.formats import FLOAT
-from lineside_export.parity import Comparison, Parity
+from lineside_export.front import draw_front
+from lineside_export.parity import Comparison, Measurement, Parity
 from lineside_export.search import Tried
 from lineside_export.vendors import tool_versions
 
 REPORT_JSON: Final = "parity.json"
 REPORT_PNG: Final = "parity.png"
+FRONT_PNG: Final = "front.png"
 FLIPS: Final = "flips"
 # Of one form that turns everything round a hundred frames say as much as all.
 _MOST_FLIPS: Final = 100
@@ -32,14 +36,30 @@ _MOST_FLIPS: Final = 100
 _WIDE: Final = 60
 
 
-def forms_table(parity: Parity, tried: Sequence[Tried]) -> str:
+def forms_table(reference: Measurement, tried: Sequence[Tried]) -> str:
     """Drift, flips, metric and fate of every form, one line for each output."""
-    reference, metric = parity.reference, parity.reference.judged_by.label
+    metric = reference.judged_by.label
+    swept = any(found.cost is not None for found in tried)
     rows = [[reference.label, "", "reference", "", "", _shown(reference.metric), "", ""]]
     for found in tried:
         rows += _form_rows(found)
     head = ["computed by", "output", "max drift", "mean drift", "flips", metric, "size", ""]
-    return format_table(head, rows, right=(2, 3, 4, 5, 6))
+    if swept:
+        head[-1:-1] = ["p50 ms", "p99 ms", "memory"]
+        by_label = {found.label: found.cost for found in tried}
+        for row in rows:
+            row[-1:-1] = _cost_cells(by_label.get(row[0]))
+    return format_table(head, rows, right=tuple(range(2, len(head) - 1)))
+
+
+def _cost_cells(cost: Cost | None) -> list[str]:
+    if cost is None:
+        return ["", "", ""]
+    return [
+        f"{cost.p50_us / 1e3:.2f}",
+        f"{cost.p99_us / 1e3:.2f}",
+        f"{cost.peak_memory_bytes / 1e6:.0f} MB",
+    ]
 
 
 def _form_rows(tried: Tried) -> list[list[str]]:
@@ -109,6 +129,9 @@ def write_report(
     write_durably(folder / REPORT_JSON, [encoded, b"\n"])
     write_durably(folder / REPORT_PNG, [picture])
     _write_flips(folder / FLIPS, candidate, parity)
+    if any(found.cost is not None for found in tried):
+        title = f"{candidate.contract.product}, {cpu_name()}"
+        write_durably(folder / FRONT_PNG, [draw_front(tried, parity.reference, title)])
 
 
 def _form_document(candidate: Candidate, parity: Parity, tried: Tried) -> dict[str, Any]:
@@ -124,6 +147,7 @@ def _form_document(candidate: Candidate, parity: Parity, tried: Tried) -> dict[s
     return found | {
         "size_bytes": tried.made.size_bytes,
         "kept_float": list(tried.made.kept_float),
+        "cost": dataclasses.asdict(tried.cost) if tried.cost is not None else None,
         measured.judged_by.name: measured.metric,
         **_drift_document(tried.comparison),
         "flipped": _flipped_document(candidate, parity, tried.comparison),

@@ -5,28 +5,34 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
-
-import msgspec
-import numpy as np
 
 from lineside.bundle import Identity, Signer
-from lineside.contract import ClassificationHead, Contract, LimitRule
 from lineside_export.candidate import Candidate
-from lineside_export.errors import CandidateError, ExportError, GateError
+from lineside_export.costs import measure_costs
+from lineside_export.deciding import RuleWish, check_wish, choose_limits, scored_parts
+from lineside_export.errors import GateError
 from lineside_export.formats import FLOAT, Format, Source, read_source
 from lineside_export.gates import Gates
 from lineside_export.golden import GoldenTolerance, choose_golden, golden_tolerance, make_golden
-from lineside_export.parity import Measurement, Parity, measure
+from lineside_export.guarantee_report import write_guarantee_report
+from lineside_export.parity import Measurement, Parity
+from lineside_export.reference import measure_reference
 from lineside_export.report import forms_table, write_report
-from lineside_export.schemes import gather_material
+from lineside_export.schemes import SCHEMES, gather_material
 from lineside_export.seal import Sealed, make_manifest, seal
-from lineside_export.search import AUTO, Judge, Tried, search, wished_schemes
+from lineside_export.search import (
+    AUTO,
+    Judge,
+    Tried,
+    search,
+    take_fastest,
+    wished_schemes,
+)
+from lineside_export.settling import Settled, settle
 from lineside_export.targets import Target
 from lineside_export.ways import compare_ways
 
 Progress = Callable[[str], None]
-Worse = Literal["higher", "lower"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +45,7 @@ class Order:
         target: for which hardware.
         precisions: forms that may be sealed, in order; `AUTO` is what makes sense on the target.
         engines: whose files go in.
-        rule: score to evaluation.
+        wish: how score becomes evaluation.
         gates: bounds for forms of fewer bits.
         identity: what the bundle calls itself.
         licence: of the model, an SPDX expression or words; may be empty.
@@ -53,7 +59,7 @@ class Order:
     target: Target
     precisions: Sequence[str] = (AUTO,)
     engines: Sequence[str]
-    rule: LimitRule
+    wish: RuleWish
     gates: Gates = field(default_factory=Gates)
     identity: Identity
     licence: str = ""
@@ -72,6 +78,7 @@ class Export:
         tried: all forms; those sealed are marked as chosen.
         golden_frames: how many went in.
         tolerances: by label of the sealed forms.
+        settled: the rule as it was sealed, and how it came about.
     """
 
     sealed: Sealed
@@ -79,59 +86,7 @@ class Export:
     tried: tuple[Tried, ...]
     golden_frames: int
     tolerances: dict[str, GoldenTolerance]
-
-
-def make_identity(
-    contract: Contract, *, version: str, security_counter: int, target: str
-) -> Identity:
-    """What the bundle will call itself, checked now and not after minutes of work.
-
-    Raises:
-        ExportError: a word that no manifest takes.
-    """
-    identity = Identity(
-        product=contract.product,
-        version=version,
-        security_counter=security_counter,
-        target=target,
-    )
-    try:
-        return msgspec.convert(msgspec.to_builtins(identity), Identity)
-    except msgspec.ValidationError as error:
-        raise ExportError(
-            f"identity: {error}; give another --product-version, or train.product to the trainer"
-        ) from error
-
-
-def choose_rule(contract: Contract, *, limit: float | None, worse: Worse | None) -> LimitRule:
-    """The rule to seal: the limit given, else the contract's proposal.
-
-    Raises:
-        ExportError: neither is there, or it is none for this head.
-    """
-    rule = _asked_rule(contract, limit=limit, worse=worse)
-    if isinstance(contract.head, ClassificationHead) and not (
-        rule.worse == "higher" and 0.0 <= rule.ok_limit <= rule.not_ok_limit < 1.0
-    ):
-        raise ExportError(
-            f"limit {rule.not_ok_limit:g}, {rule.worse} is worse: the score of a classification is "
-            "the probability of any defect: give a --limit from 0 to below 1, higher being worse"
-        )
-    return rule
-
-
-def _asked_rule(contract: Contract, *, limit: float | None, worse: Worse | None) -> LimitRule:
-    proposed = contract.proposed_rule
-    unit = next(o.unit for o in contract.outputs if o.name == contract.head.output)
-    if limit is not None:
-        direction = worse or (proposed.worse if proposed is not None else "higher")
-        return LimitRule(ok_limit=limit, not_ok_limit=limit, worse=direction, unit=unit)
-    if proposed is None:
-        raise ExportError(
-            "no limit: neither the contract proposes one nor was one given; say which score "
-            "parts OK from NOT_OK, e.g. --limit 0.2"
-        )
-    return proposed
+    settled: Settled
 
 
 def export_candidate(
@@ -149,107 +104,109 @@ def export_candidate(
         CandidateError: the program does not keep its contract.
         GraphError: it cannot be translated.
         GateError: an engine has no form that holds.
+        ExportError: no limit does what was wished for.
+        GuaranteeError: the promise asked for cannot be proven.
         SelfTestError, BundleError, StorageError: while sealing.
     """
+    check_wish(candidate, order.wish)
     progress("ONNX graph")
     source = read_source(candidate)
     # Before minutes of quantising: a program that gives NaN is found here.
-    references = {
-        name: measure_reference(candidate, source, name, order.rule)
-        for name in ("validation", "golden")
-    }
-    judge = Judge(
+    judge = make_judge(candidate, source, order)
+    on_golden = measure_reference(candidate, source, "golden", order.wish.start)
+    tried = try_forms(candidate, source, judge, order, progress)
+    show(forms_table(judge.reference, tried))
+    _hold(candidate, order, judge, tried)
+    chosen = [found for found in tried if found.chosen]
+    settled = settle(
+        candidate,
+        order.wish,
+        [found.made for found in chosen if found.made is not None],
+        [found.comparison.measured for found in chosen if found.comparison is not None],
+        refused_report=order.report if order.report_on_failure else None,
+        progress=progress,
+    )
+    if settled.rule != judge.rule:
+        judge = judge.judging_by(settled.rule)
+        tried = tuple(judge.again(found) for found in tried)
+        _hold(candidate, order, judge, tried)
+    progress("larger batches, more threads")
+    parity = replace(_parity(judge, tried), ways=compare_ways(judge, tried))
+    progress("golden samples, seal, self-test")
+    return _seal(candidate, order, tried, parity, on_golden.judged(settled.rule), settled)
+
+
+def make_judge(candidate: Candidate, source: Source, order: Order) -> Judge:
+    """Who holds forms against the gates, by the limits that the float program's scores suggest."""
+    wish = order.wish
+    reference = measure_reference(candidate, source, "validation", wish.start)
+    scored = scored_parts(candidate, "validation", [reference], wish)
+    rule = choose_limits(scored, wish, candidate.contract.head)
+    return Judge(
         candidate=candidate,
         images_nhwc=candidate.images_nhwc("validation"),
-        reference=references["validation"],
-        rule=order.rule,
+        reference=reference.judged(rule),
+        rule=rule,
+        wish=wish,
         gates=order.gates,
     )
-    tried = try_forms(candidate, source, judge, order, progress)
-    parity = Parity(
-        reference=judge.reference,
-        comparisons=tuple(f.comparison for f in tried if f.comparison is not None),
-    )
-    show(forms_table(parity, tried))
-    missed = _engines_without(tried, order.engines)
-    if missed:
-        if order.report_on_failure:
-            write_report(order.report, candidate, parity, order.rule, tried)
-        raise GateError("; ".join(missed) + ". No bundle was written", failures=missed)
-    progress("larger batches, more threads")
-    parity = replace(parity, ways=compare_ways(judge, tried))
-    progress("golden samples, seal, self-test")
-    return _seal(candidate, order, tried, parity, references["golden"])
 
 
 def try_forms(
     candidate: Candidate, source: Source, judge: Judge, order: Order, progress: Progress
 ) -> tuple[Tried, ...]:
-    """Every engine's forms, as far as they had to be tried."""
+    """Every engine's forms, as far as they had to be tried; with a sweep all, and their costs."""
     material = gather_material(candidate, source, order.target)
+    asked = tuple(SCHEMES) if order.sweep else order.precisions
     tried: list[Tried] = []
     for engine in order.engines:
-        schemes = wished_schemes(order.precisions, order.target, engine)
-        tried += search(engine, schemes, material, judge, progress=progress)
-    return tuple(tried)
+        schemes = wished_schemes(asked, order.target, engine)
+        tried += search(
+            engine, schemes, material, judge, progress=progress, all_of_them=order.sweep
+        )
+    if not order.sweep:
+        return tuple(tried)
+    measured = [found for found in tried if found.comparison is not None]
+    forms = [found.made for found in measured if found.made is not None]
+    costs = measure_costs(forms, judge.images_nhwc, candidate.contract, progress)
+    by_label = {made.label: cost for made, cost in zip(forms, costs, strict=True)}
+    return take_fastest([replace(found, cost=by_label.get(found.label)) for found in tried])
 
 
-def _engines_without(tried: Sequence[Tried], engines: Sequence[str]) -> tuple[str, ...]:
-    """A sentence for each form that missed, of engines of which none holds."""
-    without = [e for e in engines if not any(f.chosen for f in tried if f.engine == e)]
-    return tuple(
-        f"{found.label}: {words}" if found.made is None else words
+def _parity(judge: Judge, tried: Sequence[Tried]) -> Parity:
+    comparisons = tuple(f.comparison for f in tried if f.comparison is not None)
+    return Parity(reference=judge.reference, comparisons=comparisons)
+
+
+def _hold(candidate: Candidate, order: Order, judge: Judge, tried: Sequence[Tried]) -> None:
+    """Every engine needs a form that holds."""
+    without = [
+        engine
+        for engine in order.engines
+        if not any(f.chosen and f.holds for f in tried if f.engine == engine)
+    ]
+    if not without:
+        return
+    if order.report_on_failure:
+        write_report(order.report, candidate, _parity(judge, tried), judge.rule, tried)
+    missed = tuple(
+        f"{found.label}: {words}"
         for found in tried
         if found.engine in without
         for words in found.missed
     )
+    raise GateError("; ".join(missed) + ". No bundle was written", failures=missed)
 
 
-def measure_reference(
-    candidate: Candidate, source: Source, set_name: str, rule: LimitRule
-) -> Measurement:
-    """Run the float program on one sample set.
-
-    Raises:
-        CandidateError: it fails, gives NaN, or what is no probability where it promises one.
-    """
-    outputs = source.infer(candidate.images_nhwc(set_name), candidate.contract)
-    for name, values in outputs.items():
-        bad = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1)
-        if bad.any():
-            raise CandidateError(
-                f"{candidate.program_file}: output {name!r} is not a finite number for {set_name} "
-                f"sample {int(bad.argmax())} ({int(bad.sum())} of {len(values)} samples): train "
-                "again with a lower learning rate, or look for a division by zero"
-            )
-    try:
-        return measure(
-            source.computed_by,
-            FLOAT,
-            outputs,
-            targets=candidate.samples[set_name].targets,
-            contract=candidate.contract,
-            rule=rule,
-        )
-    except GateError as error:
-        raise CandidateError(f"{candidate.program_file}: {set_name}: {error}") from error
-
-
-def measure_golden(
-    candidate: Candidate, reference: Measurement, forms: Sequence[Format], rule: LimitRule
+def _measure_golden(
+    candidate: Candidate, reference: Measurement, forms: Sequence[Format], settled: Settled
 ) -> Parity:
-    """Run forms on the golden samples, with the device's own engines.
-
-    Raises:
-        GateError: a form gives NaN.
-        EngineError: an engine refuses a form.
-    """
     judge = Judge(
         candidate=candidate,
-        images_nhwc=candidate.images_nhwc("golden"),
         set_name="golden",
+        images_nhwc=candidate.images_nhwc("golden"),
         reference=reference,
-        rule=rule,
+        rule=settled.rule,
     )
     return Parity(reference=reference, comparisons=tuple(judge.compare(made) for made in forms))
 
@@ -260,37 +217,56 @@ def _seal(
     tried: tuple[Tried, ...],
     parity: Parity,
     reference: Measurement,
+    settled: Settled,
 ) -> Export:
     """Golden samples first: figures beside OUT would say that there is a bundle."""
-    floats = [f.made for f in tried if f.precision == FLOAT and f.comparison and not f.chosen]
-    chosen = [found.made for found in tried if found.chosen and found.made is not None]
-    on_golden = measure_golden(
-        candidate, reference, [made for made in (*floats, *chosen) if made is not None], order.rule
-    )
-    keys = [(made.entry.engine, made.entry.precision) for made in chosen]
+    made = [f for f in tried if f.made is not None and f.comparison is not None]
+    forms = [f.made for f in made if f.chosen or f.precision == FLOAT]
+    chosen = [f.made for f in made if f.chosen]
+    on_golden = _measure_golden(candidate, reference, [f for f in forms if f], settled)
+    keys = [(f.engine, f.precision) for f in made if f.chosen]
     tolerances = [
         golden_tolerance([parity, on_golden], engine=engine, precision=precision)
         for engine, precision in keys
     ]
     golden_set = candidate.samples["golden"]
-    picked = choose_golden(on_golden, tolerances, order.rule, golden_set.frames_hwc)
+    picked = choose_golden(on_golden, tolerances, settled.rule, golden_set.frames_hwc)
     measured = [on_golden.of(engine, precision).measured for engine, precision in keys]
     golden = make_golden(golden_set, picked, measured, tolerances)
+    to_seal = [f for f in chosen if f is not None]
     manifest = make_manifest(
         candidate,
         identity=order.identity,
-        rule=order.rule,
+        rule=settled.rule,
         target=order.target,
-        formats=chosen,
+        formats=to_seal,
         parity=parity,
+        decision=settled.decision,
+        guarantee=settled.guarantee,
         licence=order.licence,
     )
-    write_report(order.report, candidate, parity, order.rule, tried)
-    sealed = seal(order.out, manifest, formats=chosen, golden=golden, key=order.key)
+    _write_figures(candidate, order, parity, tried, settled)
+    sealed = seal(order.out, manifest, formats=to_seal, golden=golden, key=order.key)
     return Export(
         sealed=sealed,
         parity=parity,
         tried=tried,
         golden_frames=len(golden.frames),
         tolerances={f"{e} {p}": t for (e, p), t in zip(keys, tolerances, strict=True)},
+        settled=settled,
     )
+
+
+def _write_figures(
+    candidate: Candidate, order: Order, parity: Parity, tried: Sequence[Tried], settled: Settled
+) -> None:
+    write_report(order.report, candidate, parity, settled.rule, tried)
+    if settled.proof is not None and order.wish.promise is not None:
+        write_guarantee_report(
+            order.report,
+            settled.chosen,
+            order.wish.promise,
+            settled.proof,
+            settled.validation,
+            settled.guarantee,
+        )

@@ -1,6 +1,7 @@
 """Write the bundle aside, open it as a device would, and only then put it in its place.
 
-No time stamp and no path goes in, so the same candidate and key give the same bytes.
+No time stamp goes in by itself and no path, so the same candidate, key and options give the same
+bytes.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lineside.bundle import (
+    Decision,
+    EscapeGuarantee,
     Evidence,
     Identity,
     Manifest,
@@ -59,6 +62,8 @@ def make_manifest(
     target: Target,
     formats: Sequence[Format],
     parity: Parity,
+    decision: Decision,
+    guarantee: EscapeGuarantee | None,
     licence: str = "",
 ) -> Manifest:
     """All that the bundle says of itself; its table of parts is made when sealing."""
@@ -73,6 +78,8 @@ def make_manifest(
             sample_counts={name: len(samples) for name, samples in candidate.samples.items()},
             samples_sha256=candidate.samples_sha256,
             unchecked=target.unchecked,
+            decision=decision,
+            guarantee=guarantee,
         ),
         provenance={
             **candidate.provenance,

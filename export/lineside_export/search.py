@@ -18,10 +18,13 @@ from numpy.typing import NDArray
 from lineside.contract import LimitRule
 from lineside.errors import EngineError
 from lineside_export.candidate import Candidate
+from lineside_export.costs import Cost
+from lineside_export.deciding import RuleWish, scored_parts
 from lineside_export.errors import ExportError, GateError, GraphError
 from lineside_export.formats import AS_ON_DEVICE, FLOAT, Format, Way
-from lineside_export.gates import Gates, missed_by
+from lineside_export.gates import Gates, missed_by, missed_by_rates
 from lineside_export.parity import Comparison, Measurement, compare, measure
+from lineside_export.partscores import count_parts
 from lineside_export.schemes import SCHEMES, Material, Scheme, find_scheme
 from lineside_export.targets import Target
 
@@ -38,6 +41,7 @@ class Tried:
         comparison: beside the float program on the validation samples; ``None`` likewise.
         missed: one sentence for each gate it misses, or why it could not be made.
         chosen: whether it is the one to be sealed for its engine.
+        cost: what it costs on this machine; ``None`` where that was not measured.
     """
 
     engine: str
@@ -46,6 +50,7 @@ class Tried:
     comparison: Comparison | None = None
     missed: tuple[str, ...] = ()
     chosen: bool = False
+    cost: Cost | None = None
 
     @property
     def label(self) -> str:
@@ -68,6 +73,7 @@ class Judge:
         images_nhwc: (N, H, W, C) uint8: that set, as model input.
         reference: the float program on them.
         rule: the limits.
+        wish: says which parts are bad; ``None``: escapes and overkill are not judged.
         gates: the bounds.
     """
 
@@ -76,6 +82,7 @@ class Judge:
     images_nhwc: NDArray[np.uint8]
     reference: Measurement
     rule: LimitRule
+    wish: RuleWish | None = None
     gates: Gates = field(default_factory=Gates)
 
     def judge(self, made: Format) -> Tried:
@@ -86,8 +93,28 @@ class Judge:
             comparison = self.compare(made)
         except (EngineError, GateError) as error:
             return replace(tried, missed=(str(error),))
-        missed = missed_by(comparison, self.reference, self.rule, self.gates)
-        return replace(tried, comparison=comparison, missed=missed)
+        return replace(tried, comparison=comparison, missed=self._missed(comparison))
+
+    def judging_by(self, rule: LimitRule) -> Judge:
+        """The same with other limits."""
+        return replace(self, rule=rule, reference=self.reference.judged(rule))
+
+    def again(self, tried: Tried) -> Tried:
+        """What was measured, judged by these limits; chosen stays chosen."""
+        if tried.comparison is None:
+            return tried
+        comparison = compare(self.reference, tried.comparison.measured.judged(self.rule))
+        return replace(tried, comparison=comparison, missed=self._missed(comparison))
+
+    def _missed(self, found: Comparison) -> tuple[str, ...]:
+        missed = missed_by(found, self.reference, self.rule, self.gates)
+        if self.wish is None or found.measured.precision == FLOAT:
+            return missed
+        scored = scored_parts(
+            self.candidate, self.set_name, [self.reference, found.measured], self.wish
+        )
+        before, now = (count_parts(parts, self.rule) for parts in scored)
+        return (*missed, *missed_by_rates(before, now, self.gates))
 
     def compare(self, made: Format, way: Way = AS_ON_DEVICE) -> Comparison:
         """The form, computed in one way, beside the float program.
@@ -163,6 +190,18 @@ def search(
     wished = [tried[s.precision] for s in schemes if s.precision in tried]
     chosen = next((found.precision for found in wished if found.holds), "")
     return [replace(found, chosen=found.precision == chosen) for found in tried.values()]
+
+
+def take_fastest(tried: Sequence[Tried]) -> tuple[Tried, ...]:
+    """Mark for each engine the fastest that holds, by its measured cost."""
+    fastest: dict[str, Tried] = {}
+    for found in tried:
+        if not found.holds or found.cost is None:
+            continue
+        best = fastest.get(found.engine)
+        if best is None or best.cost is None or found.cost.p50_us < best.cost.p50_us:
+            fastest[found.engine] = found
+    return tuple(replace(f, chosen=fastest.get(f.engine) is f) for f in tried)
 
 
 def _try(

@@ -203,7 +203,8 @@ def exported(
     """The good candidate exported to int8 for both engines; leave its files as they are."""
     out = tmp_path_factory.mktemp("bundle") / "joint.lsb"
     key, trust = key_pair
-    arguments = [str(candidate), "--out", str(out), "--key", str(key), "--json", "--max-flips", "4"]
+    arguments = [str(candidate), "--out", str(out), "--key", str(key), "--json"]
+    arguments += ["--precision", "int8", "--max-flips", "4", "--max-drop", "0.05"]
     result = CliRunner().invoke(export, arguments, catch_exceptions=False)
     assert result.exit_code == 0, result.stderr
     return Exported(

@@ -19,11 +19,11 @@ from lineside.contract import (
     RegressionHead,
 )
 from lineside_export.errors import ExportError, GateError
-from lineside_export.gates import Gates, missed_gates
+from lineside_export.gates import Gates, missed_by
 from lineside_export.golden import choose_golden, golden_tolerance
 from lineside_export.headmetric import metric_of, target_fault
-from lineside_export.parity import Measurement, Parity, compare, measure, metrics
-from lineside_export.road import choose_rule
+from lineside_export.parity import Comparison, Measurement, Parity, compare, measure, metrics
+from lineside_export.rules import choose_rule
 
 HEAD = ClassificationHead(target="class", classes=("crack", "good", "void"), good=("good",))
 NUMBER = RegressionHead(target="x")
@@ -48,6 +48,11 @@ def measured(
     engine = "torch" if precision == "fp32" else "openvino"
     outputs = {"probability": values}
     return measure(engine, precision, outputs, targets=targets, contract=contract(), rule=RULE)
+
+
+def judged(parity: Parity) -> tuple[Comparison, Measurement]:
+    (found,) = parity.comparisons
+    return found, parity.reference
 
 
 def parity_of(
@@ -113,8 +118,8 @@ def test_a_model_that_mixes_up_the_kinds_of_defect_loses_the_metric_without_a_fl
     swapped = values[:, [2, 1, 0]]
     parity = parity_of(values, swapped, truth)
     assert parity.comparisons[0].flipped == ()
-    drowned, lost = missed_gates(parity, RULE, Gates())
-    assert "drowns" in drowned
+    drowned, lost = missed_by(*judged(parity), RULE, Gates())
+    assert "drown" in drowned
     assert "AP goes from" in lost
     assert "--max-drop" in lost
     assert set(metrics(parity)) == {
@@ -130,7 +135,7 @@ def test_classes_that_drown_are_caught_below_a_score_that_does_not() -> None:
     now = values.copy()
     now[defects, 0] = now[defects, 2] = (values[defects, 0] + values[defects, 2]) / 2
     gates = Gates(max_flips=200, max_drop=10.0)
-    (missed,) = missed_gates(parity_of(values, now, truth), RULE, gates)
+    (missed,) = missed_by(*judged(parity_of(values, now, truth)), RULE, gates)
     assert "the noise of the values of probability" in missed
 
 

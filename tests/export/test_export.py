@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import shutil
@@ -25,12 +26,16 @@ from torch import nn
 
 import lineside
 from lineside.bundle import open_bundle
+from lineside.candidate import read_samples
 from lineside.engines import silence_telemetry
+from lineside.engines.machine import usable_cores
 from lineside.errors import KeyFileError, LinesideError, SigningError, StorageError
+from lineside.frame import read_frame
 from lineside_export.cli import export
 from lineside_export.errors import CandidateError, ExportError, GateError, GraphError
 from lineside_export.quantize import MAX_SAMPLES, choose_samples
 
+THREADS = (1, 2)[: usable_cores()]
 PIXELS = torch.zeros(5, 64, 64, 1, dtype=torch.uint8)
 
 
@@ -63,7 +68,7 @@ def test_two_processes_give_the_same_bytes(exported: Any, tmp_path: Path) -> Non
     copied = shutil.copytree(exported.candidate, tmp_path / "elsewhere" / "candidate")
     code = "from lineside_export.cli import export; export()"
     command = [sys.executable, "-c", code, copied, "--out", again, "--key", exported.key]
-    command += ["--max-flips", "4"]
+    command += ["--precision", "int8", "--max-flips", "4", "--max-drop", "0.05"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert again.read_bytes() == exported.bundle.read_bytes()
@@ -105,7 +110,13 @@ def test_the_manifest_holds_what_was_measured(exported: Any) -> None:
 
 def test_json_is_one_document_and_the_words_go_to_people(exported: Any) -> None:
     assert exported.document["size_bytes"] == exported.bundle.stat().st_size
-    assert len(exported.document["agreements"]) == 4
+    agreements = exported.document["agreements"]
+    # Both engines, float and int8, alone and eight at once, on one thread and on two.
+    ways = {tuple(a[k] for k in ("engine", "precision", "batch", "threads")) for a in agreements}
+    assert len(ways) == len(agreements)
+    assert ways == set(
+        itertools.product(("onnxruntime", "openvino"), ("fp32", "int8"), (1, 8), THREADS)
+    )
     assert "computed by" in exported.words
 
 
@@ -137,8 +148,9 @@ def test_int8_is_int8_small_and_takes_any_batch(exported: Any) -> None:
 def test_figures_lie_beside_the_bundle(exported: Any) -> None:
     folder = exported.bundle.with_name("joint.lsb.report")
     document = json.loads((folder / "parity.json").read_text())
-    assert document["missed_gates"] == []
-    assert len(document["formats"]) == 4
+    assert [form["sealed"] for form in document["forms"]] == [False, True, False, True]
+    assert all(form["missed_gates"] == [] for form in document["forms"])
+    assert len(document["ways"]) == 8 * len(THREADS)
     assert {"machine", "versions", "samples_sha256"} <= set(document)
     assert (folder / "parity.png").read_bytes().startswith(b"\x89PNG")
     left = sorted(path.name for path in exported.bundle.parent.iterdir())
@@ -274,6 +286,7 @@ def test_an_int8_that_does_not_hold_shows_the_table_and_leaves_nothing(
     folder = new_candidate(tmp_path / "faint", module=Faint(), noise=0.0)
     out = tmp_path / "faint.lsb"
     arguments = (folder, "--out", out, "--key", key_pair[0], "--engines", "onnxruntime")
+    arguments += ("--precision", "int8")
     done = run(*arguments, "--max-flips", "0")
     error = refused(done)
     assert isinstance(error, GateError)
@@ -282,8 +295,14 @@ def test_an_int8_that_does_not_hold_shows_the_table_and_leaves_nothing(
     assert "onnxruntime int8" in done.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["faint"]
     figures = tmp_path / "why"
+    frames = read_samples(folder / "samples.npz")["validation"].frames_hwc
     refused(run(*arguments, "--max-flips", "0", "--report", figures))
-    assert json.loads((figures / "parity.json").read_text())["missed_gates"]
+    (_, int8) = json.loads((figures / "parity.json").read_text())["forms"]
+    assert int8["missed_gates"] and not int8["sealed"]
+    assert len(int8["flipped"]) == int8["verdict_flips"]
+    for flip in int8["flipped"]:
+        frame = read_frame(figures / flip["frame"]).pixels_hwc
+        assert (frame == frames[flip["validation_sample"]]).all()
     assert not out.exists()
 
 
@@ -300,8 +319,8 @@ def test_a_program_without_anything_to_quantise_is_refused(
     new_program(broken / "program.pt2", Mean(), PIXELS)
     arguments = (broken, "--out", tmp_path / "x.lsb", "--key", key_pair[0])
     for engine in ("onnxruntime", "openvino"):
-        error = refused(run(*arguments, "--engines", engine))
-        assert isinstance(error, GraphError)
+        error = refused(run(*arguments, "--engines", engine, "--precision", "int8"))
+        assert isinstance(error, GateError)
         assert "quantise" in str(error)
 
 

@@ -15,6 +15,7 @@ from lineside_export.candidate import read_candidate
 from lineside_export.errors import GraphError
 from lineside_export.formats import openvino_format, read_source
 from lineside_export.openvino_ir import IrFiles, ir_bytes, onnx_to_openvino, unfuse_means
+from lineside_export.targets import TARGETS
 
 silence_telemetry()
 
@@ -77,7 +78,7 @@ def test_int8_after_a_mean_over_tokens_computes_what_the_program_does(candidate:
     read = read_candidate(candidate)
     source = read_source(read)
     images, ranges = read.images_nhwc("validation"), read.images_nhwc("quantisation")
-    quantised = quantize.quantise_openvino(onnx_to_openvino(source.data), ranges)
+    quantised = quantize.quantise_openvino(onnx_to_openvino(source.data), ranges, TARGETS["cpu"])
     assert openvino_ir.count_operators(quantised, "ReduceMean") == 0
     expected = source.infer(images, read.contract)["value"]
     int8 = openvino_format("int8", ir_bytes(quantised)).infer(images, read.contract)["value"]

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import cv2
+import msgspec
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from lineside.candidate import PROGRAM, SAMPLES, read_samples
+from lineside.candidate import PROGRAM, SAMPLES, read_samples, write_samples
 from lineside.contract import InputSpec
 from lineside.preprocess import prepare
 from lineside_trainer.candidate import compare, export_program, sample_sets, write_candidate
@@ -18,17 +19,22 @@ from lineside_trainer.errors import TrainerError
 from lineside_trainer.experiment import (
     DataSettings,
     Experiment,
+    FitSettings,
     ModelSettings,
+    PretrainSettings,
     TrainSettings,
 )
 from lineside_trainer.prepared import Prepared, prepare_data
+from lineside_trainer.pretraining import plan_lesson
 from lineside_trainer.tasks import Task, build_task
 from lineside_trainer.tuning import make_contract
 
 SIZE_HW = (16, 24)
 
 
-def make_prepared(folder: Path, *, groups: int) -> tuple[Experiment, Prepared]:
+def make_prepared(
+    folder: Path, *, groups: int, assurance_share: float = 0.0
+) -> tuple[Experiment, Prepared]:
     generator = np.random.default_rng(0)
     lines = ["file,part,y"]
     (folder / "images").mkdir()
@@ -37,7 +43,12 @@ def make_prepared(folder: Path, *, groups: int) -> tuple[Experiment, Prepared]:
         assert cv2.imwrite(str(folder / "images" / f"{row}.png"), pixels)
         lines.append(f"{row}.png,part{row % groups},{row / 10}")
     (folder / "images" / "labels.csv").write_text("\n".join(lines))
-    data = DataSettings(folder=str(folder / "images"), group="part", image_size_hw=SIZE_HW)
+    data = DataSettings(
+        folder=str(folder / "images"),
+        group="part",
+        image_size_hw=SIZE_HW,
+        assurance_share=assurance_share,
+    )
     experiment = Experiment(
         data=data, model=ModelSettings(patch_px=8), train=TrainSettings(target="y")
     )
@@ -80,6 +91,44 @@ def test_no_part_is_in_two_sets_however_few_there_are(groups: int, tmp_path: Pat
     assert {name: len(s) for name, s in sets.items()} == {
         name: len(prepared.split.indices[name]) for name in sets
     }
+
+
+@pytest.mark.parametrize("groups", [30, 6])
+def test_assurance_samples_keep_their_parts_and_share_none(groups: int, tmp_path: Path) -> None:
+    """With six parts the other sets fall back to images; the guarantee still counts parts."""
+    _, prepared = make_prepared(tmp_path, groups=groups, assurance_share=0.35)
+    sets = sample_sets(prepared)
+    rows = prepared.split.indices["assurance"]
+    assert sets["assurance"].parts == prepared.table.parts[rows].tolist()
+    assert len(set(sets["assurance"].parts)) == groups // 3
+    np.testing.assert_array_equal(sets["assurance"].targets, prepared.table.targets[rows])
+    elsewhere = [prepared.split.indices[n] for n in prepared.split.indices if n != "assurance"]
+    assert not set(sets["assurance"].parts) & set(prepared.table.parts[np.concatenate(elsewhere)])
+    write_samples(tmp_path / "samples.npz", sets)
+    assert set(read_samples(tmp_path / "samples.npz")) == set(sets)
+
+
+def test_without_a_share_there_are_no_assurance_samples(tmp_path: Path) -> None:
+    _, prepared = make_prepared(tmp_path, groups=30)
+    assert "assurance" not in sample_sets(prepared)
+
+
+def test_pre_training_sees_no_assurance_image_even_where_it_sees_all_others(
+    tmp_path: Path,
+) -> None:
+    experiment, prepared = make_prepared(tmp_path, groups=30, assurance_share=0.2)
+    rows = prepared.split.indices["assurance"]
+    for transductive in (False, True):
+        told = msgspec.structs.replace(
+            experiment,
+            pretrain=PretrainSettings(
+                transductive=transductive, fit=FitSettings(epochs=1, batch_size=8, lr=1e-3)
+            ),
+        )
+        lesson = plan_lesson(told, prepared)
+        assert len(rows)
+        assert not set(rows) & {*lesson.training, *lesson.judging}
+        assert (len(lesson.training) == 60 - len(rows)) == transductive
 
 
 class _Moody(nn.Module):

@@ -201,6 +201,30 @@ def test_transductive_runs_are_marked_and_so_is_what_grows_from_them(
         assert run["transductive"] is True
         assert any(note.startswith("TRANSDUCTIVE") for note in run["notes"])
         assert "<strong>Transductive:</strong>" in (folder / "report.html").read_text()
+    message = refuse(
+        ExperimentError,
+        *("train", "--data", images, "--target", "damage", "--init", pre, "--epochs", "1"),
+        *("--out", tmp_path / "promised", "--assurance-share", "0.2", "--batch-size", "16"),
+    )
+    assert "for assurance" in message
+    assert "data.assurance_share" in message
+
+
+def test_assurance_parts_go_into_the_candidate_and_the_share_is_handed_on(
+    images: Path, tmp_path: Path
+) -> None:
+    pre, out, share = tmp_path / "pre", tmp_path / "out", ("--assurance-share", "0.2")
+    succeed("pretrain", "--data", images, "--out", pre, "--epochs", "1", *share, *SMALL)
+    succeed(
+        *("train", "--data", images, "--target", "damage", "--init", pre, "--out", out),
+        *("--epochs", "1", "--batch-size", "16"),
+    )
+    sets = read_samples(out / "candidate" / "samples.npz")
+    kept = json.loads((out / "split.json").read_text())["files"]["assurance"]
+    assert len(sets["assurance"]) == len(kept) > 0
+    told = (out / "predictions.csv").read_text()
+    assert not [name for name in kept if f"\n{name}," in told]
+    assert json.loads((out / "result.json").read_text())["run"]["counts"]["assurance"] == len(kept)
 
 
 def test_an_unfinished_run_is_no_start(images: Path, tmp_path: Path) -> None:

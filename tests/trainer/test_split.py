@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 
 import cv2
@@ -69,7 +71,7 @@ def test_every_image_once_and_no_part_in_two_folds(sizes: list[int], seed: int) 
     assert tuple(split.indices) == SET_NAMES
     rows = np.concatenate(list(split.indices.values()))
     assert sorted(rows.tolist()) == list(range(len(table)))
-    assert all(len(split.indices[name]) for name in SET_NAMES)
+    assert {name for name in SET_NAMES if not len(split.indices[name])} == {"assurance"}
     folds = [set(table.parts[split.fold(name)]) for name in ("training", "validation", "test")]
     assert len(set.union(*folds)) == sum(map(len, folds))
 
@@ -82,6 +84,60 @@ def test_the_same_seed_gives_the_same_split(sizes: list[int], seed: int) -> None
         k: v.tolist() for k, v in second.indices.items()
     }
     assert (first.notes, first.data_sha256) == (second.notes, second.data_sha256)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.integers(1, 30), min_size=20, max_size=60),
+    st.floats(0.01, 0.6),
+    st.integers(0, 2**32 - 1),
+)
+def test_assurance_parts_are_in_no_other_set(sizes: list[int], share: float, seed: int) -> None:
+    table = table_of(grouped(sizes))
+    split = split_table(table, seed=seed, assurance_share=share)
+    rows = np.concatenate(list(split.indices.values()))
+    assert sorted(rows.tolist()) == list(range(len(table)))
+    assert all(len(split.indices[name]) for name in SET_NAMES)
+    assurance = set(table.parts[split.indices["assurance"]])
+    others = [split.indices[name] for name in SET_NAMES if name != "assurance"]
+    assert assurance.isdisjoint(table.parts[np.concatenate(others)])
+    # Whole parts: up to the share, or one part where already the first is more.
+    taken = len(split.indices["assurance"])
+    assert taken <= share * len(table) or len(assurance) == 1
+    assert taken + max(sizes) > share * len(table)
+
+
+def test_assurance_parts_leave_no_trace_where_there_are_none() -> None:
+    """Runs of before split as they always did: pre-trained networks must stay blind to the test
+    images. Digits of a split as it was made before there were assurance samples."""
+    table = table_of(grouped([5] * 100))
+    split = split_table(table, seed=0)
+    told = json.dumps({k: v.tolist() for k, v in split.indices.items() if k != "assurance"})
+    assert hashlib.sha256(told.encode()).hexdigest()[:16] == "efd636fed6b3cf84"
+
+
+def test_too_few_parts_for_assurance_and_three_folds() -> None:
+    with pytest.raises(DataError, match=r"lower data\.assurance_share"):
+        split_table(table_of(grouped([5] * 5)), seed=0, assurance_share=0.6)
+
+
+def test_the_split_column_may_name_assurance_parts() -> None:
+    words = ["train"] * 10 + ["val"] * 4 + ["test"] * 2 + ["assurance"] * 2
+    table = table_of(grouped([1] * 18), splits=words)
+    assert split_table(table, seed=0).indices["assurance"].tolist() == [16, 17]
+    with pytest.raises(DataError, match="write assurance into the column"):
+        split_table(table, seed=0, assurance_share=0.2)
+
+
+def test_a_split_file_of_before_has_no_assurance_samples(tmp_path: Path) -> None:
+    table, path = table_of(grouped([5] * 30)), tmp_path / "split.json"
+    split = split_table(table, seed=0)
+    write_split(path, split, table)
+    before = json.loads(path.read_bytes())
+    assert before["files"].pop("assurance") == []
+    path.write_text(json.dumps(before))
+    again = read_split(path, table)
+    assert all((split.indices[k] == again.indices[k]).all() for k in SET_NAMES)
 
 
 @settings(max_examples=40, deadline=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -22,6 +23,8 @@ from lineside.candidate import (
 )
 from lineside.contract import Contract, InputSpec, encode_contract
 from lineside.durable import write_durably
+from lineside_trainer.data import Table
+from lineside_trainer.data.split import ASSURANCE
 from lineside_trainer.durable import write_archive
 from lineside_trainer.errors import TrainerError
 from lineside_trainer.models import use_fused_attention, write_out_biased_attention
@@ -30,6 +33,9 @@ from lineside_trainer.runs.runfolder import make_folder
 
 MOST_FRAMES: Final = 1000
 """Of one set: enough to choose on, and a samples file that can still be copied about."""
+
+MOST_ASSURANCE_FRAMES: Final = 20_000
+"""A promise of 1 % asks for hundreds of bad parts, and where 5 % are bad for thousands of parts."""
 
 TOLERANCE_STD: Final = 1e-4
 """Largest difference between program and network, in standard deviations of the output.
@@ -143,20 +149,37 @@ def sample_sets(prepared: Prepared) -> dict[str, SampleSet]:
 
     Where a fold had too few parts to carve by part, its sets share parts; then each image counts
     as its own part, as the split's notes say, because a samples file refuses a shared one.
+    Assurance samples share no part with any set, so theirs are the true ones: the guarantee counts
+    them.
     """
     table = prepared.table
     rows = {name: _at_most(prepared.split.indices[name]) for name in NEEDED_SETS}
+    assurance = _assurance_rows(prepared)
     homes = [set(table.parts[chosen].tolist()) for chosen in rows.values()]
     shared = sum(map(len, homes)) != len(set().union(*homes))
     ids = [record.name for record in table.records] if shared else table.parts.tolist()
-    return {
-        name: SampleSet(
-            frames_hwc=[table.pixels(int(row)) for row in chosen],
-            targets=table.targets[chosen],
-            parts=[ids[row] for row in chosen],
-        )
-        for name, chosen in rows.items()
-    }
+    sets = {name: _sample_set(table, chosen, ids) for name, chosen in rows.items()}
+    if len(assurance):
+        sets[ASSURANCE] = _sample_set(table, assurance, table.parts.tolist())
+    return sets
+
+
+def _sample_set(table: Table, rows: IntArray, ids: Sequence[str]) -> SampleSet:
+    return SampleSet(
+        frames_hwc=[table.pixels(int(row)) for row in rows],
+        targets=table.targets[rows],
+        parts=[ids[row] for row in rows],
+    )
+
+
+def _assurance_rows(prepared: Prepared) -> IntArray:
+    """All of them, or as many whole parts as fit: half a part would count as another one."""
+    rows = prepared.split.indices[ASSURANCE]
+    parts, home, sizes = np.unique(
+        prepared.table.parts[rows], return_inverse=True, return_counts=True
+    )
+    fit = int(np.searchsorted(np.cumsum(sizes), MOST_ASSURANCE_FRAMES, side="right"))
+    return rows if fit == len(parts) else rows[home < fit]
 
 
 def _at_most(rows: IntArray) -> IntArray:

@@ -28,6 +28,9 @@ class DataSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         folder: with `labels.csv`, or with a folder for each class.
         group: column that names the physical part; "" makes each image a part of its own.
         split_column: column that names the fold; "" splits 60/20/20 by part.
+        assurance_share: of all images, in whole parts that nothing but the guarantee of `lineside
+            export --max-escape` touches; the rest is split 60/20/20. 0 keeps none: with few parts
+            they are worth more as training parts, because no promise could be proven on them.
         split_seed: of the split alone, so that runs with other seeds share their folds.
         split_seeds: one for each of `run.seeds`, in its place; empty splits once for all of them.
         image_size_hw: what the model sees, pixels, height then width.
@@ -38,6 +41,7 @@ class DataSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     folder: str = ""
     group: str = ""
     split_column: str = ""
+    assurance_share: Annotated[float, msgspec.Meta(ge=0.0, lt=1.0)] = 0.0
     split_seed: int = 0
     split_seeds: tuple[Annotated[int, msgspec.Meta(ge=0)], ...] = ()
     image_size_hw: tuple[Count, Count] = (64, 64)

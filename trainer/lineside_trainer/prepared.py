@@ -162,7 +162,7 @@ def prepare_data(experiment: Experiment, *, target: str | None, folder: Path) ->
     )
     check_numbers(table)
     _check_sizes(table, experiment)
-    split = split_table(table, seed=settings.split_seed)
+    split = split_table(table, seed=settings.split_seed, assurance_share=settings.assurance_share)
     channels = settings.channels or table.frame.channels
     model_input = InputSpec(size_hw=settings.image_size_hw, channels=channels)
     store = _store(table, model_input, folder)

@@ -60,7 +60,7 @@ def _pretrain(experiment: Experiment, out: Path, *, resume: bool) -> PretrainRes
     prepared = prepare_data(experiment, target=None, folder=out)
     if this_place().is_first:
         write_split(out / SPLIT, prepared.split, prepared.table)
-    lesson = _lesson(experiment, prepared)
+    lesson = plan_lesson(experiment, prepared)
     torch.manual_seed(experiment.run.seed)
     learner = build_method(experiment, prepared.input, prepared.normalise())
     learner.check_images(len(lesson.training), len(lesson.judging))
@@ -76,11 +76,12 @@ def _pretrain(experiment: Experiment, out: Path, *, resume: bool) -> PretrainRes
     return result
 
 
-def _lesson(experiment: Experiment, prepared: Prepared) -> Lesson:
+def plan_lesson(experiment: Experiment, prepared: Prepared) -> Lesson:
     """Training and judging rows are both of the training fold: its quantisation samples, which no
-    step learns from, choose the epoch, so that validation images stay unseen."""
+    step learns from, choose the epoch, so that validation images stay unseen. Assurance images are
+    seen by nobody, not even where all others are: a promise would be worth nothing."""
     settings, split = experiment.pretrain, prepared.split
-    everything = np.arange(len(prepared.table))
+    everything = np.setdiff1d(np.arange(len(prepared.table)), split.indices["assurance"])
     return Lesson(
         title=f"pre-training ({settings.method})",
         training=everything if settings.transductive else split.indices["training"],

@@ -24,6 +24,7 @@ from lineside_trainer.class_coverage import check_classes
 from lineside_trainer.conduct import conduct
 from lineside_trainer.data import write_split
 from lineside_trainer.data.label_share import take_label_share
+from lineside_trainer.data.split import ASSURANCE
 from lineside_trainer.errors import ExperimentError
 from lineside_trainer.evaluate import Picture
 from lineside_trainer.evaluate.judgement import Judgement, measure, predict
@@ -289,6 +290,8 @@ def _run(experiment: Experiment, tuned: _Tuned) -> Run:
     if len(lesson.taught):
         counts["taught without a label"] = len(lesson.taught)
     counts |= {name: len(prepared.labelled(name)) for name in ("validation", "test")}
+    if len(prepared.split.indices[ASSURANCE]):
+        counts[ASSURANCE] = len(prepared.split.indices[ASSURANCE])
     return summarise(
         prepared,
         tuned.learner,

@@ -153,6 +153,7 @@ def explain(manifest: Manifest) -> str:
         ("Guarantee", tell_guarantee(evidence.guarantee)),
         ("Models", _tabulate_models(manifest)),
         ("Agreement with the trainer's float program", _tabulate_agreements(manifest)),
+        ("Not checked where it was exported", "\n".join(evidence.unchecked) or "nothing"),
         ("Metrics", _list({name: f"{value:.6g}" for name, value in evidence.metrics.items()})),
         (
             f"Samples (SHA-256 {evidence.samples_sha256})",
@@ -227,15 +228,19 @@ def _tabulate_models(manifest: Manifest) -> str:
 
 def _tabulate_agreements(manifest: Manifest) -> str:
     return format_table(
-        ("engine", "precision", "output", "samples", "max drift", "mean drift", "verdict flips"),
+        (
+            *("engine", "precision", "batch", "threads", "output", "samples"),
+            *("max drift", "mean drift", "verdict flips", "at most"),
+        ),
         [
             (
-                *(a.engine, a.precision, a.output, str(a.samples)),
-                *(f"{a.max_abs_drift:.3g}", f"{a.mean_abs_drift:.3g}", str(a.verdict_flips)),
+                *(a.engine, a.precision, str(a.batch), str(a.threads), a.output, str(a.samples)),
+                *(f"{a.max_abs_drift:.3g}", f"{a.mean_abs_drift:.3g}"),
+                *(str(a.verdict_flips), f"{100 * a.flip_bound:.2g} %"),
             )
             for a in manifest.evidence.agreements
         ],
-        right=(3, 4, 5, 6),
+        right=(2, 3, 5, 6, 7, 8, 9),
     )
 
 

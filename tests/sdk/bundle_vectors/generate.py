@@ -73,11 +73,14 @@ def describe(*models: ModelEntry) -> Manifest:
                 Agreement(
                     engine=model.engine,
                     precision=model.precision,
+                    batch=1,
+                    threads=1,
                     output="value",
                     samples=100,
                     max_abs_drift=0.0078125,
                     mean_abs_drift=0.001,
                     verdict_flips=1,
+                    flip_bound=0.0625,
                 )
                 for model in models
             ),

@@ -29,7 +29,7 @@ from lineside_trainer.runs.runfolder import (
     write_document,
 )
 
-JUDGED_SETS = ("validation", "golden", "test")
+JUDGED_SETS = ("validation", "golden", "assurance", "test")
 _NAMED_IN_ERRORS = 3
 _NAMED_IN_NOTES = 8
 
@@ -131,7 +131,7 @@ def shared_data(asked: Experiment, before: Experiment) -> Table:
     """What runs that build on one another have in common: pixels, and on the same folder the split,
     so that nothing the one saw is reported on by the other."""
     data = before.data
-    handed_on: dict[str, str | int | list[int]] = {
+    handed_on: dict[str, str | int | float | list[int]] = {
         "image_size_hw": list(data.image_size_hw),
         "channels": data.channels,
     }
@@ -139,6 +139,7 @@ def shared_data(asked: Experiment, before: Experiment) -> Table:
         handed_on |= {
             "group": data.group,
             "split_column": data.split_column,
+            "assurance_share": data.assurance_share,
             "split_seed": data.split_seed,
         }
         if asked.run.seeds > 1:
@@ -233,6 +234,18 @@ def load_backbone(backbone: Backbone, initial: InitialWeights) -> tuple[str, ...
     return tuple(notes)
 
 
+def _refuse_seen_assurance(prepared: Prepared, initial: InitialWeights, known: set[int]) -> None:
+    """A promise about parts that no model has seen cannot be marked as something less."""
+    seen = sorted(known.intersection(prepared.split.indices["assurance"].tolist()))
+    if seen and initial.seen is not None and initial.seen.transductive:
+        names = ", ".join(prepared.table.records[row].name for row in seen[:_NAMED_IN_ERRORS])
+        raise ExperimentError(
+            f"{initial.told}: was pre-trained on {len(seen)} images that are now for assurance "
+            f"({names}, …): pre-train again with the same data.assurance_share; --transductive "
+            "then leaves them out"
+        )
+
+
 def check_unseen(prepared: Prepared, initial: InitialWeights) -> tuple[str, ...]:
     """Prove that pre-training saw none of the images this run is judged on.
 
@@ -249,6 +262,7 @@ def check_unseen(prepared: Prepared, initial: InitialWeights) -> tuple[str, ...]
     known = [row for row in judged if file_sha256(table.records[row].file) in seen]
     if not known:
         return ()
+    _refuse_seen_assurance(prepared, initial, set(known))
     if initial.seen.transductive:
         return (
             f"TRANSDUCTIVE: pre-training saw {len(known)} of the {len(judged)} images that this "
@@ -261,8 +275,9 @@ def check_unseen(prepared: Prepared, initial: InitialWeights) -> tuple[str, ...]
         names = ", ".join(table.records[row].name for row in leaked[:_NAMED_IN_ERRORS])
         raise ExperimentError(
             f"{initial.told}: was pre-trained on {len(leaked)} images that are now "
-            f"for validation or test ({names}, …): give the same --group, --split-column and "
-            "data.split_seed to both runs, or pre-train with --transductive, which marks the report"
+            f"for validation, assurance or test ({names}, …): give the same --group, "
+            "--split-column, data.assurance_share and data.split_seed to both runs, or pre-train "
+            "with --transductive, which marks the report"
         )
     return (
         f"{len(known)} images that this run is judged on are copies, byte for byte, of training "

@@ -34,6 +34,7 @@ class Flags:
     data: Path | None
     group: str | None
     split_column: str | None
+    assurance_share: float | None
     split_seed: int | None
     split_seeds: tuple[int, ...] | None
     strict: bool
@@ -89,6 +90,11 @@ _OPTIONS = (
     ),
     click.option("--group", help="Column that names the physical part; a part is never split."),
     click.option("--split-column", help="Column that names the fold, instead of a drawn split."),
+    click.option(
+        "--assurance-share",
+        type=click.FloatRange(0.0, 1.0, max_open=True),
+        help="Of all images, kept for `lineside export --max-escape` alone. Default: 0.",
+    ),
     click.option("--split-seed", type=int, help="Of the split alone."),
     click.option(
         "--split-seeds", type=Seeds(), help="With --seeds: a split seed for each, as in 1,3,4."
@@ -215,6 +221,7 @@ def _shared(flags: Flags) -> dict[str, Any]:
             "folder": str(flags.data.resolve()) if flags.data else None,
             "group": flags.group,
             "split_column": flags.split_column,
+            "assurance_share": flags.assurance_share,
             "split_seed": flags.split_seed,
             "split_seeds": list(flags.split_seeds) if flags.split_seeds else None,
             "strict": flags.strict or None,

@@ -36,6 +36,35 @@ def check_fractions(fractions: Fractions) -> None:
         raise DataError(f"fractions {fractions}: three shares above 0 that sum to 1 are needed")
 
 
+def draw_parts(sizes: NDArray[np.int64], share: float, *, seed: int) -> NDArray[np.bool_]:
+    """Draw whole parts until they hold a share of the images.
+
+    Args:
+        sizes: (P,) images a part, in an order that does not depend on the file list.
+        share: of all images, 0 to below 1.
+        seed: of the draw, which is another one than that of the folds.
+
+    Returns:
+        (P,) bool; none is drawn where the share is 0, else at least one.
+
+    Raises:
+        DataError: it would leave fewer parts than there are folds.
+    """
+    drawn = np.zeros(len(sizes), dtype=np.bool_)
+    if not share:
+        return drawn
+    order = np.random.Generator(np.random.PCG64([seed, 2])).permutation(len(sizes))
+    wanted = share * float(sizes.sum())
+    count = max(1, int(np.searchsorted(np.cumsum(sizes[order]), wanted, side="right")))
+    if len(sizes) - count < len(FOLDS):
+        raise DataError(
+            f"{len(sizes)} part(s), {count} of them for assurance, leave fewer than training, "
+            "validation and test need; lower data.assurance_share, or bring more parts"
+        )
+    drawn[order[:count]] = True
+    return drawn
+
+
 def assign_parts(sizes: NDArray[np.int64], fractions: Fractions, *, seed: int) -> NDArray[np.int64]:
     """Assign whole parts to folds so that the images come close to the fractions.
 

@@ -17,20 +17,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineside.durable import write_durably
-from lineside_trainer.data.folds import FOLDS, Fractions, assign_parts, check_fractions
+from lineside_trainer.data.folds import (
+    FOLDS,
+    Fractions,
+    assign_parts,
+    check_fractions,
+    draw_parts,
+)
 from lineside_trainer.data.table import Table
 from lineside_trainer.errors import DataError
 
 IntArray = NDArray[np.int64]
 
-SET_NAMES: Final = ("training", "quantisation", "validation", "golden", "test")
+SET_NAMES: Final = ("training", "quantisation", "validation", "golden", "assurance", "test")
 
+ASSURANCE: Final = "assurance"
 _SPLIT_WORDS: Final = {
     "train": "training",
     "training": "training",
     "val": "validation",
     "validation": "validation",
     "test": "test",
+    "assurance": "assurance",
 }
 _CARVE_SHARE: Final = 0.1
 _CARVE_MOST_IMAGES: Final = {"quantisation": 300, "golden": 32}
@@ -44,6 +52,7 @@ class Split:
 
     Attributes:
         indices: sorted rows of the table under each of ``SET_NAMES``; together every row, once.
+            Only ``assurance`` may be empty: nothing else touches it, and not everybody needs it.
         notes: for reports: what a reader must know to judge the figures.
         seed: it was drawn with.
         by: ``"image"``, ``"group COLUMN"`` or ``"split column COLUMN"``.
@@ -73,17 +82,31 @@ class _SplitFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     files: dict[str, tuple[str, ...]]
 
 
-def split_table(table: Table, *, seed: int, fractions: Fractions = (0.6, 0.2, 0.2)) -> Split:
+def split_table(
+    table: Table,
+    *,
+    seed: int,
+    fractions: Fractions = (0.6, 0.2, 0.2),
+    assurance_share: float = 0.0,
+) -> Split:
     """Split by part, or by the table's split column, then carve quantisation and golden samples.
 
+    Args:
+        table: of all usable images.
+        seed: of every draw.
+        fractions: of training, validation and test, of what is left beside the assurance parts.
+        assurance_share: of all images, in whole parts that come off before anything else; 0 is
+            none. Equal seeds without it give the split they always gave.
+
     Raises:
-        DataError: too few parts, an unknown word in the split column, or a part on two sides.
+        DataError: too few parts, an unknown word in the split column, a part on two sides, or a
+            share beside a split column.
     """
     check_fractions(fractions)
     if table.split_column is not None:
-        folds, notes = _folds_by_column(table)
+        folds, notes = _folds_by_column(table, assurance_share)
     else:
-        folds, notes = _folds_by_part(table, fractions, seed)
+        folds, notes = _folds_by_part(table, fractions, seed, assurance_share)
     indices = dict(folds)
     generator = np.random.Generator(np.random.PCG64([seed, 1]))
     for carved, fold in (("quantisation", "training"), ("golden", "validation")):
@@ -149,11 +172,13 @@ def read_set_names(path: Path) -> dict[str, tuple[str, ...]]:
 
 def _read_file(path: Path) -> _SplitFile:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=_SplitFile)
+        content = msgspec.json.decode(path.read_bytes(), type=_SplitFile)
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from error
     except (msgspec.DecodeError, ValueError) as error:
         raise DataError(f"{path}: not a split file: {error}") from error
+    # Runs from before there were assurance samples have none.
+    return msgspec.structs.replace(content, files={ASSURANCE: (), **content.files})
 
 
 def _how(table: Table) -> str:
@@ -167,9 +192,14 @@ def _digest(table: Table) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def _folds_by_column(table: Table) -> tuple[dict[str, IntArray], list[str]]:
+def _folds_by_column(table: Table, assurance_share: float) -> tuple[dict[str, IntArray], list[str]]:
     column = table.split_column
-    rows: dict[str, list[int]] = {fold: [] for fold in FOLDS}
+    if assurance_share:
+        raise DataError(
+            f"{table.folder}: column {column!r} says which part is in which fold, so no share can "
+            "be drawn; leave data.assurance_share away and write assurance into the column"
+        )
+    rows: dict[str, list[int]] = {fold: [] for fold in (*FOLDS, ASSURANCE)}
     for row, record in enumerate(table.records):
         fold = _SPLIT_WORDS.get((record.split or "").lower())
         if fold is None:
@@ -179,7 +209,7 @@ def _folds_by_column(table: Table) -> tuple[dict[str, IntArray], list[str]]:
             )
         rows[fold].append(row)
     for fold, members in rows.items():
-        if not members:
+        if not members and fold != ASSURANCE:
             raise DataError(f"{table.folder}: column {column!r} leaves the {fold} fold empty")
     folds = {fold: np.array(members, dtype=np.int64) for fold, members in rows.items()}
     _check_parts_apart(table, folds)
@@ -199,24 +229,28 @@ def _check_parts_apart(table: Table, folds: dict[str, IntArray]) -> None:
 
 
 def _folds_by_part(
-    table: Table, fractions: Fractions, seed: int
+    table: Table, fractions: Fractions, seed: int, assurance_share: float
 ) -> tuple[dict[str, IntArray], list[str]]:
     names, part_of_row, sizes = np.unique(table.parts, return_inverse=True, return_counts=True)
     try:
-        fold_of_part = assign_parts(sizes.astype(np.int64), fractions, seed=seed)
+        put_by = draw_parts(sizes, assurance_share, seed=seed)
+        left = np.flatnonzero(~put_by)
+        fold_of_part = np.full(len(names), len(FOLDS))
+        fold_of_part[left] = assign_parts(sizes[left].astype(np.int64), fractions, seed=seed)
     except DataError as error:
         where = f"column {table.group!r}" if table.group is not None else "the image files"
         raise DataError(f"{table.folder}: {where}: {error}") from error
     fold_of_row = fold_of_part[part_of_row]
-    folds = {fold: np.flatnonzero(fold_of_row == k) for k, fold in enumerate(FOLDS)}
-    counts = np.bincount(fold_of_part, minlength=len(FOLDS))
+    folds = {fold: np.flatnonzero(fold_of_row == k) for k, fold in enumerate((*FOLDS, ASSURANCE))}
+    counts = np.bincount(fold_of_part, minlength=len(folds))
     notes = [
         "split by "
         + (f"column {table.group!r}" if table.group is not None else "image")
         + ": "
         + ", ".join(
-            f"{fold} {len(folds[fold]) / len(table):.1%} ({counts[k]} parts)"
-            for k, fold in enumerate(FOLDS)
+            f"{fold} {len(rows) / len(table):.1%} ({counts[k]} parts)"
+            for k, (fold, rows) in enumerate(folds.items())
+            if fold != ASSURANCE or len(rows)
         )
     ]
     if counts[2] < 2:

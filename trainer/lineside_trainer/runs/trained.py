@@ -38,6 +38,7 @@ from lineside_trainer.tasks import Task, build_task
 
 LEARNT_FROM: Final = ("training", "quantisation")
 CHOSEN_ON: Final = ("validation", "golden")
+CHOSEN_BY_NONE: Final = ("assurance", "test")
 _NAMED_IN_ERRORS: Final = 3
 
 
@@ -180,10 +181,11 @@ def check_learnt_elsewhere(prepared: Prepared, trained: Trained, setting: str) -
 
 
 def _known_rows(prepared: Prepared, learnt: set[str], chosen: set[str]) -> list[int]:
-    """Rows this run is judged on whose files are in `learnt`; test rows also those in `chosen`."""
+    """Rows this run is judged on whose files are in `learnt`; those of the sets that nothing may
+    be chosen on, also in `chosen`."""
     known = []
-    for name in (*CHOSEN_ON, "test"):
-        forbidden = learnt | chosen if name == "test" else learnt
+    for name in (*CHOSEN_ON, *CHOSEN_BY_NONE):
+        forbidden = learnt | chosen if name in CHOSEN_BY_NONE else learnt
         rows = prepared.split.indices[name].tolist()
         known += [row for row in rows if _hash(prepared, row) in forbidden]
     return known

@@ -68,12 +68,14 @@ class _Counter:
             assert one is not None, "a set without a folder is computed or missing"
             return round(one.parts * len(CYCLES) * _TRAINING_SHARE * piece.label_share)
         if data not in self._counts:
-            split = split_table(self._table(data), seed=data.split_seed)
+            split = split_table(
+                self._table(data), seed=data.split_seed, assurance_share=data.assurance_share
+            )
             self._counts[data] = len(split.indices["training"])
         return round(self._counts[data] * piece.label_share)
 
     def _table(self, data: DataSettings) -> Table:
-        same = msgspec.structs.replace(data, split_seed=0)
+        same = msgspec.structs.replace(data, split_seed=0, assurance_share=0.0)
         if same not in self._tables:
             self._tables[same] = read_table(
                 Path(data.folder),
