@@ -35,7 +35,7 @@ check: $(STAMP)  ## ruff, mypy strict, import-linter
 	$(BIN)/lint-imports --no-logo
 
 test: check  ## check, then every test; a skip counts as a failure
-	@scripts/need_debian mosquitto strace
+	@scripts/need_debian mosquitto strace softhsm2
 	$(BIN)/pytest
 
 devices: $(STAMP)  ## Resolve the device's dependencies for Linux aarch64 and print the glibc they need

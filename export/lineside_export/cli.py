@@ -36,7 +36,7 @@ def _in_words(_context: click.Context, _option: click.Parameter, value: str) -> 
     "--key",
     required=True,
     metavar="FILE|SCHEME:…",
-    help="Private key that seals (`lineside keys new factory`), or one in a token (process:FILE).",
+    help="Private key that seals (`lineside keys new factory`), or one in a token (pkcs11:…).",
 )
 @click.option(
     "--precision",

@@ -236,7 +236,8 @@ def strangers(random: Random) -> bytes:
 
 # --- lies: sealed by a trusted key ----------------------------------------------------------------
 
-FREE: Final = ("provenance", "metrics", "sample_counts")
+FREE: Final = ("provenance", "metrics", "sample_counts", "wishes")
+NULLABLE: Final = ("size_hw", "proposed_rule", "decision", "guarantee")
 SIZES: Final = (-(2**63), -1, 2**31, 2**32, 2**40, 2**40 + 1, 2**53, 2**63, 2**64, 2**70, 10**300)
 
 
@@ -395,7 +396,10 @@ WRONG: Final[dict[type, tuple[Any, ...]]] = {
 def wrong_kinds(random: Random) -> bytes:
     manifest, parts = whole()
     holder, key = random.choice(places(manifest))
-    holder[key] = random.choice(WRONG[type(holder[key])])
+    wrong = WRONG[type(holder[key])]
+    holder[key] = random.choice(
+        [value for value in wrong if value is not None or key not in NULLABLE]
+    )
     return sealed(manifest, parts)
 
 
@@ -433,7 +437,7 @@ LIMITS: Final[dict[tuple[str | int, ...], tuple[Any, ...]]] = {
     ("models", 0, "batch"): (0, -1, 4097, 2**64),
     ("models", 0, "engine"): ("", "abacus", "openvino\0"),
     ("models", 0, "precision"): ("", "INT8", "int8 ", "x" * 65),
-    ("models", 0, "inference_precision"): ("", "bf16", "f16"),
+    ("models", 0, "inference_precision"): ("", "F32", "f33"),
     ("rule", "worse"): ("", "both", "HIGHER"),
     ("rule", "ok_limit"): (0.26, 1e300),
     ("evidence", "samples_sha256"): ("", "0" * 63, "G" * 64, "0" * 65),

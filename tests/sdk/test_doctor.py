@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 from tiny_bundle import TinyBundle
 
-from lineside.bundle import write_key_pair
+from lineside.bundle import load_public_key, revoke_key, write_key_pair
 from lineside.cli.main import lineside
 from lineside.doctor import State, examine_machine, examine_station
 from lineside.doctor.clock import check_clock, judge_clock
@@ -19,6 +19,7 @@ from lineside.doctor.disk import check_disk
 from lineside.doctor.engines import check_engines
 from lineside.doctor.permissions import check_cache, check_serial_ports, check_trust
 from lineside.doctor.station import check_broker
+from lineside.errors import RevokedKeyError
 from lineside.mqtt.settings import MqttSettings
 
 STATION = """
@@ -162,6 +163,24 @@ def test_the_trust_variable_comes_before_the_file_s_as_it_does_for_run(
     code, text = run("--station", station, "--json")
     checks = {check["topic"]: check for check in json.loads(text)}
     assert (code, checks["trust"]["state"], checks["bundle"]["state"]) == (1, "ok", "missing")
+
+
+def test_what_this_machine_revoked_is_refused_by_doctor_and_by_the_station(
+    tiny_bundle: TinyBundle, station: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The station's own file names the key, which may not bring it back."""
+    folder = tmp_path / "home" / ".config" / "lineside" / "trust"
+    folder.mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("LINESIDE_TRUST", raising=False)
+    assert run("--station", station)[0] == 0
+    revoke_key(folder, load_public_key(tiny_bundle.public_key_path))
+    code, text = run("--station", station, "--json")
+    [bundle] = [check for check in json.loads(text) if check["topic"] == "bundle"]
+    assert (code, bundle["state"]) == (1, "missing")
+    assert "was revoked on this machine" in bundle["found"]
+    started = CliRunner().invoke(lineside, ["run", str(station)])
+    assert isinstance(started.exception, RevokedKeyError)
 
 
 def test_a_serial_port_without_access_names_its_group(tmp_path: Path) -> None:

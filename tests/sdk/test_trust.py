@@ -147,7 +147,14 @@ def test_no_torn_or_changed_revocation_reads_as_another_key(
     except KeyFileError as error:
         assert str(path) in str(error)
     else:
-        assert bad.endswith(good[-33:])
+        assert FACTORY_ID.encode() in bad
+
+
+def test_a_revocation_written_by_hand_counts(sealed: Path, device: Path) -> None:
+    for text in (f"{FACTORY_ID}\n", f"# stolen\r\n{FACTORY_ID}\r\n# in Linz\r\n"):
+        (device / f"{FACTORY_ID}.revoked").write_text(text, newline="")
+        with pytest.raises(RevokedKeyError):
+            open_bundle(sealed, trust=device)
 
 
 def test_a_revocation_under_a_wrong_name_is_damaged(device: Path) -> None:

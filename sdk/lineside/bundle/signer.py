@@ -66,11 +66,14 @@ def open_signer(key: str | Path, password: str | None = None) -> Signer:
         return load_private_key(key, password)
     found: OpenSigner = _load(scheme[1])
     try:
-        return found(str(key), password)
+        signer = found(str(key), password)
+        if isinstance(signer.public, PublicKey):
+            return signer
     except LinesideError:
         raise
     except Exception as error:
         raise SigningError(f"{key}: {_told(error)}") from error
+    raise SigningError(f"{key}: its plug-in hands out no lineside.bundle.PublicKey")
 
 
 def sign_checked(signer: Signer, data: bytes) -> bytes:
@@ -88,11 +91,12 @@ def sign_checked(signer: Signer, data: bytes) -> bytes:
         raise
     except Exception as error:
         raise SigningError(f"key {signer.public.key_id.hex()}: {_told(error)}") from error
-    if len(signature) != SIGNATURE_BYTES or not signer.public.holds(signature, data):
+    given = f"{len(signature)} bytes" if isinstance(signature, bytes) else type(signature).__name__
+    if given != f"{SIGNATURE_BYTES} bytes" or not signer.public.holds(signature, data):
         raise SigningError(
             f"key {signer.public.key_id.hex()} ({signer.public.name}): what came back is no "
-            f"Ed25519 signature of this key ({len(signature)} bytes): is the public key the one of "
-            "the token, and its mechanism plain EdDSA?"
+            f"Ed25519 signature of this key ({given}): is the public key the one of the token, and "
+            "its mechanism plain EdDSA?"
         )
     return signature
 

@@ -86,8 +86,9 @@ def load_revocation(path: str | Path) -> bytes:
     path = Path(path)
     lines = read_small(path).decode("utf-8", "replace").splitlines(keepends=True)
     ids = [line for line in lines if not line.startswith("#")]
-    # Without its line's end it is torn, and a torn comment may be what is left of more.
-    if ids != [path.stem + "\n"] or not KEY_ID.fullmatch(path.stem):
+    # Without its line's end it is torn. Windows ends lines its own way.
+    whole = ids in ([path.stem + "\n"], [path.stem + "\r\n"])
+    if not whole or not KEY_ID.fullmatch(path.stem):
         raise KeyFileError(
             f"{path}: a damaged revocation, so nobody can say which key is meant, and no bundle is "
             "taken: it must hold the key id that it is named for, on one line. Make it again with "

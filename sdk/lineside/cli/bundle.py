@@ -83,7 +83,7 @@ def thin(
     "--key",
     required=True,
     metavar="FILE|SCHEME:…",
-    help="Private key that seals from now on, or one in a token (process:FILE).",
+    help="Private key that seals from now on, or one in a token (pkcs11:…).",
 )
 @click.option(
     "--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="Bundle to write."
