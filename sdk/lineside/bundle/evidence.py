@@ -12,7 +12,7 @@ Count = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
 Drift = Annotated[float, msgspec.Meta(ge=0)]
 Share = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 InnerShare = Annotated[float, msgspec.Meta(gt=0.0, lt=1.0)]
-Date = Annotated[str, msgspec.Meta(pattern=r"\A\d{4}-\d{2}-\d{2}\Z")]
+Date = Annotated[str, msgspec.Meta(pattern=r"\A[0-9]{4}-[0-9]{2}-[0-9]{2}\Z")]
 PartImages = Literal["together", "each"]
 Way = Literal["fixed", "best-f1", "recall", "cost"]
 
