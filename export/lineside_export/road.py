@@ -232,7 +232,7 @@ def _settle(
     proof = examine_limits(chosen, wish.promise, validation=validation, assurance=assurance)
     if not proof.proven and order.report_on_failure:
         write_guarantee_report(order.report, chosen, wish.promise, proof, validation, None)
-    rule, guarantee = tighten(candidate, chosen, wish.promise, proof, assurance)
+    rule, guarantee = tighten(candidate, chosen, wish, proof, assurance)
     decision = describe_decision(candidate, wish, rule, validation)
     return _Limits(
         chosen=chosen,
