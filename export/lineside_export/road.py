@@ -231,7 +231,9 @@ def _settle(
     assurance = scored_parts(candidate, "assurance", measured, wish)
     proof = examine_limits(chosen, wish.promise, validation=validation, assurance=assurance)
     if not proof.proven and order.report_on_failure:
-        write_guarantee_report(order.report, chosen, wish.promise, proof, validation, None)
+        write_guarantee_report(
+            order.report, candidate, chosen, wish.promise, proof, validation, None
+        )
     rule, guarantee = tighten(candidate, chosen, wish, proof, assurance)
     decision = describe_decision(candidate, wish, rule, validation)
     return _Limits(
@@ -318,6 +320,21 @@ def measure_parity(
     return Parity(reference=reference, comparisons=tuple(comparisons))
 
 
+def _write_figures(candidate: Candidate, order: Order, parity: Parity, limits: _Limits) -> None:
+    write_report(order.report, candidate, parity, limits.rule, missed=())
+    promise = order.wish.promise
+    if limits.proof is not None and promise is not None:
+        write_guarantee_report(
+            order.report,
+            candidate,
+            limits.chosen,
+            promise,
+            limits.proof,
+            limits.validation,
+            limits.guarantee,
+        )
+
+
 def _seal(
     candidate: Candidate,
     order: Order,
@@ -346,16 +363,7 @@ def _seal(
         decision=limits.decision,
         guarantee=limits.guarantee,
     )
-    write_report(order.report, candidate, parity, limits.rule, missed=())
-    if limits.proof is not None and order.wish.promise is not None:
-        write_guarantee_report(
-            order.report,
-            limits.chosen,
-            order.wish.promise,
-            limits.proof,
-            limits.validation,
-            limits.guarantee,
-        )
+    _write_figures(candidate, order, parity, limits)
     sealed = seal(order.out, manifest, formats=sealed_formats, golden=golden, key=order.key)
     return Export(
         sealed=sealed,
