@@ -11,8 +11,10 @@ worst form at that limit is above the promised one. A draw that is refused break
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
 import math
+import platform
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineside.cli.table import format_table
+from lineside.engines.machine import cpu_name
 from lineside_export.guarantee import limit_grid, prove
 from lineside_export.partscores import PartScores
 
@@ -212,10 +215,11 @@ CASES = tuple(
 
 def main() -> None:
     """All cases, as a table and as a file."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--draws", type=int, default=DRAWS)
+    parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
-    found = [(case, simulate(case, draws=asked.draws)) for case in CASES]
+    found = [(case, simulate(case, draws=asked.draws, seed=asked.seed)) for case in CASES]
     rows = [
         (
             *(case.shape, str(case.parts), f"{case.prevalence:g}"),
@@ -228,7 +232,15 @@ def main() -> None:
     ]
     head = ("scores", "parts", "prevalence", "promise", "broken", "refused", "escape", "review")
     print(format_table(head, rows, right=(1, 2, 4, 5, 6, 7)))
-    document = [{**asdict(case), **asdict(got)} for case, got in found]
+    document = {
+        "what": "how often a promise about escapes breaks, and the share of parts to review",
+        "command": f"python benchmarks/escape_guarantee.py --draws {asked.draws}",
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "machine": cpu_name(),
+        "versions": {"python": platform.python_version(), "numpy": np.__version__},
+        "seed": asked.seed,
+        "cases": [{**asdict(case), **asdict(got)} for case, got in found],
+    }
     RESULT.write_text(json.dumps(document, indent=1) + "\n", "utf-8")
 
 

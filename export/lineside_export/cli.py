@@ -252,8 +252,13 @@ def _promised(done: Export, order: Order) -> list[str]:
     from lineside.cli.verify_decision import tabulate_counts
 
     guarantee, lines = done.settled.guarantee, []
-    if guarantee is not None:
+    if done.settled.decision.part_images == "each" and order.wish.part_images is None:
         lines = [
+            "some parts have good and bad images, so each image counts as an inspection "
+            "(--part-images)"
+        ]
+    if guarantee is not None:
+        lines += [
             f"promise: at most {100 * guarantee.max_escape:g} % of bad parts are judged OK, with "
             f"{100 * guarantee.confidence:g} % confidence, among parts like the assurance parts",
         ]
@@ -261,7 +266,7 @@ def _promised(done: Export, order: Order) -> list[str]:
             lines.append(f"the OK limit was tightened from {done.settled.chosen.ok_limit:g} for it")
         lines += ["", tabulate_counts(guarantee.assurance), ""]
     elif done.settled.decision.validation and order.wish.way != "fixed":
-        lines = ["validation parts:", "", tabulate_counts(done.settled.decision.validation), ""]
+        lines += ["validation parts:", "", tabulate_counts(done.settled.decision.validation), ""]
     return lines
 
 

@@ -139,7 +139,8 @@ def check_wish(candidate: Candidate, wish: RuleWish) -> None:
     parts = np.asarray(candidate.samples["assurance"].parts)
     count = len(np.unique(parts[_bad(candidate, "assurance", wish) == 1.0]))
     if parts_needed(0, **_asked(wish.promise)) > count:
-        raise _refused(wish.promise, bad=count, escaped=0, judged=False)
+        why = _why_too_few(wish.promise, bad=count, escaped=0)
+        raise _refusal(wish.promise, count, 0, why + _hint(candidate, wish))
 
 
 def scored_parts(
@@ -219,7 +220,7 @@ def examine_limits(
 def tighten(
     candidate: Candidate,
     rule: LimitRule,
-    promise: Promise,
+    wish: RuleWish,
     proof: Proof,
     assurance: Sequence[PartScores],
 ) -> tuple[LimitRule, EscapeGuarantee]:
@@ -227,15 +228,19 @@ def tighten(
 
     Args:
         candidate: whose assurance samples it is.
-        rule, promise: as they were tested.
+        rule: as it was tested.
+        wish: with the promise that was.
         proof: what came out.
         assurance: what it came out of.
 
     Raises:
         GuaranteeError: not even the safest limit keeps it.
     """
+    promise = wish.promise
+    assert promise is not None, "limits are examined for one"
     if not proof.proven:
-        raise _refused(promise, bad=proof.bad, escaped=int(proof.escaped[0]), judged=True)
+        why = _why_missed(promise, bad=proof.bad, escaped=int(proof.escaped[0]))
+        raise _refusal(promise, proof.bad, int(proof.escaped[0]), why + _hint(candidate, wish))
     tightened = replace(rule, ok_limit=sign_of(rule) * proof.loosest + 0.0)
     samples = candidate.samples["assurance"]
     bound = rate_bound(
@@ -296,32 +301,49 @@ def _by_way(found: Tally, wish: RuleWish, sign: float) -> tuple[float, float]:
     return limit, limit
 
 
-def _refused(promise: Promise, *, bad: int, escaped: int, judged: bool) -> GuaranteeError:
-    """Why, in words: how many there were, how many passed, how many more it takes."""
+def _refusal(promise: Promise, bad: int, escaped: int, why: str) -> GuaranteeError:
     needed = parts_needed(escaped, **_asked(promise))
-    wanted = (
-        f"an escape rate of at most {100 * promise.max_escape:g} % with "
-        f"{100 * promise.confidence:g} % confidence"
-    )
-    at_safest = f", and {escaped} of them are judged OK at the safest limit" if judged else ""
-    message = f"{wanted} cannot be promised: there are {bad} bad assurance parts{at_safest}. "
-    if judged and escaped >= promise.max_escape * bad:
-        message += (
-            f"That is {100 * escaped / bad:.3g} %, so more parts like these would not help: train "
-            "a model that tells them apart, or promise less"
-        )
-    else:
-        message += (
-            f"It takes {needed} when {escaped or 'none'} of them "
-            f"{'are' if escaped > 1 else 'is'} judged OK: {needed - bad} more bad parts are needed "
-            "(data.assurance_share of the trainer, or the split column)"
-        )
-        if bad and not escaped:
-            best = rate_bound(0, bad, confidence=promise.confidence)
-            message += f". The {bad} can prove {100 * best:.3g} % at best"
     return GuaranteeError(
-        f"{message}. No bundle was written",
+        f"an escape rate of at most {100 * promise.max_escape:g} % with "
+        f"{100 * promise.confidence:g} % confidence cannot be promised: {why}. No bundle was "
+        "written",
         bad_parts=bad,
         escaped=escaped,
         parts_missing=max(0, needed - bad),
+    )
+
+
+def _why_missed(promise: Promise, *, bad: int, escaped: int) -> str:
+    if escaped < promise.max_escape * bad:
+        return _why_too_few(promise, bad=bad, escaped=escaped)
+    return (
+        f"of {bad} bad assurance parts {escaped} are judged OK at the safest limit. That is "
+        f"{100 * escaped / bad:.3g} %, so more parts like these would not help: train a model that "
+        "tells them apart, or promise less"
+    )
+
+
+def _why_too_few(promise: Promise, *, bad: int, escaped: int) -> str:
+    """How many there were, how many of them pass, how many more it takes."""
+    needed = parts_needed(escaped, **_asked(promise))
+    told = f"even if none of them is judged OK, {needed} are needed"
+    if escaped:
+        told = f"with {escaped} of them judged OK at the safest limit, {needed} are needed"
+    # What so many parts prove at best may be told: it does not hang on how they were judged, so
+    # whoever asks for that instead has not looked at the answer.
+    best = rate_bound(0, bad, confidence=promise.confidence)
+    return (
+        f"there are {bad} bad assurance parts; {told}: bring {needed - bad} more bad parts "
+        "(data.assurance_share of the trainer, or its split column), or promise less: so few prove "
+        f"{100 * best:.3g} % if none of them escapes"
+    )
+
+
+def _hint(candidate: Candidate, wish: RuleWish) -> str:
+    _, mixed = counted_by(candidate, wish)
+    if not mixed:
+        return ""
+    return (
+        f". Part {mixed!r} has good and bad images, so each image counts as an inspection: if they "
+        "are views of one, give --part-images together"
     )

@@ -16,9 +16,11 @@ from lineside.contract import LimitRule
 from lineside.durable import write_durably
 from lineside.errors import StorageError
 from lineside_export.binomial import rate_bound
+from lineside_export.candidate import Candidate
 from lineside_export.deciding import Promise
 from lineside_export.guarantee import Proof
 from lineside_export.partscores import PartScores, count_parts, sign_of
+from lineside_export.report import made_of, origin
 
 GUARANTEE_JSON: Final = "guarantee.json"
 GUARANTEE_PNG: Final = "guarantee.png"
@@ -70,6 +72,7 @@ def _point(
 
 def write_guarantee_report(
     folder: Path,
+    candidate: Candidate,
     rule: LimitRule,
     promise: Promise,
     proof: Proof,
@@ -80,6 +83,7 @@ def write_guarantee_report(
 
     Args:
         folder: made where it is missing.
+        candidate: whose samples they are.
         rule: before it was tightened.
         promise: what was to be proven.
         proof: of every limit.
@@ -91,13 +95,15 @@ def write_guarantee_report(
     """
     points = trace(rule, promise, proof, validation)
     document = {
+        **made_of(candidate),
         "promise": promise,
         "bad_parts": proof.bad,
         "guarantee": guarantee,
         "limits": points,
     }
     encoded = msgspec.json.format(msgspec.json.encode(document), indent=2)
-    picture = _draw(rule, promise, proof, points)
+    below = origin(candidate, f"{len(candidate.samples['assurance'])} assurance samples")
+    picture = _draw(rule, promise, proof, points, below)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -106,7 +112,9 @@ def write_guarantee_report(
     write_durably(folder / GUARANTEE_PNG, [picture])
 
 
-def _draw(rule: LimitRule, promise: Promise, proof: Proof, points: Sequence[Point]) -> bytes:
+def _draw(
+    rule: LimitRule, promise: Promise, proof: Proof, points: Sequence[Point], below: str
+) -> bytes:
     # Not pyplot: it would pick a backend for a screen, and keep every figure alive.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -128,6 +136,7 @@ def _draw(rule: LimitRule, promise: Promise, proof: Proof, points: Sequence[Poin
         axes.legend()
         if rule.worse == "lower":
             axes.invert_xaxis()
+    figure.supxlabel(below, fontsize=7)
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=130)
     return picture.getvalue()

@@ -95,10 +95,7 @@ def parity_document(
     """All figures with what they were made of: machine, versions, data."""
     reference = parity.reference
     return {
-        "product": candidate.contract.product,
-        "program_sha256": candidate.program_sha256,
-        "samples_sha256": candidate.samples_sha256,
-        "samples": {name: len(samples) for name, samples in candidate.samples.items()},
+        **made_of(candidate),
         "rule": rule,
         "reference": {
             "computed_by": reference.label,
@@ -106,9 +103,34 @@ def parity_document(
         },
         "forms": [_form_document(candidate, parity, found) for found in tried],
         "ways": [_way_document(found) for found in (*parity.comparisons, *parity.ways)],
+    }
+
+
+def made_of(candidate: Candidate) -> dict[str, Any]:
+    """What every document of an export carries: data, machine, versions."""
+    return {
+        "product": candidate.contract.product,
+        "program_sha256": candidate.program_sha256,
+        "samples_sha256": candidate.samples_sha256,
+        "samples": {name: len(samples) for name, samples in candidate.samples.items()},
         "machine": {"cpu": cpu_name(), "cores": usable_cores(), "system": platform.platform()},
         "versions": {"python": platform.python_version(), **tool_versions()},
     }
+
+
+def origin(candidate: Candidate, samples: str) -> str:
+    """The line below every figure of an export.
+
+    Args:
+        candidate: whose figure it is.
+        samples: which of its samples, e.g. ``80 validation samples``.
+    """
+    versions = tool_versions()
+    return (
+        f"{candidate.contract.product}, {samples} ({candidate.samples_sha256[:12]}), {cpu_name()}, "
+        f"torch {versions.get('torch')}, onnxruntime {versions.get('onnxruntime')}, openvino "
+        f"{versions.get('openvino')}, nncf {versions.get('nncf')}"
+    )
 
 
 def write_report(
@@ -218,14 +240,8 @@ def _draw(candidate: Candidate, parity: Parity, rule: LimitRule) -> bytes:
     unit = rule.unit if rule.unit != "1" else ""
     _draw_histogram(histogram, shown, unit)
     _draw_scatter(scatter, shown, parity, rule, unit)
-    versions = tool_versions()
-    figure.supxlabel(
-        f"{candidate.contract.product}, {len(parity.reference.scores)} validation samples "
-        f"({candidate.samples_sha256[:12]}), {cpu_name()}, torch {versions.get('torch')}, "
-        f"onnxruntime {versions.get('onnxruntime')}, openvino {versions.get('openvino')}, "
-        f"nncf {versions.get('nncf')}",
-        fontsize=7,
-    )
+    samples = f"{len(parity.reference.scores)} validation samples"
+    figure.supxlabel(origin(candidate, samples), fontsize=7)
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=130)
     return picture.getvalue()

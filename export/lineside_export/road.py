@@ -264,6 +264,7 @@ def _write_figures(
     if settled.proof is not None and order.wish.promise is not None:
         write_guarantee_report(
             order.report,
+            candidate,
             settled.chosen,
             order.wish.promise,
             settled.proof,

@@ -80,8 +80,10 @@ def settle(
     assurance = scored_parts(candidate, "assurance", _run(candidate, wish, forms), wish)
     proof = examine_limits(chosen, wish.promise, validation=validation, assurance=assurance)
     if not proof.proven and refused_report is not None:
-        write_guarantee_report(refused_report, chosen, wish.promise, proof, validation, None)
-    rule, guarantee = tighten(candidate, chosen, wish.promise, proof, assurance)
+        write_guarantee_report(
+            refused_report, candidate, chosen, wish.promise, proof, validation, None
+        )
+    rule, guarantee = tighten(candidate, chosen, wish, proof, assurance)
     return Settled(
         chosen=chosen,
         rule=rule,

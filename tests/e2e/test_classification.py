@@ -16,7 +16,7 @@ from lineside.cli.main import lineside
 from lineside.verdict import Evaluation
 
 LEVELS = {"free": 60, "crack": 120, "void": 180}
-PARTS = {"free": 60, "crack": 50, "void": 40}
+PARTS = {"free": 80, "crack": 66, "void": 54}
 TOML = '[data]\nimage_size_hw = [32, 32]\n[model]\narch = "test_resnet"\n[train.fit]\nema = 0.0\n'
 
 
@@ -47,7 +47,7 @@ def sealed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         *("train", "--data", data, "--task", "classification", "--target", "defect"),
         *("--group", "part"),
         *("--limit", "0.5", "--config", config, "--out", folder / "run", "--device", "cpu"),
-        *("--epochs", "8", "--batch-size", "16", "--lr", "3e-3"),
+        *("--epochs", "8", "--batch-size", "16", "--lr", "3e-3", "--assurance-share", "0.25"),
     )
     succeed("keys", "new", "factory", "--out", folder)
     said = succeed(
@@ -118,3 +118,33 @@ def test_a_run_without_classes_of_its_own_tells_which_are_good(sealed: Path) -> 
         "classes": ["crack", "free", "void"],
         "good": ["free"],
     }
+
+
+def test_a_limit_for_classes_is_chosen_and_proven_on_parts_that_nothing_saw(sealed: Path) -> None:
+    out = sealed / "promised.lsb"
+    said = json.loads(
+        succeed(
+            *("export", sealed / "run" / "candidate", "--out", out, "--json"),
+            *("--key", sealed / "factory.key", "--rule", "best-f1", "--date", "2026-11-21"),
+            *("--max-escape", "0.2", "--confidence", "0.9", "--engines", "onnxruntime"),
+        )
+    )
+    guarantee = said["guarantee"]
+    files = json.loads((sealed / "run" / "split.json").read_text())["files"]["assurance"]
+    parts = {name.rsplit("_", 1)[0] for name in files}
+    bad = {part for part in parts if not part.startswith("free")}
+    (counts,) = guarantee["assurance"]
+    # Two images a part: a part counts once.
+    assert (counts["bad"], counts["good"]) == (len(bad), len(parts) - len(bad))
+    assert len(files) == 2 * len(parts)
+    assert said["decision"]["part_images"] == "together"
+    with sdk.load(out, trust=sealed / "factory.pub", threads=1) as inspector:
+        told = {name: inspector.inspect_file(sealed / "tiles" / name).evaluation for name in files}
+    judged = {part: {told[f"{part}_{view}.png"] for view in (0, 1)} for part in parts}
+    passed = {part for part in parts if judged[part] == {Evaluation.OK}}
+    assert counts["escaped"] == len(passed & bad) <= 0.2 * len(bad)
+    explained = succeed(
+        *("verify", out, "--trust", sealed / "factory.pub", "--explain", "--engine", "none")
+    )
+    assert "at most 20 % of bad parts are judged OK, with 90 % confidence" in explained
+    assert "best F1 on the validation parts" in explained

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import cv2
@@ -11,10 +12,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lineside.candidate import PROGRAM, SAMPLES, read_samples, write_samples
+from lineside.candidate import PROGRAM, PROVENANCE, SAMPLES, read_samples, write_samples
 from lineside.contract import InputSpec
 from lineside.preprocess import prepare
-from lineside_trainer.candidate import compare, export_program, sample_sets, write_candidate
+from lineside_trainer.candidate import (
+    assurance_set,
+    compare,
+    export_program,
+    sample_sets,
+    write_candidate,
+)
 from lineside_trainer.errors import TrainerError
 from lineside_trainer.experiment import (
     DataSettings,
@@ -99,13 +106,31 @@ def test_assurance_samples_keep_their_parts_and_share_none(groups: int, tmp_path
     _, prepared = make_prepared(tmp_path, groups=groups, assurance_share=0.35)
     sets = sample_sets(prepared)
     rows = prepared.split.indices["assurance"]
-    assert sets["assurance"].parts == prepared.table.parts[rows].tolist()
-    assert len(set(sets["assurance"].parts)) == groups // 3
-    np.testing.assert_array_equal(sets["assurance"].targets, prepared.table.targets[rows])
+    table, found = prepared.table, sets["assurance"]
+    assert len(set(found.parts)) == groups // 3
+    kept = [(table.parts[row], table.targets[row], table.pixels(row).tobytes()) for row in rows]
+    pixels = [frame.tobytes() for frame in found.frames_hwc]
+    assert sorted(zip(found.parts, found.targets, pixels, strict=True)) == sorted(kept)
     elsewhere = [prepared.split.indices[n] for n in prepared.split.indices if n != "assurance"]
     assert not set(sets["assurance"].parts) & set(prepared.table.parts[np.concatenate(elsewhere)])
     write_samples(tmp_path / "samples.npz", sets)
     assert set(read_samples(tmp_path / "samples.npz")) == set(sets)
+
+
+def test_where_not_all_assurance_parts_fit_whole_ones_do_and_it_is_told(tmp_path: Path) -> None:
+    experiment, prepared = make_prepared(tmp_path, groups=20, assurance_share=0.35)
+    rows = prepared.split.indices["assurance"]
+    each = prepared.table.pixels(int(rows[0])).nbytes
+    found = assurance_set(prepared.table, rows, most_bytes=each * 8)  # 3 images a part
+    parts, counts = np.unique(found.parts, return_counts=True)
+    assert counts.tolist() == [3, 3]
+    assert parts.tolist() == np.unique(prepared.table.parts[rows])[:2].tolist()
+    assert len(assurance_set(prepared.table, rows, most_bytes=1)) == 3
+    task = make_task(experiment, prepared)
+    contract = make_contract(experiment, prepared, task)
+    write_candidate(tmp_path / "candidate", task.network, contract, prepared, {"seed": "0"})
+    provenance = json.loads((tmp_path / "candidate" / PROVENANCE).read_text())
+    assert provenance == {"seed": "0", "assurance_parts": "7 of 7"}
 
 
 def test_without_a_share_there_are_no_assurance_samples(tmp_path: Path) -> None:

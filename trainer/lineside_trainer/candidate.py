@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -23,6 +23,7 @@ from lineside.candidate import (
 )
 from lineside.contract import Contract, InputSpec, encode_contract
 from lineside.durable import write_durably
+from lineside.frame import Pixels
 from lineside_trainer.data import Table
 from lineside_trainer.data.split import ASSURANCE
 from lineside_trainer.durable import write_archive
@@ -34,8 +35,9 @@ from lineside_trainer.runs.runfolder import make_folder
 MOST_FRAMES: Final = 1000
 """Of one set: enough to choose on, and a samples file that can still be copied about."""
 
-MOST_ASSURANCE_FRAMES: Final = 20_000
-"""A promise of 1 % asks for hundreds of bad parts, and where 5 % are bad for thousands of parts."""
+MOST_ASSURANCE_BYTES: Final = 2 * 2**30
+"""Of pixels. A promise of 1 % asks for hundreds of bad parts, and for thousands of parts where 5 %
+are bad: 2 GiB are 500,000 images of 64x64, or 400 of 5 megapixels."""
 
 TOLERANCE_STD: Final = 1e-4
 """Largest difference between program and network, in standard deviations of the output.
@@ -88,8 +90,10 @@ def write_candidate(
     check = compare(program, network, prepared.store.rows(torch.from_numpy(rows[:MOST_FRAMES])))
     write_archive(folder / PROGRAM, lambda file: torch.export.save(program, file))
     write_durably(folder / CONTRACT, [encode_contract(contract)])
-    write_samples(folder / SAMPLES, sample_sets(prepared))
-    text = msgspec.json.format(msgspec.json.encode(provenance), indent=2)
+    sets = sample_sets(prepared)
+    write_samples(folder / SAMPLES, sets)
+    told = {**provenance, **_assurance_told(prepared, sets)}
+    text = msgspec.json.format(msgspec.json.encode(told), indent=2)
     write_durably(folder / PROVENANCE, [text, b"\n"])
     return check
 
@@ -154,14 +158,21 @@ def sample_sets(prepared: Prepared) -> dict[str, SampleSet]:
     """
     table = prepared.table
     rows = {name: _at_most(prepared.split.indices[name]) for name in NEEDED_SETS}
-    assurance = _assurance_rows(prepared)
     homes = [set(table.parts[chosen].tolist()) for chosen in rows.values()]
     shared = sum(map(len, homes)) != len(set().union(*homes))
     ids = [record.name for record in table.records] if shared else table.parts.tolist()
     sets = {name: _sample_set(table, chosen, ids) for name, chosen in rows.items()}
-    if len(assurance):
-        sets[ASSURANCE] = _sample_set(table, assurance, table.parts.tolist())
+    if len(prepared.split.indices[ASSURANCE]):
+        sets[ASSURANCE] = assurance_set(table, prepared.split.indices[ASSURANCE])
     return sets
+
+
+def _assurance_told(prepared: Prepared, sets: Mapping[str, SampleSet]) -> dict[str, str]:
+    """How many assurance parts there are and went in; nothing where there is none."""
+    if ASSURANCE not in sets:
+        return {}
+    there = np.unique(prepared.table.parts[prepared.split.indices[ASSURANCE]])
+    return {"assurance_parts": f"{len(set(sets[ASSURANCE].parts))} of {len(there)}"}
 
 
 def _sample_set(table: Table, rows: IntArray, ids: Sequence[str]) -> SampleSet:
@@ -172,14 +183,32 @@ def _sample_set(table: Table, rows: IntArray, ids: Sequence[str]) -> SampleSet:
     )
 
 
-def _assurance_rows(prepared: Prepared) -> IntArray:
-    """All of them, or as many whole parts as fit: half a part would count as another one."""
-    rows = prepared.split.indices[ASSURANCE]
-    parts, home, sizes = np.unique(
-        prepared.table.parts[rows], return_inverse=True, return_counts=True
+def assurance_set(
+    table: Table, rows: IntArray, most_bytes: int = MOST_ASSURANCE_BYTES
+) -> SampleSet:
+    """As many whole parts as fit, in the order of their names: half a part would count as another.
+
+    Args:
+        table: of all images.
+        rows: (M,) of the assurance samples, at least one.
+        most_bytes: of pixels; the first part goes in all the same.
+    """
+    taken: list[int] = []
+    frames: list[Pixels] = []
+    size_bytes = 0
+    for part in np.unique(table.parts[rows]):
+        members = rows[table.parts[rows] == part].tolist()
+        pixels = [table.pixels(row) for row in members]
+        size_bytes += sum(frame.nbytes for frame in pixels)
+        if size_bytes > most_bytes and frames:
+            break
+        taken += members
+        frames += pixels
+    return SampleSet(
+        frames_hwc=frames,
+        targets=table.targets[taken],
+        parts=[str(part) for part in table.parts[taken]],
     )
-    fit = int(np.searchsorted(np.cumsum(sizes), MOST_ASSURANCE_FRAMES, side="right"))
-    return rows if fit == len(parts) else rows[home < fit]
 
 
 def _at_most(rows: IntArray) -> IntArray:
