@@ -130,12 +130,12 @@ def _learn_and_seal(task: Task, out: Path) -> Path:
     say("Tuning on the labels; the test parts are looked at once, at the end.")
     task_options = ("--task", "regression", "--target", task.target, "--limit", task.limit)
     run_verb("train", *shared, *task_options, "--init", out / "pre", "--out", out / "joint")
-    say("A key of the factory's own, and the sealed bundle: int8, proved against the float model.")
+    say("A key of the factory's own, and the sealed bundle: the fastest form that holds its gates.")
     run_verb("keys", "new", "factory", "--out", out)
     bundle = out / "joint.lsb"
     exported = run_verb(
         *("export", out / "joint" / "candidate", "--out", bundle, "--key", out / "factory.key"),
-        *("--precision", "int8", "--json"),
+        "--json",
     )
     (out / "export.json").write_text(exported, encoding="utf-8")
     return bundle

@@ -96,13 +96,19 @@ def _learning(pre: dict[str, Any], joint: dict[str, Any]) -> list[tuple[str, str
 def _exported(export: dict[str, Any]) -> list[tuple[str, str]]:
     rows = [
         (
-            f"{found['engine']} {found['precision']}",
+            f"{found['engine']} {found['precision']}{_sealed(export, found)}",
             f"drift at most {found['max_abs_drift']:.2g}, mean {found['mean_abs_drift']:.2g}; "
             f"{found['verdict_flips']} of {found['samples']} verdicts flipped",
         )
         for found in export["agreements"]
+        if (found["batch"], found["threads"]) == (1, 1)
     ]
     return [*rows, ("bundle", f"{export['size_bytes'] / 1e6:.2f} MB ({export['bundle']})")]
+
+
+def _sealed(export: dict[str, Any], found: dict[str, Any]) -> str:
+    sealed = [(form["engine"], form["precision"]) for form in export["forms"] if form["sealed"]]
+    return " (sealed)" if (found["engine"], found["precision"]) in sealed else ""
 
 
 def _latency(stages: dict[str, Any]) -> list[tuple[str, str]]:

@@ -93,17 +93,22 @@ def choose_golden(
     tolerances: Sequence[GoldenTolerance],
     rule: LimitRule,
     frames_hwc: Sequence[Pixels],
+    embedding: NDArray[np.float32],
 ) -> tuple[int, ...]:
-    """Indices of the golden frames: some near the limit, the others spread over the scores.
+    """Indices of the golden frames: some near the limit, the others spread over what is seen.
 
-    A frame closer to a limit than a correct device may be off would fail good devices, so it is
-    never chosen, for any of the bundle's formats; nor is one on which a format is unsteady.
+    After those nearest to a limit each next frame is the one farthest from all chosen before
+    (Gonzalez 1985), in the space that the model's last layer reads: so few frames meet as many of
+    its ways of seeing as they can. A frame closer to a limit than a correct device may be off
+    would fail good devices, so it is never chosen, for any of the bundle's formats; nor is one on
+    which a format is unsteady.
 
     Args:
         parity: of the golden set.
         tolerances: of all formats to be sealed.
         rule: the limits.
         frames_hwc: of the golden set.
+        embedding: (N, D) float32 of the golden set.
 
     Raises:
         GateError: no frame is steady and clear of the limits.
@@ -125,10 +130,35 @@ def choose_golden(
         )
     count = min(len(eligible), _affordable(frames_hwc))
     near = eligible[np.argsort(distances[eligible], kind="stable")][: int(_NEAR_SHARE * count)]
-    rest = np.setdiff1d(eligible, near)
-    ranked = rest[np.argsort(parity.reference.scores[rest], kind="stable")]
-    spread = ranked[np.linspace(0, len(ranked) - 1, count - len(near)).round().astype(np.int64)]
-    return tuple(int(index) for index in np.sort(np.concatenate([near, spread])))
+    # The score is one direction of what is seen, and the one that verdicts hang on.
+    space = np.column_stack([_scaled(embedding), _scaled(parity.reference.scores[:, np.newaxis])])
+    return tuple(sorted(_farthest(space, near.tolist(), eligible, count)))
+
+
+def _scaled(values: NDArray[np.generic]) -> NDArray[np.float64]:
+    """(N, D) about 0, with a total variance of 1."""
+    centred = values.astype(np.float64) - values.astype(np.float64).mean(axis=0)
+    scale = max(float(np.sqrt((centred**2).sum(axis=1).mean())), 1e-12)
+    scaled: NDArray[np.float64] = centred / scale
+    return scaled
+
+
+def _farthest(
+    space: NDArray[np.float64], chosen: list[int], eligible: NDArray[np.int64], count: int
+) -> list[int]:
+    """Go on choosing until there are ``count``; the first of equals."""
+    if not chosen:
+        chosen = [int(eligible[np.argmax((space[eligible] ** 2).sum(axis=1))])]
+    gaps = np.min([((space - space[index]) ** 2).sum(axis=1) for index in chosen], axis=0)
+    barred = np.ones(len(space), dtype=np.bool_)
+    barred[eligible] = False
+    barred[chosen] = True
+    while len(chosen) < count:
+        index = int(np.where(barred, -1.0, gaps).argmax())
+        chosen.append(index)
+        barred[index] = True
+        gaps = np.minimum(gaps, ((space - space[index]) ** 2).sum(axis=1))
+    return chosen
 
 
 def make_golden(

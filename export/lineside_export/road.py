@@ -10,6 +10,7 @@ from lineside.bundle import Identity, Signer
 from lineside_export.candidate import Candidate
 from lineside_export.costs import measure_costs
 from lineside_export.deciding import RuleWish, check_wish, choose_limits, scored_parts
+from lineside_export.embedding import embed
 from lineside_export.errors import GateError
 from lineside_export.formats import FLOAT, Format, Source, read_source
 from lineside_export.gates import Gates
@@ -133,7 +134,8 @@ def export_candidate(
     progress("larger batches, more threads")
     parity = replace(_parity(judge, tried), ways=compare_ways(judge, tried))
     progress("golden samples, seal, self-test")
-    return _seal(candidate, order, tried, parity, on_golden.judged(settled.rule), settled)
+    reference = on_golden.judged(settled.rule)
+    return _seal(candidate, source, order, tried, parity, reference, settled)
 
 
 def make_judge(candidate: Candidate, source: Source, order: Order) -> Judge:
@@ -213,6 +215,7 @@ def _measure_golden(
 
 def _seal(
     candidate: Candidate,
+    source: Source,
     order: Order,
     tried: tuple[Tried, ...],
     parity: Parity,
@@ -230,7 +233,8 @@ def _seal(
         for engine, precision in keys
     ]
     golden_set = candidate.samples["golden"]
-    picked = choose_golden(on_golden, tolerances, settled.rule, golden_set.frames_hwc)
+    seen = embed(source.model, candidate.contract.head.output, candidate.images_nhwc("golden"))
+    picked = choose_golden(on_golden, tolerances, settled.rule, golden_set.frames_hwc, seen)
     measured = [on_golden.of(engine, precision).measured for engine, precision in keys]
     golden = make_golden(golden_set, picked, measured, tolerances)
     to_seal = [f for f in chosen if f is not None]

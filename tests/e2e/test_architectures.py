@@ -174,6 +174,7 @@ def test_a_family_is_trained_quantised_and_inspects(
     assert learnt["test"]["mse"]["value"] < learnt["baseline"]["mse"]["value"]
     sealed = succeed(
         *(export, tmp_path / "run" / "candidate", "--out", bundle, "--key", keys[0], "--json"),
+        *("--precision", "int8", "--max-drop", "0.05"),
     )
     quantised = {(a["engine"], a["precision"]) for a in sealed["agreements"]}
     assert {("onnxruntime", "int8"), ("openvino", "int8")} <= quantised

@@ -52,7 +52,7 @@ def sealed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     succeed("keys", "new", "factory", "--out", folder)
     said = succeed(
         *("export", folder / "run" / "candidate", "--out", folder / "tiles.lsb"),
-        *("--key", folder / "factory.key", "--json"),
+        *("--key", folder / "factory.key", "--precision", "int8", "--max-drop", "0.05", "--json"),
     )
     (folder / "export.json").write_text(said)
     return folder
@@ -127,6 +127,7 @@ def test_a_limit_for_classes_is_chosen_and_proven_on_parts_that_nothing_saw(seal
             *("export", sealed / "run" / "candidate", "--out", out, "--json"),
             *("--key", sealed / "factory.key", "--rule", "best-f1", "--date", "2026-11-21"),
             *("--max-escape", "0.2", "--confidence", "0.9", "--engines", "onnxruntime"),
+            *("--precision", "int8", "--max-drop", "0.05"),
         )
     )
     guarantee = said["guarantee"]

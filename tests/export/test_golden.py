@@ -31,7 +31,10 @@ from lineside.engines import Engine, EngineSettings, open_engine
 from lineside.golden import GOLDEN_PART
 from lineside.selftest import measure_selftest, read_golden
 from lineside_export import golden as subject
+from lineside_export.candidate import read_candidate
+from lineside_export.embedding import embed
 from lineside_export.errors import GateError
+from lineside_export.formats import onnx_format, read_source
 from lineside_export.golden import GoldenTolerance, choose_golden, golden_tolerance, make_golden
 from lineside_export.parity import Measurement, Parity, compare, measure
 
@@ -45,6 +48,11 @@ CONTRACT: Final = Contract(
 FRAME: Final = np.zeros((8, 8, 1), np.uint8)
 
 values_60 = arrays(np.float32, 60, elements=st.floats(-1, 1, width=32))
+
+
+def unseen(count: int) -> NDArray[np.float32]:
+    """An embedding in which all frames look alike, so that scores alone tell them apart."""
+    return np.zeros((count, 1), np.float32)
 
 
 def of(values: NDArray[np.float32], engine: str, precision: str, rule: LimitRule) -> Measurement:
@@ -77,7 +85,7 @@ def test_no_chosen_frame_can_flip_on_a_device_within_tolerance(
     found = parity(reference, {("openvino", "int8"): values}, rule)
     tolerance = golden_tolerance([found], engine="openvino", precision="int8")
     try:
-        chosen = choose_golden(found, [tolerance], rule, [FRAME] * 60)
+        chosen = choose_golden(found, [tolerance], rule, [FRAME] * 60, unseen(60))
     except GateError:
         distances = np.abs(np.stack([reference, values]).astype(np.float64) - limit).min(axis=0)
         drift = values.astype(np.float64) - reference
@@ -98,9 +106,36 @@ def test_the_nearest_and_the_extremes_are_among_the_chosen() -> None:
     values = np.linspace(0, 1, 101).astype(np.float32)
     found = parity(values, {("openvino", "fp32"): values}, rule)
     tolerance = GoldenTolerance(by_output={"value": 0.001}, score=0.001)
-    chosen = choose_golden(found, [tolerance], rule, [FRAME] * 101)
+    chosen = choose_golden(found, [tolerance], rule, [FRAME] * 101, unseen(101))
     assert len(chosen) == 16
     assert {0, 49, 50, 51, 52, 100} <= set(chosen)
+
+
+def test_frames_that_look_different_are_chosen_where_scores_are_alike() -> None:
+    rule = LimitRule(ok_limit=2.0, not_ok_limit=2.0)
+    values = np.linspace(0, 1, 60).astype(np.float32)
+    seen = np.zeros((60, 3), np.float32)
+    seen[[11, 23, 47]] = 5.0 * np.eye(3, dtype=np.float32)
+    found = parity(values, {("openvino", "fp32"): values}, rule)
+    tolerance = GoldenTolerance(by_output={"value": 0.001}, score=0.001)
+    chosen = choose_golden(found, [tolerance], rule, [FRAME] * 60, seen)
+    assert {11, 23, 47} <= set(chosen)
+    assert len(chosen) == 16
+
+
+def test_the_embedding_is_what_the_last_layer_reads(candidate: Path) -> None:
+    read = read_candidate(candidate)
+    source = read_source(read)
+    images = read.images_nhwc("golden")
+    assert source.program is not None
+    seen = embed(source.model, "value", images)
+    assert seen.shape == (len(images), 256)
+    weights = source.program.exported.state_dict
+    last = {
+        name: value.detach().numpy() for name, value in weights.items() if name.startswith("last")
+    }
+    scores = seen @ last["last.weight"][0] + last["last.bias"][0]
+    np.testing.assert_allclose(scores, source.infer(images, read.contract)["value"], atol=1e-5)
 
 
 def test_large_frames_are_fewer() -> None:
@@ -109,8 +144,8 @@ def test_large_frames_are_fewer() -> None:
     found = parity(values, {("openvino", "fp32"): values}, rule)
     tolerance = GoldenTolerance(by_output={"value": 0.001}, score=0.001)
     large = np.broadcast_to(FRAME[:1, :1], (2048, 2048, 1))
-    assert len(choose_golden(found, [tolerance], rule, [large] * 60)) == 8
-    assert len(choose_golden(found, [tolerance], rule, [large.repeat(16, 0)] * 60)) == 4
+    assert len(choose_golden(found, [tolerance], rule, [large] * 60, unseen(60))) == 8
+    assert len(choose_golden(found, [tolerance], rule, [large.repeat(16, 0)] * 60, unseen(60))) == 4
 
 
 def test_a_model_that_says_nothing_cannot_be_proved() -> None:
@@ -151,7 +186,7 @@ def test_int8_tolerance_is_its_noise_without_outliers_and_common_error() -> None
     tolerance = golden_tolerance([found], engine="openvino", precision="int8")
     # 59 samples 0.001 off, one 0.3: a mean of 0.006, where the largest drift is 0.35.
     assert 0.03 < tolerance.score < 0.04
-    assert 7 not in choose_golden(found, [tolerance], rule, [FRAME] * 60)
+    assert 7 not in choose_golden(found, [tolerance], rule, [FRAME] * 60, unseen(60))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,9 +261,6 @@ def test_another_implementation_of_the_same_int8_file_passes(exported: object) -
 def test_another_models_weights_are_caught(
     exported: object, new_candidate: Callable[..., Path], tmp_path: Path
 ) -> None:
-    from lineside_export.candidate import read_candidate
-    from lineside_export.formats import onnx_format, read_source
-
     stranger = read_candidate(new_candidate(tmp_path / "stranger", seed=4))
     other = onnx_format("fp32", read_source(stranger).data)
     data = {part.name: memoryview(part.data) for part in other.parts}
