@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -284,6 +285,22 @@ def test_without_assurance_samples_the_trainer_s_setting_is_named(
 ) -> None:
     done = run(small_candidate, "--out", tmp_path / "x.lsb", "--key", key_pair[0], *PROMISE)
     assert "data.assurance_share" in str(refused(done, CandidateError))
+
+
+def test_what_counts_as_a_part_is_not_read_off_the_assurance_parts(
+    promised_candidate: Path, key_pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(promised_candidate, tmp_path / "candidate"))
+    sets = read_samples(folder / "samples.npz")
+    for name, images in (("validation", 1), ("assurance", 2)):
+        samples = sets[name]
+        parts = [f"{name}-{index // images}" for index in range(len(samples))]
+        sets[name] = dataclasses.replace(samples, parts=parts)
+    write_samples(folder / "samples.npz", sets)
+    arguments = (folder, "--out", tmp_path / "x.lsb", "--key", key_pair[0], *QUICK)
+    error = refused(run(*arguments, *PROMISE), ExportError)
+    assert "no validation part has" in str(error)
+    assert run(*arguments, *PROMISE, "--part-images", "each").exit_code == 0
 
 
 def test_without_bad_parts_nothing_can_be_chosen(
