@@ -99,15 +99,14 @@ class RuleWish:
 
 
 def counted_by(candidate: Candidate, wish: RuleWish) -> tuple[PartImages, str]:
-    """How images make a part, and the part that says so, "" where none does or it was told."""
+    """How images make a part, and the part that says so, "" where none does or it was told.
+
+    The validation parts alone say it: what is promised is fixed before assurance parts are counted.
+    """
     if wish.part_images is not None:
         return wish.part_images, ""
-    for name in ("validation", "assurance"):
-        if name in candidate.samples:
-            mixed = mixed_part(_bad(candidate, name, wish), candidate.samples[name].parts)
-            if mixed:
-                return "each", mixed
-    return "together", ""
+    mixed = _mixed(candidate, "validation", wish)
+    return ("each", mixed) if mixed else ("together", "")
 
 
 def check_wish(candidate: Candidate, wish: RuleWish) -> None:
@@ -136,11 +135,22 @@ def check_wish(candidate: Candidate, wish: RuleWish) -> None:
             "train again with data.assurance_share, e.g. 0.3, or name assurance parts in the split "
             "column"
         )
+    _refuse_unlike_parts(candidate, wish)
     parts = np.asarray(candidate.samples["assurance"].parts)
     count = len(np.unique(parts[_bad(candidate, "assurance", wish) == 1.0]))
     if parts_needed(0, **_asked(wish.promise)) > count:
         why = _why_too_few(wish.promise, bad=count, escaped=0)
         raise _refusal(wish.promise, count, 0, why + _hint(candidate, wish))
+
+
+def _refuse_unlike_parts(candidate: Candidate, wish: RuleWish) -> None:
+    mixed = _mixed(candidate, "assurance", wish)
+    if mixed and wish.part_images is None and counted_by(candidate, wish)[0] == "together":
+        raise ExportError(
+            f"assurance part {mixed!r} has good and bad images, and no validation part has: say "
+            "whether the images of a part are views of one inspection (--part-images together) or "
+            "inspections each (--part-images each)"
+        )
 
 
 def scored_parts(
@@ -276,6 +286,10 @@ def describe_decision(
 
 def _bad(candidate: Candidate, name: str, wish: RuleWish) -> FloatArray:
     return bad_images(candidate.samples[name].targets, candidate.contract.head, wish.start)
+
+
+def _mixed(candidate: Candidate, name: str, wish: RuleWish) -> str:
+    return mixed_part(_bad(candidate, name, wish), candidate.samples[name].parts)
 
 
 def _asked(promise: Promise) -> dict[str, float]:

@@ -119,7 +119,7 @@ _OPTIONS: Final = (
         "--part-images",
         type=click.Choice(["together", "each"]),
         help="Several images of a part are views of one inspection, or inspections each. Default: "
-        "together, unless a part has good and bad images.",
+        "together, unless a validation part has good and bad images.",
     ),
     click.option(
         "--date",
