@@ -66,7 +66,7 @@ def measure_costs(
         Cost(
             p50_us=float(np.percentile(taken, 50)),
             p99_us=float(np.percentile(taken, 99)),
-            peak_memory_bytes=_measure_peak_bytes(made, contract),
+            peak_memory_bytes=measure_peak_bytes(made, contract),
         )
         for made, taken in zip(forms, latencies_us, strict=True)
     ]
@@ -92,7 +92,12 @@ def _measure_latencies_us(
     return taken
 
 
-def _measure_peak_bytes(made: Format, contract: Contract) -> int:
+def measure_peak_bytes(made: Format, contract: Contract) -> int:
+    """Resident memory at most of a process that opens the form and runs it.
+
+    Raises:
+        ExportError: the process dies.
+    """
     with tempfile.TemporaryDirectory(prefix="lineside-export-") as name:
         folder = Path(name)
         (folder / peak_memory.ENTRY).write_bytes(msgspec.json.encode(made.entry))

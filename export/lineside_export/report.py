@@ -162,6 +162,7 @@ def _form_document(candidate: Candidate, parity: Parity, tried: Tried) -> dict[s
         "precision": tried.precision,
         "sealed": tried.chosen,
         "missed_gates": list(tried.missed),
+        "cost": dataclasses.asdict(tried.cost) if tried.cost is not None else None,
     }
     if tried.made is None or tried.comparison is None:
         return found
@@ -169,7 +170,6 @@ def _form_document(candidate: Candidate, parity: Parity, tried: Tried) -> dict[s
     return found | {
         "size_bytes": tried.made.size_bytes,
         "kept_float": list(tried.made.kept_float),
-        "cost": dataclasses.asdict(tried.cost) if tried.cost is not None else None,
         measured.judged_by.name: measured.metric,
         **_drift_document(tried.comparison),
         "flipped": _flipped_document(candidate, parity, tried.comparison),
