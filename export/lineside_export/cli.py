@@ -57,8 +57,8 @@ def _in_words(_context: click.Context, _option: click.Parameter, value: str) -> 
 @click.option(
     "--sweep",
     is_flag=True,
-    help="Make every form, measure latency and memory here, draw the front, and seal the fastest "
-    "that holds.",
+    help="Make every form (or all that --precision names), measure latency and memory here, draw "
+    "the front, and seal the fastest that holds.",
 )
 @rule_options
 @click.option(

@@ -159,7 +159,8 @@ def try_forms(
 ) -> tuple[Tried, ...]:
     """Every engine's forms, as far as they had to be tried; with a sweep all, and their costs."""
     material = gather_material(candidate, source, order.target)
-    asked = tuple(SCHEMES) if order.sweep else order.precisions
+    everything = order.sweep and tuple(order.precisions) == (AUTO,)
+    asked = tuple(SCHEMES) if everything else order.precisions
     tried: list[Tried] = []
     for engine in order.engines:
         schemes = wished_schemes(asked, order.target, engine)
