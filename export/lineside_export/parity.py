@@ -16,7 +16,7 @@ from lineside.heads import score_outputs
 from lineside.verdict import Evaluation
 from lineside_export.binomial import rate_bound
 from lineside_export.errors import GateError
-from lineside_export.formats import AS_ON_DEVICE, FLOAT, Way
+from lineside_export.formats import AS_ON_DEVICE, FLOAT, Format, Way
 from lineside_export.headmetric import HeadMetric, Outputs, metric_of
 
 FLIP_CONFIDENCE: Final = 0.95
@@ -113,6 +113,19 @@ class Parity:
                 compare(reference, c.measured.judged(rule)) for c in self.comparisons
             ),
             ways=tuple(compare(reference, c.measured.judged(rule)) for c in self.ways),
+        )
+
+    def about(self, formats: Sequence[Format]) -> Parity:
+        """The float forms and these: what a bundle's evidence is about."""
+        labels = {made.label for made in formats}
+
+        def kept(found: Comparison) -> bool:
+            return found.measured.precision == FLOAT or found.measured.label in labels
+
+        return replace(
+            self,
+            comparisons=tuple(filter(kept, self.comparisons)),
+            ways=tuple(filter(kept, self.ways)),
         )
 
     @property

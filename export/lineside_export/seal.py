@@ -67,14 +67,15 @@ def make_manifest(
     licence: str = "",
 ) -> Manifest:
     """All that the bundle says of itself; its table of parts is made when sealing."""
+    sealed = parity.about(formats)
     return Manifest(
         identity=identity,
         contract=candidate.contract,
         rule=rule,
         models=tuple(format_.entry for format_ in formats),
         evidence=Evidence(
-            agreements=agreements(parity),
-            metrics=metrics(parity),
+            agreements=agreements(sealed),
+            metrics=metrics(sealed),
             sample_counts={name: len(samples) for name, samples in candidate.samples.items()},
             samples_sha256=candidate.samples_sha256,
             unchecked=target.unchecked,

@@ -1,4 +1,4 @@
-"""The agreement matrix: the forms that matter, with larger batches and more threads."""
+"""The agreement matrix: every form with larger batches and more threads."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from lineside.engines.machine import usable_cores
-from lineside_export.formats import AS_ON_DEVICE, FLOAT, Way
+from lineside.errors import EngineError
+from lineside_export.errors import GateError
+from lineside_export.formats import AS_ON_DEVICE, Way
 from lineside_export.parity import Comparison
 from lineside_export.search import Judge, Tried
 
@@ -26,17 +28,20 @@ def other_ways() -> tuple[Way, ...]:
 
 
 def compare_ways(judge: Judge, tried: Sequence[Tried]) -> tuple[Comparison, ...]:
-    """The float forms and those to be sealed, each in every other way.
+    """Every form that could be made, in every other way.
 
     Raises:
-        GateError: one gives NaN.
+        GateError: a form that is to be sealed gives NaN.
         EngineError: an engine refuses one.
     """
-    forms = [
-        found.made
-        for found in tried
-        if found.made is not None
-        and found.comparison is not None
-        and (found.chosen or found.precision == FLOAT)
-    ]
-    return tuple(judge.compare(made, way) for made in forms for way in other_ways())
+    compared = []
+    for found in tried:
+        if found.made is None or found.comparison is None:
+            continue
+        try:
+            compared += [judge.compare(found.made, way) for way in other_ways()]
+        except (GateError, EngineError):
+            # What is not sealed may fail in ways that no device will compute.
+            if found.chosen:
+                raise
+    return tuple(compared)
