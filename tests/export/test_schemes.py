@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -45,6 +46,12 @@ def material(vit: Candidate, source: Source) -> Material:
     return gather_material(vit, source, TARGETS["cpu"])
 
 
+@pytest.fixture(scope="module")
+def form(material: Material) -> Callable[[str, str], Format]:
+    """Forms of the small ViT, each made once."""
+    return functools.cache(lambda precision, engine: SCHEMES[precision].build[engine](material))
+
+
 def noise(made: Format, vit: Candidate, source: Source) -> float:
     images = vit.images_nhwc("validation")
     exact = source.infer(images, vit.contract)["value"].astype(np.float64)
@@ -54,26 +61,28 @@ def noise(made: Format, vit: Candidate, source: Source) -> float:
 
 @pytest.mark.parametrize(("precision", "engine"), WAYS)
 def test_every_form_computes_the_program(
-    precision: str, engine: str, vit: Candidate, source: Source, material: Material
+    precision: str, engine: str, vit: Candidate, source: Source, form: Callable[[str, str], Format]
 ) -> None:
-    made = SCHEMES[precision].build[engine](material)
+    made = form(precision, engine)
     assert (made.entry.engine, made.entry.precision) == (engine, precision)
     if precision == "bf16" and not HAS_BF16:
         with pytest.raises(ProviderError, match="bf16"):
             made.infer(vit.images_nhwc("golden"), vit.contract)
         return
     assert noise(made, vit, source) < MOST_NOISE.get(precision, 0.12)
-    whole = SCHEMES["fp32"].build[engine](material).size_bytes
+    whole = form("fp32", engine).size_bytes
     # This network is small: half of its products in float are half of its weights.
     most = {"fp32": 1.0, "bf16": 1.0, "fp16": 0.53, "int8-mixed": 0.7, "int4-weights": 0.25}
     assert made.size_bytes <= most.get(precision, 0.4) * whole
 
 
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
-def test_the_same_form_twice_is_the_same_bytes(engine: str, material: Material) -> None:
+def test_the_same_form_twice_is_the_same_bytes(
+    engine: str, material: Material, form: Callable[[str, str], Format]
+) -> None:
     for precision in ("fp16", "int8-dynamic", "int8-weights"):
         if engine in SCHEMES[precision].build:
-            first, second = (SCHEMES[precision].build[engine](material) for _ in range(2))
+            first, second = form(precision, engine), SCHEMES[precision].build[engine](material)
             assert [bytes(p.data) for p in first.parts] == [bytes(p.data) for p in second.parts]
 
 
@@ -89,11 +98,10 @@ def test_a_form_takes_larger_batches_and_more_threads(
 
 
 def test_mixed_names_what_it_keeps_in_float_and_drifts_less(
-    vit: Candidate, source: Source, material: Material
+    vit: Candidate, source: Source, form: Callable[[str, str], Format]
 ) -> None:
     for engine in ("onnxruntime", "openvino"):
-        mixed = SCHEMES["int8-mixed"].build[engine](material)
-        int8 = SCHEMES["int8"].build[engine](material)
+        mixed, int8 = form("int8-mixed", engine), form("int8", engine)
         assert mixed.kept_float and not int8.kept_float
         assert noise(mixed, vit, source) < noise(int8, vit, source)
 

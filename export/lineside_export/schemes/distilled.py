@@ -33,6 +33,8 @@ _PRECISION: Final = "int8-distilled"
 _STEPS: Final = 200
 _BATCH: Final = 16
 _JUDGE_EVERY: Final = 25
+# Judgements without a gain after which it ends.
+_PATIENCE: Final = 2
 _RATE: Final = 1e-5
 _SEED: Final = 0
 
@@ -167,6 +169,7 @@ def _teach(twin: GraphModule, teacher: Any, learn: Tensor, judged: Tensor) -> No
         goal = flat_outputs(teacher(judged))
     optimiser = torch.optim.Adam(weights, lr=_RATE)
     best, kept = _drift(twin, judged, goal, spreads), [w.detach().clone() for w in weights]
+    best_step = 0
     for step, index in enumerate(_batches(len(learn)), start=1):
         with torch.no_grad():
             wanted = flat_outputs(teacher(learn[index]))
@@ -178,6 +181,9 @@ def _teach(twin: GraphModule, teacher: Any, learn: Tensor, judged: Tensor) -> No
             drift = _drift(twin, judged, goal, spreads)
             if drift < best:
                 best, kept = drift, [w.detach().clone() for w in weights]
+                best_step = step
+            if step - best_step >= _PATIENCE * _JUDGE_EVERY:
+                break
     with torch.no_grad():
         for weight, value in zip(weights, kept, strict=True):
             weight.copy_(value)
