@@ -153,7 +153,7 @@ def test_frames_on_which_classes_change_places_prove_nothing() -> None:
     parity = parity_of(values, now, truth)
     tolerance = golden_tolerance([parity], engine="openvino", precision="int8")
     frames = [np.zeros((8, 8, 1), np.uint8)] * 60
-    chosen = choose_golden(parity, [tolerance], RULE, frames)
+    chosen = choose_golden(parity, [tolerance], RULE, frames, values)
     assert 7 not in chosen
     assert len(chosen) == 16  # the others are steady enough to fill the bundle's share
 
