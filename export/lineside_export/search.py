@@ -1,9 +1,8 @@
 """Find, for each engine, the fastest form that holds the gates.
 
-Forms are tried in the target's order, the fastest first as a rule. Those that take minutes to make
-are tried only where no quicker form of few bits holds. The order is fixed, so that the same
-candidate gives the same bundle on every machine; `--sweep` makes all, measures, and takes the
-fastest on this one.
+Forms are tried in the target's order, the fastest first as a rule, those of few bits that take
+minutes to make behind the quicker ones. The order is fixed, so that the same candidate gives the
+same forms on every machine; `--sweep` makes all, measures, and takes the fastest on this one.
 """
 
 from __future__ import annotations
