@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +17,7 @@ from lineside.errors import StorageError
 from lineside_export.binomial import rate_bound
 from lineside_export.candidate import Candidate
 from lineside_export.deciding import Promise
+from lineside_export.drawing import encode_figure, new_figure
 from lineside_export.guarantee import Proof
 from lineside_export.partscores import PartScores, count_parts, sign_of
 from lineside_export.report import made_of, origin
@@ -115,12 +115,7 @@ def write_guarantee_report(
 def _draw(
     rule: LimitRule, promise: Promise, proof: Proof, points: Sequence[Point], below: str
 ) -> bytes:
-    # Not pyplot: it would pick a backend for a screen, and keep every figure alive.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 4.6), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(11, 4.6)
     left, right = figure.subplots(1, 2)
     limits = np.array([point.ok_limit for point in points])
     _draw_escapes(left, limits, promise, proof, points)
@@ -137,9 +132,7 @@ def _draw(
         if rule.worse == "lower":
             axes.invert_xaxis()
     figure.supxlabel(below, fontsize=7)
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=130)
-    return picture.getvalue()
+    return encode_figure(figure)
 
 
 def _draw_escapes(
