@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from lineside.bundle import EscapeGuarantee
 from lineside.contract import LimitRule
-from lineside.durable import write_durably
-from lineside.errors import StorageError
+from lineside.durable import make_folder, write_durably
 from lineside_export.binomial import rate_bound
 from lineside_export.candidate import Candidate
 from lineside_export.deciding import Promise
@@ -104,10 +103,7 @@ def write_guarantee_report(
     encoded = msgspec.json.format(msgspec.json.encode(document), indent=2)
     below = origin(candidate, f"{len(candidate.samples['assurance'])} assurance samples")
     picture = _draw(rule, promise, proof, points, below)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(f"{folder}: cannot be made: {error.strerror}") from error
+    make_folder(folder)
     write_durably(folder / GUARANTEE_JSON, [encoded, b"\n"])
     write_durably(folder / GUARANTEE_PNG, [picture])
 

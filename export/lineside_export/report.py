@@ -12,9 +12,8 @@ import msgspec
 
 from lineside.cli.table import format_table
 from lineside.contract import LimitRule
-from lineside.durable import write_durably
+from lineside.durable import make_folder, write_durably
 from lineside.engines.machine import cpu_name, usable_cores
-from lineside.errors import StorageError
 from lineside.frame import encode_png
 from lineside.verdict import Evaluation
 from lineside_export.candidate import Candidate
@@ -144,10 +143,7 @@ def write_report(
     document = parity_document(candidate, parity, rule, tried)
     encoded = msgspec.json.format(msgspec.json.encode(document), indent=2)
     picture = _draw(candidate, parity, rule)
-    try:
-        (folder / FLIPS).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(f"{folder}: cannot be made: {error.strerror}") from error
+    make_folder(folder / FLIPS)
     write_durably(folder / REPORT_JSON, [encoded, b"\n"])
     write_durably(folder / REPORT_PNG, [picture])
     _write_flips(folder / FLIPS, candidate, parity)

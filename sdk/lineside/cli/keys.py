@@ -41,13 +41,10 @@ def new(name: str, out: Path, password_env: str | None, ask_password: bool, as_j
     Example: lineside keys new factory --out keys
     """
     from lineside.bundle import load_public_key, write_key_pair
-    from lineside.errors import StorageError
+    from lineside.durable import make_folder
 
     password = read_password(password_env, ask_password, confirm=True)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(f"{out}: cannot be made: {error.strerror}") from error
+    make_folder(out)
     private_path, public_path = write_key_pair(out, name, password)
     found = _describe(public_path, "public", load_public_key(public_path))
     if as_json:
