@@ -18,7 +18,7 @@ from lineside_export.candidate import Candidate
 from lineside_export.deciding import Promise
 from lineside_export.drawing import encode_figure, new_figure
 from lineside_export.guarantee import Proof
-from lineside_export.partscores import PartScores, count_parts, sign_of
+from lineside_export.partscores import PartScores, count_parts
 from lineside_export.report import made_of, origin
 
 GUARANTEE_JSON: Final = "guarantee.json"
@@ -60,7 +60,7 @@ def _point(
     validation: Sequence[PartScores],
 ) -> Point:
     escaped = int(proof.escaped[place])
-    tried = msgspec.structs.replace(rule, ok_limit=sign_of(rule) * float(proof.limits[place]) + 0.0)
+    tried = msgspec.structs.replace(rule, ok_limit=rule.sign * float(proof.limits[place]) + 0.0)
     return Point(
         ok_limit=tried.ok_limit,
         escaped=escaped,
@@ -121,7 +121,7 @@ def _draw(
     unit = rule.unit if rule.unit != "1" else ""
     for axes in (left, right):
         if proof.proven:
-            sealed = sign_of(rule) * proof.loosest
+            sealed = rule.sign * proof.loosest
             axes.axvline(sealed, color="crimson", linestyle="--", label=f"sealed: {sealed:.4g}")
         axes.set(xlabel=f"OK limit {unit}".rstrip())
         axes.legend()
