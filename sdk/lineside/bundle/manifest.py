@@ -61,7 +61,7 @@ class ModelEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     Attributes:
         engine: who runs it.
-        precision: what its quantised layers compute in, e.g. ``fp32``, ``int8``.
+        precision: the form's name, e.g. ``fp32``, ``int8-mixed``.
         parts: names of its parts; the first is the file that the engine opens.
         inference_precision: what float layers compute in; set on purpose, because an engine left
             alone may choose bfloat16.
