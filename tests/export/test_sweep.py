@@ -45,12 +45,12 @@ RULE = LimitRule(ok_limit=0.5, not_ok_limit=0.5)
 TARGETS = np.linspace(0.0, 1.0, 50)
 
 
-def measured(values: NDArray[np.float64]) -> Measurement:
+def measured(values: NDArray[np.float64], targets: NDArray[np.float64] = TARGETS) -> Measurement:
     return measure(
         "onnxruntime",
         "int8",
         {"value": values.astype(np.float32)},
-        targets=TARGETS,
+        targets=targets,
         contract=CONTRACT,
         rule=RULE,
     )
@@ -115,9 +115,19 @@ def test_a_form_that_nobody_asked_for_is_never_taken() -> None:
 
 
 def test_the_picture_is_drawn_with_and_without_targets() -> None:
-    forms = [form("a", error=0.1, p50_us=5.0), form("b", error=0.0, p50_us=9.0)]
-    for found in ([replace(forms[0], chosen=True), forms[1]], forms[:1]):
-        assert draw_front(found, measured(TARGETS), "joint").startswith(b"\x89PNG")
+    forms = [
+        replace(form("a", error=0.1, p50_us=5.0), chosen=True),
+        form("b", error=0.0, p50_us=9.0),
+    ]
+    assert draw_front(forms, measured(TARGETS), "joint").startswith(b"\x89PNG")
+    nothing_known = np.full(len(TARGETS), np.nan)
+    reference = measured(TARGETS, nothing_known)
+    untold = [
+        replace(found, comparison=compare(reference, measured(TARGETS + error, nothing_known)))
+        for found, error in zip(forms, (0.1, 0.02), strict=True)
+    ]
+    assert [round(loss_of(found), 6) for found in untold] == [0.1, 0.02]
+    assert draw_front(untold, reference, "joint").startswith(b"\x89PNG")
 
 
 def counts(escaped: int, overkilled: int) -> PartCounts:
