@@ -195,6 +195,17 @@ def search(
     ]
 
 
+def sealed_forms(tried: Sequence[Tried], *, with_floats: bool = False) -> tuple[Format, ...]:
+    """The forms that were chosen, as files; with the float forms that were measured beside them."""
+    return tuple(
+        found.made
+        for found in tried
+        if found.made is not None
+        and found.comparison is not None
+        and (found.chosen or (with_floats and found.precision == FLOAT))
+    )
+
+
 def take_fastest(tried: Sequence[Tried]) -> tuple[Tried, ...]:
     """Mark for each engine the fastest that was asked for and holds, by its measured cost."""
     fastest: dict[str, Tried] = {}
