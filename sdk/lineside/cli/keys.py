@@ -129,11 +129,12 @@ def revoke(key: str, folder: Path, as_json: bool) -> None:
     Example: lineside keys revoke factory.pub --trust /etc/lineside/trust
     """
     from lineside.bundle import TrustedKeys, load_public_key, load_trust, revoke_key
+    from lineside.bundle.keys import TRUST_SUFFIX
     from lineside.bundle.trust import KEY_ID
 
     known = KEY_ID.fullmatch(key) is not None
     path = revoke_key(folder, bytes.fromhex(key) if known else load_public_key(key))
-    held = any(file.suffix == ".pub" for file in folder.iterdir())
+    held = any(file.suffix == TRUST_SUFFIX for file in folder.iterdir())
     trusted = load_trust(folder) if held else TrustedKeys(keys=())
     if as_json:
         left = [left.key_id.hex() for left in trusted.valid]
