@@ -23,7 +23,7 @@ def circumstances(what: str, device: str = "cpu") -> dict[str, Any]:
     """
     return {
         "what": what,
-        "command": command(),
+        "command": f"python benchmarks/{command()}",
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "machine": machine(device),
         "load_average": [round(load, 2) for load in os.getloadavg()],

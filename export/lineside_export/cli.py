@@ -273,7 +273,10 @@ def _promised(done: Export, order: Order) -> list[str]:
 def _document(done: Export, order: Order) -> dict[str, Any]:
     from lineside_export.parity import agreements, metrics
 
-    fields = ("engine", "precision", "batch", "threads", "output", "samples", *_AGREEMENT_FIGURES)
+    fields = (
+        *("engine", "precision", "batch", "threads", "output", "samples"),
+        *("max_abs_drift", "mean_abs_drift", "verdict_flips", "flip_bound"),
+    )
     return {
         "bundle": str(order.out),
         "hash": done.sealed.hash,
@@ -303,6 +306,3 @@ def _document(done: Export, order: Order) -> dict[str, Any]:
         "golden_tolerances": {name: t.by_output for name, t in done.tolerances.items()},
         "report": str(order.report),
     }
-
-
-_AGREEMENT_FIGURES = ("max_abs_drift", "mean_abs_drift", "verdict_flips", "flip_bound")

@@ -57,7 +57,7 @@ def measure_costs(
 
     Raises:
         EngineError: an engine refuses a form or fails.
-        ExportError: a process that runs one dies.
+        ExportError: a process that runs one dies, or does not come to an end.
     """
     progress(f"latency of {len(forms)} forms, {_ROUNDS} rounds in turn, one thread")
     latencies_us = _measure_latencies_us(forms, images_nhwc, contract)
@@ -96,7 +96,7 @@ def measure_peak_bytes(made: Format, contract: Contract) -> int:
     """Resident memory at most of a process that opens the form and runs it.
 
     Raises:
-        ExportError: the process dies.
+        ExportError: the process dies, or does not come to an end.
     """
     with tempfile.TemporaryDirectory(prefix="lineside-export-") as name:
         folder = Path(name)
@@ -106,14 +106,23 @@ def measure_peak_bytes(made: Format, contract: Contract) -> int:
             file = folder / part.name
             file.parent.mkdir(exist_ok=True)
             file.write_bytes(part.data)
-        done = subprocess.run(
-            [sys.executable, "-m", peak_memory.__name__, folder],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=_PEAK_TIMEOUT_S,
-        )
+        try:
+            done = subprocess.run(
+                [sys.executable, "-m", peak_memory.__name__, folder],
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=_PEAK_TIMEOUT_S,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise ExportError(
+                f"{made.label}: the process that runs it takes more than {_PEAK_TIMEOUT_S:g} s: "
+                "leave the form out with --precision, or export without --sweep"
+            ) from error
     if done.returncode:
         words = " ".join(done.stderr.split()[-40:])
-        raise ExportError(f"{made.label}: the process that runs it dies: {words}")
+        raise ExportError(
+            f"{made.label}: the process that runs it dies: {words}: leave the form out with "
+            "--precision, or export without --sweep"
+        )
     return int(done.stdout)

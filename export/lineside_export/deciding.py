@@ -39,7 +39,6 @@ from lineside_export.partscores import (
     mixed_part,
     part_scores,
     samples_sha256,
-    sign_of,
 )
 
 # A rule of probabilities keeps its limits from 0 to below 1: see `rules.choose_rule`.
@@ -194,7 +193,7 @@ def choose_limits(scored: Sequence[PartScores], wish: RuleWish, head: HeadSpec) 
     if wish.way == "fixed" and wish.max_overkill is None:
         return wish.start
     found = tally(scored, _PROBABILITY if isinstance(head, ClassificationHead) else ANY)
-    sign = sign_of(wish.start)
+    sign = wish.start.sign
     ok, not_ok = _by_way(found, wish, sign)
     if wish.max_overkill is not None:
         limit = within_overkill(found, wish.max_overkill)
@@ -223,7 +222,7 @@ def examine_limits(
         validation: gives the grid.
         assurance: of the same forms; at least one bad part.
     """
-    grid = limit_grid(validation, sign_of(rule) * rule.ok_limit)
+    grid = limit_grid(validation, rule.sign * rule.ok_limit)
     return prove(grid, assurance, **_asked(promise))
 
 
@@ -251,7 +250,7 @@ def tighten(
     if not proof.proven:
         why = _why_missed(promise, bad=proof.bad, escaped=int(proof.escaped[0]))
         raise _refusal(promise, proof.bad, int(proof.escaped[0]), why + _hint(candidate, wish))
-    tightened = replace(rule, ok_limit=sign_of(rule) * proof.loosest + 0.0)
+    tightened = replace(rule, ok_limit=rule.sign * proof.loosest + 0.0)
     samples = candidate.samples["assurance"]
     bound = rate_bound(
         int(proof.escaped[proof.proven - 1]), proof.bad, confidence=promise.confidence

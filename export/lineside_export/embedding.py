@@ -10,8 +10,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from lineside.engines import silence_telemetry
+from lineside.engines.onnxruntime import vendor_faults
 from lineside_export import graph
+from lineside_export.errors import GraphError
+from lineside_export.vendors import told
 
 _LAST_LAYERS: Final = ("Gemm", "MatMul")
 
@@ -26,22 +28,31 @@ def embed(model: ModelProto, output: str, images_nhwc: NDArray[np.uint8]) -> NDA
 
     Returns:
         (N, D) float32; the output itself where no matrix product leads to it.
+
+    Raises:
+        GraphError: ONNX Runtime refuses the model.
     """
-    silence_telemetry()
+    faults = vendor_faults()
     import onnxruntime
 
     name = last_layer_input(model, output) or output
     asked = graph.copy_model(model)
     if name != output:
         asked.graph.output.append(onnx.ValueInfoProto(name=name))
-    session = onnxruntime.InferenceSession(
-        graph.to_bytes(asked), providers=["CPUExecutionProvider"]
-    )
-    (given,) = session.get_inputs()
-    # One at a time, so that memory does not grow with the set.
-    rows = [
-        session.run([name], {given.name: image[np.newaxis]})[0].reshape(-1) for image in images_nhwc
-    ]
+    options = onnxruntime.SessionOptions()
+    # Which frames are chosen shall not depend on this machine's number of cores.
+    options.intra_op_num_threads = 1
+    try:
+        session = onnxruntime.InferenceSession(
+            graph.to_bytes(asked), options, providers=["CPUExecutionProvider"]
+        )
+        (given,) = session.get_inputs()
+        # One at a time, so that memory does not grow with the set.
+        rows = [
+            session.run([name], {given.name: image[np.newaxis]})[0].ravel() for image in images_nhwc
+        ]
+    except faults as error:
+        raise GraphError(f"ONNX Runtime cannot compute {name!r}: {told(error)}") from error
     return np.stack(rows).astype(np.float32)
 
 

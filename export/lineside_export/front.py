@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import Any
 
+from lineside_export.drawing import encode_figure, new_figure
 from lineside_export.parity import Measurement
 from lineside_export.search import Tried
 
@@ -34,12 +34,7 @@ def find_front(tried: Sequence[Tried]) -> list[Tried]:
 
 def draw_front(tried: Sequence[Tried], reference: Measurement, title: str) -> bytes:
     """Loss over latency as PNG: the front as a line, size as the dot, what is sealed ringed."""
-    # Not pyplot: it would pick a backend for a screen, and keep every figure alive.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 5.5), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(9, 5.5)
     axes = figure.subplots()
     colours = {"onnxruntime": "C0", "openvino": "C1"}
     for found in tried:
@@ -63,9 +58,7 @@ def draw_front(tried: Sequence[Tried], reference: Measurement, title: str) -> by
         ylabel=_loss_label(reference),
     )
     axes.legend(fontsize=8)
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=130)
-    return picture.getvalue()
+    return encode_figure(figure)
 
 
 def _draw_form(axes: Any, found: Tried, colour: str) -> None:

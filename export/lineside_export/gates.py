@@ -49,7 +49,7 @@ class Gates:
         return max(1, math.floor(DEFAULT_FLIP_SHARE * samples))
 
 
-def float_tolerance(values: np.typing.NDArray[np.generic]) -> float:
+def float_tolerance(values: NDArray[np.generic]) -> float:
     """How far a float format may be from these reference values, in their unit."""
     return FLOAT_TOLERANCE_SHARE * float(np.abs(values.astype(np.float64)).max())
 

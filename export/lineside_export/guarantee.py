@@ -17,7 +17,6 @@ is asked of the scores: ties, gaps, and models whose score says nothing at all a
 **Several forms.** int8 of two engines are two classifiers. At every limit the form with most
 escapes counts: "some form lets too many pass" is rejected where each form's own hypothesis is, at
 the full level (intersection-union test, Berger 1982). So it holds for all sealed forms at once.
-
 """
 
 from __future__ import annotations

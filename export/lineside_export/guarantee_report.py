@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -13,13 +12,13 @@ from numpy.typing import NDArray
 
 from lineside.bundle import EscapeGuarantee
 from lineside.contract import LimitRule
-from lineside.durable import write_durably
-from lineside.errors import StorageError
+from lineside.durable import make_folder, write_durably
 from lineside_export.binomial import rate_bound
 from lineside_export.candidate import Candidate
 from lineside_export.deciding import Promise
+from lineside_export.drawing import encode_figure, new_figure
 from lineside_export.guarantee import Proof
-from lineside_export.partscores import PartScores, count_parts, sign_of
+from lineside_export.partscores import PartScores, count_parts
 from lineside_export.report import made_of, origin
 
 GUARANTEE_JSON: Final = "guarantee.json"
@@ -61,7 +60,7 @@ def _point(
     validation: Sequence[PartScores],
 ) -> Point:
     escaped = int(proof.escaped[place])
-    tried = msgspec.structs.replace(rule, ok_limit=sign_of(rule) * float(proof.limits[place]) + 0.0)
+    tried = msgspec.structs.replace(rule, ok_limit=rule.sign * float(proof.limits[place]) + 0.0)
     return Point(
         ok_limit=tried.ok_limit,
         escaped=escaped,
@@ -104,10 +103,7 @@ def write_guarantee_report(
     encoded = msgspec.json.format(msgspec.json.encode(document), indent=2)
     below = origin(candidate, f"{len(candidate.samples['assurance'])} assurance samples")
     picture = _draw(rule, promise, proof, points, below)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(f"{folder}: cannot be made: {error.strerror}") from error
+    make_folder(folder)
     write_durably(folder / GUARANTEE_JSON, [encoded, b"\n"])
     write_durably(folder / GUARANTEE_PNG, [picture])
 
@@ -115,12 +111,7 @@ def write_guarantee_report(
 def _draw(
     rule: LimitRule, promise: Promise, proof: Proof, points: Sequence[Point], below: str
 ) -> bytes:
-    # Not pyplot: it would pick a backend for a screen, and keep every figure alive.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 4.6), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(11, 4.6)
     left, right = figure.subplots(1, 2)
     limits = np.array([point.ok_limit for point in points])
     _draw_escapes(left, limits, promise, proof, points)
@@ -130,16 +121,14 @@ def _draw(
     unit = rule.unit if rule.unit != "1" else ""
     for axes in (left, right):
         if proof.proven:
-            sealed = sign_of(rule) * proof.loosest
+            sealed = rule.sign * proof.loosest
             axes.axvline(sealed, color="crimson", linestyle="--", label=f"sealed: {sealed:.4g}")
         axes.set(xlabel=f"OK limit {unit}".rstrip())
         axes.legend()
         if rule.worse == "lower":
             axes.invert_xaxis()
     figure.supxlabel(below, fontsize=7)
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=130)
-    return picture.getvalue()
+    return encode_figure(figure)
 
 
 def _draw_escapes(

@@ -104,17 +104,6 @@ class Parity:
                 return found
         raise KeyError(f"{engine} {precision}")
 
-    def judged(self, rule: LimitRule) -> Parity:
-        """The same measurements, judged by another rule."""
-        reference = self.reference.judged(rule)
-        return Parity(
-            reference=reference,
-            comparisons=tuple(
-                compare(reference, c.measured.judged(rule)) for c in self.comparisons
-            ),
-            ways=tuple(compare(reference, c.measured.judged(rule)) for c in self.ways),
-        )
-
     def about(self, formats: Sequence[Format]) -> Parity:
         """The float forms and these: what a bundle's evidence is about."""
         labels = {made.label for made in formats}

@@ -45,11 +45,6 @@ class PartScores:
     good: FloatArray
 
 
-def sign_of(rule: LimitRule) -> float:
-    """Scores and limits times this are higher where they are worse; exact, and its own inverse."""
-    return 1.0 if rule.worse == "higher" else -1.0
-
-
 def bad_images(targets: FloatArray, head: HeadSpec, truth: LimitRule) -> FloatArray:
     """Which images show a bad part, by what is known of it.
 
@@ -66,8 +61,7 @@ def bad_images(targets: FloatArray, head: HeadSpec, truth: LimitRule) -> FloatAr
         good = [head.classes.index(name) for name in head.good]
         bad = ~np.isin(targets, good)
     else:
-        sign = sign_of(truth)
-        bad = sign * targets > sign * truth.ok_limit
+        bad = truth.sign * targets > truth.sign * truth.ok_limit
     return np.where(np.isnan(targets), np.nan, bad.astype(np.float64))
 
 
@@ -109,7 +103,7 @@ def part_scores(
     names, home = np.unique(np.asarray(parts, dtype=np.str_)[known], return_inverse=True)
     worst = np.full((2, len(names)), -np.inf)  # of each part's good images, of its bad ones
     kind = bad[known].astype(np.int64)
-    badness = sign_of(rule) * scores[known]
+    badness = rule.sign * scores[known]
     np.maximum.at(worst, (kind, home), badness)
     mildest = np.full(len(names), np.inf)
     np.minimum.at(mildest, home[kind == 1], badness[kind == 1])
@@ -123,8 +117,7 @@ def part_scores(
 
 def count_parts(scored: PartScores, rule: LimitRule) -> PartCounts:
     """How the rule judges these parts."""
-    sign = sign_of(rule)
-    ok_limit, not_ok_limit = sign * rule.ok_limit, sign * rule.not_ok_limit
+    ok_limit, not_ok_limit = rule.sign * rule.ok_limit, rule.sign * rule.not_ok_limit
     bad, good = scored.bad, scored.good
     return PartCounts(
         engine=scored.engine,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import platform
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,13 +12,13 @@ import msgspec
 
 from lineside.cli.table import format_table
 from lineside.contract import LimitRule
-from lineside.durable import write_durably
+from lineside.durable import make_folder, write_durably
 from lineside.engines.machine import cpu_name, usable_cores
-from lineside.errors import StorageError
 from lineside.frame import encode_png
 from lineside.verdict import Evaluation
 from lineside_export.candidate import Candidate
 from lineside_export.costs import Cost
+from lineside_export.drawing import encode_figure, new_figure
 from lineside_export.formats import FLOAT
 from lineside_export.front import draw_front
 from lineside_export.parity import Comparison, Measurement, Parity
@@ -144,10 +143,7 @@ def write_report(
     document = parity_document(candidate, parity, rule, tried)
     encoded = msgspec.json.format(msgspec.json.encode(document), indent=2)
     picture = _draw(candidate, parity, rule)
-    try:
-        (folder / FLIPS).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(f"{folder}: cannot be made: {error.strerror}") from error
+    make_folder(folder / FLIPS)
     write_durably(folder / REPORT_JSON, [encoded, b"\n"])
     write_durably(folder / REPORT_PNG, [picture])
     _write_flips(folder / FLIPS, candidate, parity)
@@ -229,22 +225,15 @@ def _write_flips(folder: Path, candidate: Candidate, parity: Parity) -> None:
 
 
 def _draw(candidate: Candidate, parity: Parity, rule: LimitRule) -> bytes:
-    # Not pyplot: it would pick a backend for a screen, and keep every figure alive.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     shown = [c for c in parity.comparisons if c.measured.precision != FLOAT] or parity.floats
-    figure = Figure(figsize=(11, 4.6), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(11, 4.6)
     histogram, scatter = figure.subplots(1, 2)
     unit = rule.unit if rule.unit != "1" else ""
     _draw_histogram(histogram, shown, unit)
     _draw_scatter(scatter, shown, parity, rule, unit)
     samples = f"{len(parity.reference.scores)} validation samples"
     figure.supxlabel(origin(candidate, samples), fontsize=7)
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=130)
-    return picture.getvalue()
+    return encode_figure(figure)
 
 
 def _draw_histogram(axes: Any, shown: Sequence[Comparison], unit: str) -> None:

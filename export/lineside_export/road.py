@@ -7,12 +7,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lineside.bundle import Identity, Signer
+from lineside.contract import LimitRule
+from lineside.golden import GoldenSamples
 from lineside_export.candidate import Candidate
 from lineside_export.costs import measure_costs
 from lineside_export.deciding import RuleWish, check_wish, choose_limits, scored_parts
 from lineside_export.embedding import embed
 from lineside_export.errors import GateError
-from lineside_export.formats import FLOAT, Format, Source, read_source
+from lineside_export.formats import Source, read_source
 from lineside_export.gates import Gates
 from lineside_export.golden import GoldenTolerance, choose_golden, golden_tolerance, make_golden
 from lineside_export.guarantee_report import write_guarantee_report
@@ -25,6 +27,7 @@ from lineside_export.search import (
     AUTO,
     Judge,
     Tried,
+    sealed_forms,
     search,
     take_fastest,
     wished_schemes,
@@ -118,12 +121,11 @@ def export_candidate(
     tried = try_forms(candidate, source, judge, order, progress)
     show(forms_table(judge.reference, tried))
     _hold(candidate, order, judge, tried)
-    chosen = [found for found in tried if found.chosen]
     settled = settle(
         candidate,
         order.wish,
-        [found.made for found in chosen if found.made is not None],
-        [found.comparison.measured for found in chosen if found.comparison is not None],
+        sealed_forms(tried),
+        [f.comparison.measured for f in tried if f.chosen and f.comparison is not None],
         refused_report=order.report if order.report_on_failure else None,
         progress=progress,
     )
@@ -201,17 +203,41 @@ def _hold(candidate: Candidate, order: Order, judge: Judge, tried: Sequence[Trie
     raise GateError("; ".join(missed) + ". No bundle was written", failures=missed)
 
 
-def _measure_golden(
-    candidate: Candidate, reference: Measurement, forms: Sequence[Format], settled: Settled
-) -> Parity:
+def _prove_golden(
+    candidate: Candidate,
+    source: Source,
+    tried: Sequence[Tried],
+    parity: Parity,
+    reference: Measurement,
+    rule: LimitRule,
+) -> tuple[GoldenSamples, dict[str, GoldenTolerance]]:
+    """The golden samples, and the tolerances of the sealed forms by label."""
+    images_nhwc = candidate.images_nhwc("golden")
     judge = Judge(
         candidate=candidate,
         set_name="golden",
-        images_nhwc=candidate.images_nhwc("golden"),
+        images_nhwc=images_nhwc,
         reference=reference,
-        rule=settled.rule,
+        rule=rule,
     )
-    return Parity(reference=reference, comparisons=tuple(judge.compare(made) for made in forms))
+    on_golden = Parity(
+        reference=reference,
+        comparisons=tuple(judge.compare(made) for made in sealed_forms(tried, with_floats=True)),
+    )
+    tolerances = {
+        made.label: golden_tolerance(
+            [parity, on_golden], engine=made.entry.engine, precision=made.entry.precision
+        )
+        for made in sealed_forms(tried)
+    }
+    measured = [
+        on_golden.of(made.entry.engine, made.entry.precision).measured
+        for made in sealed_forms(tried)
+    ]
+    golden_set, limits = candidate.samples["golden"], list(tolerances.values())
+    seen = embed(source.model, candidate.contract.head.output, images_nhwc)
+    picked = choose_golden(on_golden, limits, rule, golden_set.frames_hwc, seen)
+    return make_golden(golden_set, picked, measured, limits), tolerances
 
 
 def _seal(
@@ -224,40 +250,27 @@ def _seal(
     settled: Settled,
 ) -> Export:
     """Golden samples first: figures beside OUT would say that there is a bundle."""
-    made = [f for f in tried if f.made is not None and f.comparison is not None]
-    forms = [f.made for f in made if f.chosen or f.precision == FLOAT]
-    chosen = [f.made for f in made if f.chosen]
-    on_golden = _measure_golden(candidate, reference, [f for f in forms if f], settled)
-    keys = [(f.engine, f.precision) for f in made if f.chosen]
-    tolerances = [
-        golden_tolerance([parity, on_golden], engine=engine, precision=precision)
-        for engine, precision in keys
-    ]
-    golden_set = candidate.samples["golden"]
-    seen = embed(source.model, candidate.contract.head.output, candidate.images_nhwc("golden"))
-    picked = choose_golden(on_golden, tolerances, settled.rule, golden_set.frames_hwc, seen)
-    measured = [on_golden.of(engine, precision).measured for engine, precision in keys]
-    golden = make_golden(golden_set, picked, measured, tolerances)
-    to_seal = [f for f in chosen if f is not None]
+    golden, tolerances = _prove_golden(candidate, source, tried, parity, reference, settled.rule)
+    forms = sealed_forms(tried)
     manifest = make_manifest(
         candidate,
         identity=order.identity,
         rule=settled.rule,
         target=order.target,
-        formats=to_seal,
+        formats=forms,
         parity=parity,
         decision=settled.decision,
         guarantee=settled.guarantee,
         licence=order.licence,
     )
     _write_figures(candidate, order, parity, tried, settled)
-    sealed = seal(order.out, manifest, formats=to_seal, golden=golden, key=order.key)
+    sealed = seal(order.out, manifest, formats=forms, golden=golden, key=order.key)
     return Export(
         sealed=sealed,
         parity=parity,
         tried=tried,
         golden_frames=len(golden.frames),
-        tolerances={f"{e} {p}": t for (e, p), t in zip(keys, tolerances, strict=True)},
+        tolerances=tolerances,
         settled=settled,
     )
 

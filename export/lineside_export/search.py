@@ -1,9 +1,8 @@
 """Find, for each engine, the fastest form that holds the gates.
 
-Forms are tried in the target's order, the fastest first as a rule. Those that take minutes to make
-are tried only where no quicker form of few bits holds. The order is fixed, so that the same
-candidate gives the same bundle on every machine; `--sweep` makes all, measures, and takes the
-fastest on this one.
+Forms are tried in the target's order, the fastest first as a rule, those of few bits that take
+minutes to make behind the quicker ones. The order is fixed, so that the same candidate gives the
+same forms on every machine; `--sweep` makes all, measures, and takes the fastest on this one.
 """
 
 from __future__ import annotations
@@ -40,6 +39,7 @@ class Tried:
         made: it; ``None`` where it could not be made.
         comparison: beside the float program on the validation samples; ``None`` likewise.
         missed: one sentence for each gate it misses, or why it could not be made.
+        asked: whether it may be sealed; the float form is tried unasked, to judge the others by.
         chosen: whether it is the one to be sealed for its engine.
         cost: what it costs on this machine; ``None`` where that was not measured.
     """
@@ -49,6 +49,7 @@ class Tried:
     made: Format | None = None
     comparison: Comparison | None = None
     missed: tuple[str, ...] = ()
+    asked: bool = True
     chosen: bool = False
     cost: Cost | None = None
 
@@ -59,7 +60,7 @@ class Tried:
 
     @property
     def holds(self) -> bool:
-        """Whether it may be sealed."""
+        """Whether it was measured and misses no gate."""
         return self.comparison is not None and not self.missed
 
 
@@ -187,16 +188,29 @@ def search(
             tried[scheme.precision] = _try(engine, scheme, material, judge, progress)
         if tried[scheme.precision].holds and not all_of_them:
             break
-    wished = [tried[s.precision] for s in schemes if s.precision in tried]
-    chosen = next((found.precision for found in wished if found.holds), "")
-    return [replace(found, chosen=found.precision == chosen) for found in tried.values()]
+    names = [scheme.precision for scheme in schemes]
+    chosen = next((name for name in names if name in tried and tried[name].holds), "")
+    return [
+        replace(found, asked=name in names, chosen=name == chosen) for name, found in tried.items()
+    ]
+
+
+def sealed_forms(tried: Sequence[Tried], *, with_floats: bool = False) -> tuple[Format, ...]:
+    """The forms that were chosen, as files; with the float forms that were measured beside them."""
+    return tuple(
+        found.made
+        for found in tried
+        if found.made is not None
+        and found.comparison is not None
+        and (found.chosen or (with_floats and found.precision == FLOAT))
+    )
 
 
 def take_fastest(tried: Sequence[Tried]) -> tuple[Tried, ...]:
-    """Mark for each engine the fastest that holds, by its measured cost."""
+    """Mark for each engine the fastest that was asked for and holds, by its measured cost."""
     fastest: dict[str, Tried] = {}
     for found in tried:
-        if not found.holds or found.cost is None:
+        if not (found.asked and found.holds) or found.cost is None:
             continue
         best = fastest.get(found.engine)
         if best is None or best.cost is None or found.cost.p50_us < best.cost.p50_us:

@@ -24,7 +24,10 @@ Drift = Callable[[Sequence[str]], float]
 
 
 def choose_floats(products: Sequence[str], drift: Drift, *, enough: float) -> tuple[str, ...]:
-    """The fewest products to keep in float, those first that gain most alone.
+    """Few products to keep in float, those first that gain most alone.
+
+    Their number is doubled until it is enough, so up to half of them may be more than it takes:
+    measuring every number would cost half as much again as the ranking.
 
     Args:
         products: all that are quantised, by name.
@@ -32,7 +35,8 @@ def choose_floats(products: Sequence[str], drift: Drift, *, enough: float) -> tu
         enough: drift that is as good as none.
 
     Returns:
-        Names, the most sensitive first; at most half of the products, whatever is reached.
+        Names, the most sensitive first; one at least, and at most half of the products where there
+        are two or more, whatever drift remains.
     """
     alone = {name: drift([name]) for name in products}
     ranked = sorted(products, key=lambda name: alone[name])

@@ -29,11 +29,6 @@ class Target:
     nncf_device: str = "ANY"
     unchecked: tuple[str, ...] = ()
 
-    @property
-    def is_here(self) -> bool:
-        """Whether a latency measured on this machine's processor says anything about it."""
-        return not self.unchecked
-
 
 TARGETS: Final[dict[str, Target]] = {
     target.name: target

@@ -32,7 +32,7 @@ def compare_ways(judge: Judge, tried: Sequence[Tried]) -> tuple[Comparison, ...]
 
     Raises:
         GateError: a form that is to be sealed gives NaN.
-        EngineError: an engine refuses one.
+        EngineError: an engine refuses such a form.
     """
     compared = []
     for found in tried:

@@ -159,6 +159,11 @@ class LimitRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
                 f"with {self.worse} scores being worse, the first must come before the second"
             )
 
+    @property
+    def sign(self) -> float:
+        """1 or -1: times this, exactly, scores and limits are higher where they are worse."""
+        return 1.0 if self.worse == "higher" else -1.0
+
 
 class Contract(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole promise of a candidate, sealed unchanged into its bundle.

@@ -20,10 +20,10 @@ def decide(score: float, rule: LimitRule) -> tuple[Evaluation, Reason, float]:
     """
     if not math.isfinite(score):
         return Evaluation.NOT_DECIDABLE, Reason.SCORE_NOT_FINITE, rule.not_ok_limit
-    sign = 1.0 if rule.worse == "higher" else -1.0
-    if sign * score <= sign * rule.ok_limit:
+    badness = rule.sign * score
+    if badness <= rule.sign * rule.ok_limit:
         return Evaluation.OK, Reason.WITHIN_LIMIT, rule.ok_limit
-    if sign * score > sign * rule.not_ok_limit:
+    if badness > rule.sign * rule.not_ok_limit:
         return Evaluation.NOT_OK, Reason.BEYOND_LIMIT, rule.not_ok_limit
     return Evaluation.NOT_DECIDABLE, Reason.BETWEEN_LIMITS, rule.not_ok_limit
 
@@ -47,12 +47,11 @@ def find_loosening(sealed: LimitRule, proposed: LimitRule) -> str:
             f"the rule is for scores in {proposed.unit!r}, {proposed.worse} being worse; sealed is "
             f"{sealed.unit!r}, {sealed.worse} being worse"
         )
-    sign = 1.0 if sealed.worse == "higher" else -1.0
     for field in ("ok_limit", "not_ok_limit"):
         before, now = getattr(sealed, field), getattr(proposed, field)
         if not math.isfinite(now):
             return f"{field} {now} is not a finite number"
-        if sign * now > sign * before:
-            beyond = "raises" if sign > 0 else "lowers"
+        if sealed.sign * now > sealed.sign * before:
+            beyond = "raises" if sealed.worse == "higher" else "lowers"
             return f"{field} {now:g} {beyond} the sealed {before:g}: a station may only tighten"
     return ""

@@ -1,4 +1,7 @@
-"""Files that are read at start are written aside, flushed, and renamed into place."""
+"""Files that are read at start are written aside, flushed, and renamed into place.
+
+The folders they lie in are made here too.
+"""
 
 from __future__ import annotations
 
@@ -45,6 +48,18 @@ def durable_file(path: Path) -> Iterator[BinaryIO]:
     finally:
         with contextlib.suppress(OSError):
             aside.unlink(missing_ok=True)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it; one that is there is left alone.
+
+    Raises:
+        StorageError: the disk is full, read-only or gone, or a file is in the way.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"{folder}: cannot be made: {error.strerror}") from error
 
 
 def replace_durably(aside: Path, path: Path) -> None:

@@ -106,7 +106,7 @@ def test_mixed_names_what_it_keeps_in_float_and_drifts_less(
         assert noise(mixed, vit, source) < noise(int8, vit, source)
 
 
-def test_the_fewest_products_that_suffice_stay_float() -> None:
+def test_few_products_that_suffice_stay_float() -> None:
     cost = {"a": 0.01, "b": 0.5, "c": 0.3, "d": 0.02, "e": 0.0, "f": 0.0}
 
     def drift(names: object) -> float:
@@ -147,9 +147,7 @@ def test_tensorrt_gets_no_zero_points(vit: Candidate, source: Source) -> None:
         assert all((point == 0).all() for point in points) == symmetric
 
 
-def test_a_convolutional_network_is_not_called_dynamic(
-    small_candidate: Path, new_candidate: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_a_convolutional_network_is_not_called_dynamic(small_candidate: Path) -> None:
     read = read_candidate(small_candidate)
     few_products = gather_material(read, read_source(read), TARGETS["cpu"])
     with pytest.raises(GraphError, match="convolutions, which stay float"):

@@ -26,7 +26,7 @@ from lineside.contract import (
 from lineside_export.candidate import read_candidate
 from lineside_export.cli import export
 from lineside_export.costs import Cost, measure_costs, measure_peak_bytes
-from lineside_export.errors import ExportError
+from lineside_export.errors import ExportError, GateError
 from lineside_export.formats import Format, onnx_format, read_source
 from lineside_export.front import draw_front, find_front, loss_of
 from lineside_export.gates import Gates, missed_by_rates
@@ -45,12 +45,12 @@ RULE = LimitRule(ok_limit=0.5, not_ok_limit=0.5)
 TARGETS = np.linspace(0.0, 1.0, 50)
 
 
-def measured(values: NDArray[np.float64]) -> Measurement:
+def measured(values: NDArray[np.float64], targets: NDArray[np.float64] = TARGETS) -> Measurement:
     return measure(
         "onnxruntime",
         "int8",
         {"value": values.astype(np.float32)},
-        targets=TARGETS,
+        targets=targets,
         contract=CONTRACT,
         rule=RULE,
     )
@@ -107,10 +107,27 @@ def test_the_fastest_that_holds_is_taken_for_each_engine() -> None:
     assert [found.precision for found in taken if found.chosen] == ["quick", "other"]
 
 
+def test_a_form_that_nobody_asked_for_is_never_taken() -> None:
+    """The float form stands beside every other; `--precision` says what may be sealed."""
+    misses = replace(form("int8", error=0.0, p50_us=1.0), missed=("drowns",))
+    unasked = replace(form("fp32", error=0.0, p50_us=5.0), asked=False)
+    assert not any(found.chosen for found in take_fastest([misses, unasked]))
+
+
 def test_the_picture_is_drawn_with_and_without_targets() -> None:
-    forms = [form("a", error=0.1, p50_us=5.0), form("b", error=0.0, p50_us=9.0)]
-    for found in ([replace(forms[0], chosen=True), forms[1]], forms[:1]):
-        assert draw_front(found, measured(TARGETS), "joint").startswith(b"\x89PNG")
+    forms = [
+        replace(form("a", error=0.1, p50_us=5.0), chosen=True),
+        form("b", error=0.0, p50_us=9.0),
+    ]
+    assert draw_front(forms, measured(TARGETS), "joint").startswith(b"\x89PNG")
+    nothing_known = np.full(len(TARGETS), np.nan)
+    reference = measured(TARGETS, nothing_known)
+    untold = [
+        replace(found, comparison=compare(reference, measured(TARGETS + error, nothing_known)))
+        for found, error in zip(forms, (0.1, 0.02), strict=True)
+    ]
+    assert [round(loss_of(found), 6) for found in untold] == [0.1, 0.02]
+    assert draw_front(untold, reference, "joint").startswith(b"\x89PNG")
 
 
 def counts(escaped: int, overkilled: int) -> PartCounts:
@@ -173,3 +190,15 @@ def test_a_sweep_makes_all_measures_all_and_seals_the_fastest(
     with open_bundle(out, trust=key_pair[1]) as bundle:
         found = {(m.engine, m.precision) for m in bundle.manifest.models}
     assert found == {(f["engine"], f["precision"]) for f in forms if f["sealed"]}
+
+
+def test_a_sweep_seals_no_form_that_was_not_named(
+    small_candidate: Path, key_pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """The small CNN cannot be dynamic; its float form is made and measured all the same."""
+    out = tmp_path / "x.lsb"
+    arguments = (small_candidate, "--out", out, "--key", key_pair[0], "--sweep")
+    named = ("--precision", "int8-dynamic", "--engines", "onnxruntime")
+    done = CliRunner().invoke(export, [str(a) for a in (*arguments, *named)])
+    assert isinstance(done.exception, GateError), (done.output, done.exception)
+    assert not out.exists()

@@ -12,7 +12,10 @@ from typing import Any, Final
 
 import bundle_fuzzer
 import pytest
-from bundle_fuzzer import DAMAGE, GOOD, LIES, MAKERS, make_mutant
+from bundle_damage import DAMAGE, GOOD, whole
+from bundle_fuzzer import MAKERS, make_mutant
+from bundle_lies import LIES, sealed
+from bundle_vectors import TRUSTED
 from msgspec import inspect
 
 from lineside.bundle import Manifest
@@ -82,12 +85,12 @@ def test_the_fuzzer_sees_a_bundle_that_is_opened(tmp_path: Path) -> None:
 @pytest.mark.parametrize("version", ["٠.١.٠", "０.１.０", "0.1.²"])
 def test_digits_of_other_scripts_are_no_version(version: str) -> None:
     """Found by fuzzing: a reader in C would have refused what this one opened."""
-    manifest, parts = bundle_fuzzer.whole()
+    manifest, parts = whole()
     manifest["identity"]["minimum_runtime"] = version
     with pytest.raises(BundleFormatError, match="minimum_runtime"):
         check_bundle(
-            memoryview(bundle_fuzzer.sealed(manifest, parts)),
-            trusted=bundle_fuzzer.TRUSTED,
+            memoryview(sealed(manifest, parts)),
+            trusted=TRUSTED,
             source="x.lsb",
         )
 
@@ -113,12 +116,12 @@ def test_no_pattern_of_the_manifest_takes_letters_of_every_script() -> None:
 
 def test_a_key_of_any_length_is_told_on_one_short_line() -> None:
     """Found by fuzzing: the refusal was as long as the manifest, and broke lines as it liked."""
-    manifest, parts = bundle_fuzzer.whole()
+    manifest, parts = whole()
     manifest["a\nlineside: all is well\x1b[2J" + "k" * 9000] = 1
     with pytest.raises(BundleFormatError, match="unknown field") as caught:
         check_bundle(
-            memoryview(bundle_fuzzer.sealed(manifest, parts)),
-            trusted=bundle_fuzzer.TRUSTED,
+            memoryview(sealed(manifest, parts)),
+            trusted=TRUSTED,
             source="x.lsb",
         )
     assert str(caught.value).isprintable()

@@ -22,7 +22,7 @@ from lineside.candidate import (
     write_samples,
 )
 from lineside.contract import Contract, InputSpec, encode_contract
-from lineside.durable import write_durably
+from lineside.durable import make_folder, write_durably
 from lineside.frame import Pixels
 from lineside_trainer.data import Table
 from lineside_trainer.data.split import ASSURANCE
@@ -30,7 +30,6 @@ from lineside_trainer.durable import write_archive
 from lineside_trainer.errors import TrainerError
 from lineside_trainer.models import use_fused_attention, write_out_biased_attention
 from lineside_trainer.prepared import IntArray, Prepared
-from lineside_trainer.runs.runfolder import make_folder
 
 MOST_FRAMES: Final = 1000
 """Of one set: enough to choose on, and a samples file that can still be copied about."""

@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 import click
 import msgspec
 
-from lineside.durable import write_durably
+from lineside.durable import make_folder, write_durably
 from lineside.errors import LinesideError, StorageError
 from lineside_trainer.errors import ExperimentError, TrainerError
 from lineside_trainer.experiment import Experiment
@@ -31,7 +31,6 @@ from lineside_trainer.runs.runfolder import (
     CANDIDATE,
     RESULT,
     claimed_run,
-    make_folder,
     read_document,
     write_document,
 )

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lineside.commit import find_commit
 from lineside.contract import Contract, LimitRule
+from lineside.durable import make_folder
 from lineside_trainer.ancestry.forerunners import Forerunners, read_forerunners
 from lineside_trainer.ancestry.initial import (
     InitialWeights,
@@ -47,7 +48,6 @@ from lineside_trainer.runs.runfolder import (
     FIGURES,
     RESULT,
     SPLIT,
-    make_folder,
     write_document,
 )
 from lineside_trainer.runs.summary import summarise

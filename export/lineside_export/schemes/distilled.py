@@ -216,6 +216,5 @@ def _as_program(twin: GraphModule, program: Program) -> Program:
 INT8_DISTILLED: Final = Scheme(
     precision=_PRECISION,
     about="as int8, its weights taught by the float program on the quantisation samples",
-    slow=True,
     build={"onnxruntime": _onnx, "openvino": _openvino},
 )

@@ -3,7 +3,7 @@
 Weights in 8 bits by output channel; each matrix product measures its input, quantises it, and
 computes in integers (ONNX Runtime's ``MatMulIntegerToFloat``). Convolutions stay float: their
 integer counterpart is slower on a CPU. On a ViT-Ti of 64x64 this is faster than fixed ranges, and
-its drift is a hundredth of theirs (0.00014 against 0.014 root mean square; docs/export.md).
+its mean drift is less than a twentieth of theirs (0.0001 against 0.0027; docs/export.md).
 """
 
 from __future__ import annotations

@@ -101,6 +101,5 @@ def _naming(made: Format, floats: tuple[str, ...]) -> Format:
 INT8_MIXED: Final = Scheme(
     precision=_PRECISION,
     about="as int8, the most sensitive products in float",
-    slow=True,
     build={"onnxruntime": _onnx, "openvino": _openvino},
 )

@@ -76,11 +76,9 @@ class Scheme:
     Attributes:
         precision: its name, on the command line and in the manifest.
         about: what is rounded, in one line for people.
-        slow: minutes instead of seconds: tried when quicker forms of few bits do not hold.
         build: by engine.
     """
 
     precision: str
     about: str
-    slow: bool = False
     build: Mapping[str, Build]

@@ -122,7 +122,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     Attributes:
         agreements: one for each form and output.
-        metrics: by name, finite, e.g. ``validation_mse``.
+        metrics: by name, finite, e.g. ``validation_mse_openvino_int8``.
         sample_counts: by sample set.
         samples_sha256: of the candidate's samples file.
         unchecked: what the exporting machine could not prove of the target hardware, in words; the

@@ -34,8 +34,9 @@ SIGNED_HEADER_BYTES: Final = 32
 KEY_ID_BYTES: Final = 16
 SIGNATURE_BYTES: Final = 64
 ALIGNMENT_BYTES: Final = 4096
-# Decoded it may take twenty times this (short keys, or one letter beyond the basic plane), and a
-# device is promised 16 MiB for all of verifying: measured 84 MiB when this was 4 MiB, 5 now.
+# Decoded it may take over twenty times this (short keys, or one letter beyond the basic plane). A
+# device is promised 16 MB for all of verifying: measured 84 MiB when this was 4 MiB, at most 12 MB
+# now (tests/sdk/test_bundle_memory.py).
 MAX_MANIFEST_BYTES: Final = 256 * 1024
 
 _SIGNED: Final = struct.Struct(f"<4sHH{KEY_ID_BYTES}sII")

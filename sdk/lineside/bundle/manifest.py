@@ -61,7 +61,7 @@ class ModelEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     Attributes:
         engine: who runs it.
-        precision: what its quantised layers compute in, e.g. ``fp32``, ``int8``.
+        precision: the form's name, e.g. ``fp32``, ``int8-mixed``.
         parts: names of its parts; the first is the file that the engine opens.
         inference_precision: what float layers compute in; set on purpose, because an engine left
             alone may choose bfloat16.
@@ -222,8 +222,7 @@ def _refuse_unproven(manifest: Manifest, source: str) -> None:
     guarantee, rule = manifest.evidence.guarantee, manifest.rule
     if guarantee is None:
         return
-    sign = 1.0 if rule.worse == "higher" else -1.0
-    if not sign * rule.ok_limit <= sign * guarantee.ok_limit:
+    if not rule.sign * rule.ok_limit <= rule.sign * guarantee.ok_limit:
         raise BundleFormatError(
             f"{source}: manifest: rule: ok_limit {rule.ok_limit:g} is looser than "
             f"{guarantee.ok_limit:g}, for which evidence.guarantee is proven"

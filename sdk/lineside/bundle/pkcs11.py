@@ -235,7 +235,8 @@ def _tell_missing(kind: int, count: int) -> str:
         return "fits several keys of the token: name one by id=%01 or the like"
     if kind == _CKO_PUBLIC_KEY:
         return "the token holds no public half of that key: put it there, label and id the same"
-    return "no such private Ed25519 key in the token; most show themselves with the PIN only " + (
+    return (
+        "no such private Ed25519 key in the token; most show themselves with the PIN only "
         "(--ask-password, --password-env)"
     )
 

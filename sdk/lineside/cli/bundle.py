@@ -74,7 +74,8 @@ def thin(
             if as_json:
                 click.echo(format_document(_document(whole, copy)))
             else:
-                click.echo(_tell(whole, copy, f"the same seal and hash, {copy.model_id}"))
+                click.echo(f"{_size(copy)}, the same seal and hash, {copy.model_id}")
+                click.echo(_tell_left_out(whole, copy))
 
 
 @bundle.command()
@@ -119,7 +120,7 @@ def reseal(
             if as_json:
                 click.echo(format_document(_document(old, new)))
             else:
-                click.echo(_tell(old, new, f"sealed by key {new.signer.key_id.hex()}"))
+                click.echo(f"{_size(new)}, sealed by key {new.signer.key_id.hex()}")
                 click.echo(f"hash {new.model_id}, was {old.model_id}")
 
 
@@ -155,18 +156,23 @@ def _size_bytes(opened: Bundle) -> int:
     return opened.path.stat().st_size
 
 
-def _tell(old: Bundle, new: Bundle, seal: str) -> str:
-    before, after = _size_bytes(old), _size_bytes(new)
-    left_out = [name for name in old.present if name not in new.present]
-    lines = [f"{new.path}: {after:,} bytes, {seal}"]
-    if left_out:
-        lines.append(
-            f"left out {', '.join(left_out)}: {before - after:,} bytes, "
-            f"{1 - after / before:.0%} of {old.path}"
-        )
-    elif seal.startswith("the same"):
-        lines.append(f"{old.path} holds nothing that could be left out")
-    return "\n".join(lines)
+def _size(opened: Bundle) -> str:
+    return f"{opened.path}: {_size_bytes(opened):,} bytes"
+
+
+def _tell_left_out(whole: Bundle, thin: Bundle) -> str:
+    left_out = _left_out(whole, thin)
+    if not left_out:
+        return f"{whole.path} holds nothing that could be left out"
+    before, after = _size_bytes(whole), _size_bytes(thin)
+    return (
+        f"left out {', '.join(left_out)}: {before - after:,} bytes, "
+        f"{1 - after / before:.0%} of {whole.path}"
+    )
+
+
+def _left_out(old: Bundle, new: Bundle) -> list[str]:
+    return [name for name in old.present if name not in new.present]
 
 
 def _document(old: Bundle, new: Bundle) -> dict[str, object]:
@@ -176,6 +182,6 @@ def _document(old: Bundle, new: Bundle) -> dict[str, object]:
         "signer": {"key_id": new.signer.key_id.hex(), "name": new.signer.name},
         "size_bytes": _size_bytes(new),
         "parts_present": new.present,
-        "parts_left_out": [name for name in old.present if name not in new.present],
+        "parts_left_out": _left_out(old, new),
         "of": {"bundle": str(old.path), "hash": old.hash, "size_bytes": _size_bytes(old)},
     }

@@ -41,13 +41,10 @@ def new(name: str, out: Path, password_env: str | None, ask_password: bool, as_j
     Example: lineside keys new factory --out keys
     """
     from lineside.bundle import load_public_key, write_key_pair
-    from lineside.errors import StorageError
+    from lineside.durable import make_folder
 
     password = read_password(password_env, ask_password, confirm=True)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(f"{out}: cannot be made: {error.strerror}") from error
+    make_folder(out)
     private_path, public_path = write_key_pair(out, name, password)
     found = _describe(public_path, "public", load_public_key(public_path))
     if as_json:
@@ -132,11 +129,12 @@ def revoke(key: str, folder: Path, as_json: bool) -> None:
     Example: lineside keys revoke factory.pub --trust /etc/lineside/trust
     """
     from lineside.bundle import TrustedKeys, load_public_key, load_trust, revoke_key
+    from lineside.bundle.keys import TRUST_SUFFIX
     from lineside.bundle.trust import KEY_ID
 
     known = KEY_ID.fullmatch(key) is not None
     path = revoke_key(folder, bytes.fromhex(key) if known else load_public_key(key))
-    held = any(file.suffix == ".pub" for file in folder.iterdir())
+    held = any(file.suffix == TRUST_SUFFIX for file in folder.iterdir())
     trusted = load_trust(folder) if held else TrustedKeys(keys=())
     if as_json:
         left = [left.key_id.hex() for left in trusted.valid]

@@ -11,8 +11,8 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from lineside.durable import write_durably
-from lineside.errors import LinesideError, StorageError
+from lineside.durable import make_folder, write_durably
+from lineside.errors import LinesideError
 from lineside_trainer.data.store import STORE_FILE
 from lineside_trainer.errors import ExperimentError, TrainerError
 from lineside_trainer.experiment import Experiment
@@ -119,18 +119,6 @@ def _give_back(folder: Path, *, keep: bool) -> None:
             path.unlink()
         if not keep:
             folder.rmdir()
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder and those above it; one that is there is left alone.
-
-    Raises:
-        StorageError: the disk is full, read-only or gone, or a file is in the way.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(f"{folder}: cannot be made: {error.strerror}") from error
 
 
 def write_document(path: Path, document: msgspec.Struct) -> None:

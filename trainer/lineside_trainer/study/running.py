@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from lineside.durable import make_folder
 from lineside_trainer.runs.provenance import command
-from lineside_trainer.runs.runfolder import make_folder
 from lineside_trainer.study.crew import Crew
 from lineside_trainer.study.document import StudyFigures
 from lineside_trainer.study.figures import gather

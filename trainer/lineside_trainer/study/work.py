@@ -17,7 +17,7 @@ from typing import Final
 
 import msgspec
 
-from lineside.durable import write_durably
+from lineside.durable import make_folder, write_durably
 from lineside.errors import LinesideError, StorageError
 from lineside_trainer.data.joints import JointsSettings, write_joints
 from lineside_trainer.data.joints.folder import MARKER
@@ -30,7 +30,7 @@ from lineside_trainer.experiment_file import (
 )
 from lineside_trainer.models import check_model
 from lineside_trainer.pretraining import pretrain
-from lineside_trainer.runs.runfolder import EXPERIMENT, RESULT, make_folder
+from lineside_trainer.runs.runfolder import EXPERIMENT, RESULT
 from lineside_trainer.study.file import DataSet
 from lineside_trainer.study.plan import Piece, Plan
 from lineside_trainer.study.trivial import judge_trivial

@@ -20,12 +20,12 @@ import torch
 from matplotlib.figure import Figure as Canvas
 from torch import Tensor
 
-from lineside.durable import write_durably
+from lineside.durable import make_folder, write_durably
 from lineside_trainer.evaluate import Picture
 from lineside_trainer.evaluate.spread_figures import as_png
 from lineside_trainer.prepared import Prepared
 from lineside_trainer.runs.predictions import PREDICTIONS, Prediction, read_predictions
-from lineside_trainer.runs.runfolder import FIGURES, make_folder
+from lineside_trainer.runs.runfolder import FIGURES
 
 DOUBTS: Final = "doubts.csv"
 PICTURE: Final = "doubts.png"

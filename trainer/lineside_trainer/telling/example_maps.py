@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lineside.durable import make_folder
 from lineside_trainer.evaluate import Picture
 from lineside_trainer.evaluate.gradcam import (
     REFERENCE_IMAGES,
@@ -21,7 +22,6 @@ from lineside_trainer.evaluate.gradcam import (
 from lineside_trainer.evaluate.overlay import Explained, draw_examples
 from lineside_trainer.experiment import TrainSettings
 from lineside_trainer.prepared import IntArray, Prepared
-from lineside_trainer.runs.runfolder import make_folder
 from lineside_trainer.tasks import Task, headed
 
 MAPS: Final = "maps.png"

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lineside.candidate import SAMPLES, read_samples
 from lineside.contract import Contract
+from lineside.durable import make_folder
 from lineside.errors import InputDataError
 from lineside.frame import SUFFIXES, Pixels, read_frame
 from lineside.plainfile import is_folder
@@ -33,7 +34,7 @@ from lineside_trainer.evaluate.gradcam import (
 )
 from lineside_trainer.evaluate.overlay import Explained, draw_explained
 from lineside_trainer.runs.predictions import Said
-from lineside_trainer.runs.runfolder import CANDIDATE, SPLIT, make_folder
+from lineside_trainer.runs.runfolder import CANDIDATE, SPLIT
 from lineside_trainer.runs.trained import Trained, read_trained
 from lineside_trainer.tasks import Task, headed
 

@@ -7,6 +7,7 @@ from typing import Final
 
 import torch
 
+from lineside.durable import make_folder
 from lineside_trainer.evaluate.figures import draw_curves, draw_pictures, draw_vital
 from lineside_trainer.evaluate.report import Picture, Report, write_report
 from lineside_trainer.experiment import Experiment
@@ -17,7 +18,7 @@ from lineside_trainer.learning.fit import FitResult
 from lineside_trainer.prepared import Prepared
 from lineside_trainer.pretrain import Method
 from lineside_trainer.runs.results import PretrainResult
-from lineside_trainer.runs.runfolder import FIGURES, REPORT, make_folder
+from lineside_trainer.runs.runfolder import FIGURES, REPORT
 
 EXAMPLES: Final = "examples.png"
 CURVES: Final = "curves.png"

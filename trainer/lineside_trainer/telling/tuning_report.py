@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from lineside.durable import write_durably
+from lineside.durable import make_folder, write_durably
 from lineside_trainer.candidate import CandidateCheck
 from lineside_trainer.errors import TrainerError
 from lineside_trainer.evaluate.figures import draw_curves
@@ -16,7 +16,7 @@ from lineside_trainer.experiment_file import (
 )
 from lineside_trainer.learning.fit import FitResult
 from lineside_trainer.runs.results import Figure, PretrainResult, TrainResult
-from lineside_trainer.runs.runfolder import FIGURES, REPORT, RESULT, make_folder, read_document
+from lineside_trainer.runs.runfolder import FIGURES, REPORT, RESULT, read_document
 from lineside_trainer.telling.pretraining_report import CURVES, EXAMPLES
 
 _IN_WORDS: Final = {"mse": "MSE", "mae": "MAE"}
