@@ -8,7 +8,7 @@ fastest on this one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -192,11 +192,16 @@ def search(
     return [replace(found, chosen=found.precision == chosen) for found in tried.values()]
 
 
-def take_fastest(tried: Sequence[Tried]) -> tuple[Tried, ...]:
-    """Mark for each engine the fastest that holds, by its measured cost."""
+def take_fastest(tried: Sequence[Tried], wished: Collection[str]) -> tuple[Tried, ...]:
+    """Mark for each engine the fastest that holds, by its measured cost.
+
+    Args:
+        tried: also forms that nobody asked for: the float form is always made.
+        wished: labels of those that may be sealed.
+    """
     fastest: dict[str, Tried] = {}
     for found in tried:
-        if not found.holds or found.cost is None:
+        if not found.holds or found.cost is None or found.label not in wished:
             continue
         best = fastest.get(found.engine)
         if best is None or best.cost is None or found.cost.p50_us < best.cost.p50_us:
