@@ -90,6 +90,27 @@ def missed_by_rates(before: PartCounts, now: PartCounts, gates: Gates) -> tuple[
     )
 
 
+def cannot_judge(counted: PartCounts, gates: Gates) -> str:
+    """Why a rate that was given a bound cannot be counted, "" where all can.
+
+    Args:
+        counted: the validation parts; those without a known target are in neither count.
+        gates: the bounds. Of no parts at all every form would hold them.
+    """
+    rates = (
+        ("escape", gates.max_escape_increase, counted.bad, "bad"),
+        ("overkill", gates.max_overkill_increase, counted.good, "good"),
+    )
+    for name, bound, parts, kind in rates:
+        if bound is not None and not parts:
+            return (
+                f"no {kind} part is among the validation samples with a known target, so nobody "
+                f"can say whether the {name} rate rises: give some, or leave out "
+                f"--max-{name}-increase"
+            )
+    return ""
+
+
 def _missed_by_float(reference: Measurement, found: Comparison, rule: LimitRule) -> list[str]:
     missed = []
     for name, drift in found.max_abs_drift.items():

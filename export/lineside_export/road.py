@@ -13,12 +13,13 @@ from lineside_export.candidate import Candidate
 from lineside_export.costs import measure_costs
 from lineside_export.deciding import RuleWish, check_wish, choose_limits, scored_parts
 from lineside_export.embedding import embed
-from lineside_export.errors import GateError
+from lineside_export.errors import ExportError, GateError
 from lineside_export.formats import Source, read_source
-from lineside_export.gates import Gates
+from lineside_export.gates import Gates, cannot_judge
 from lineside_export.golden import GoldenTolerance, choose_golden, golden_tolerance, make_golden
 from lineside_export.guarantee_report import write_guarantee_report
 from lineside_export.parity import Measurement, Parity
+from lineside_export.partscores import count_parts
 from lineside_export.reference import measure_reference
 from lineside_export.report import forms_table, write_report
 from lineside_export.schemes import SCHEMES, gather_material
@@ -108,7 +109,7 @@ def export_candidate(
         CandidateError: the program does not keep its contract.
         GraphError: it cannot be translated.
         GateError: an engine has no form that holds.
-        ExportError: no limit does what was wished for.
+        ExportError: no limit does what was wished for, or a rate is bounded that nobody can count.
         GuaranteeError: the promise asked for cannot be proven.
         SelfTestError, BundleError, StorageError: while sealing.
     """
@@ -146,6 +147,9 @@ def make_judge(candidate: Candidate, source: Source, order: Order) -> Judge:
     reference = measure_reference(candidate, source, "validation", wish.start)
     scored = scored_parts(candidate, "validation", [reference], wish)
     rule = choose_limits(scored, wish, candidate.contract.head)
+    unjudged = cannot_judge(count_parts(scored[0], rule), order.gates)
+    if unjudged:
+        raise ExportError(unjudged)
     return Judge(
         candidate=candidate,
         images_nhwc=candidate.images_nhwc("validation"),

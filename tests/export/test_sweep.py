@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from lineside.bundle import ModelEntry, PartCounts, PartData, open_bundle
+from lineside.candidate import SAMPLES, read_samples, write_samples
 from lineside.contract import (
     Contract,
     FrameSpec,
@@ -103,7 +105,8 @@ def test_the_fastest_that_holds_is_taken_for_each_engine() -> None:
     misses = replace(form("misses", error=0.0, p50_us=1.0), missed=("drowns",))
     quick, slow = form("quick", error=0.1, p50_us=5.0), form("slow", error=0.0, p50_us=9.0)
     other = form("other", error=0.0, p50_us=20.0, engine="openvino")
-    taken = take_fastest([misses, replace(slow, chosen=True), quick, other])
+    tried = [misses, replace(slow, chosen=True), quick, other]
+    taken = take_fastest(tried, {found.label for found in tried})
     assert [found.precision for found in taken if found.chosen] == ["quick", "other"]
 
 
@@ -112,6 +115,18 @@ def test_a_form_that_nobody_asked_for_is_never_taken() -> None:
     misses = replace(form("int8", error=0.0, p50_us=1.0), missed=("drowns",))
     unasked = replace(form("fp32", error=0.0, p50_us=5.0), asked=False)
     assert not any(found.chosen for found in take_fastest([misses, unasked]))
+
+
+def test_a_sweep_seals_no_form_that_was_not_asked_for(
+    small_candidate: Path, key_pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "swept.lsb"
+    arguments = (small_candidate, "--out", out, "--key", key_pair[0], "--sweep")
+    arguments += ("--engines", "onnxruntime", "--precision", "int8", "--max-drop", "0")
+    done = CliRunner().invoke(export, [*map(str, arguments), "--max-flips", "0"])
+    assert isinstance(done.exception, GateError)
+    assert "No bundle was written" in str(done.exception)
+    assert not out.exists()
 
 
 def test_the_picture_is_drawn_with_and_without_targets() -> None:
@@ -153,6 +168,22 @@ def test_rates_may_rise_by_no_more_than_allowed() -> None:
     (missed,) = missed_by_rates(before, counts(escaped=0, overkilled=13), gates)
     assert "overkill rate goes from 10 to 13 of 200 good parts" in missed
     assert missed_by_rates(before, counts(escaped=50, overkilled=200), Gates()) == ()
+
+
+@pytest.mark.parametrize(("rate", "kind"), [("escape", "bad"), ("overkill", "good")])
+def test_a_bound_on_a_rate_that_nobody_can_count_is_refused(
+    small_candidate: Path, key_pair: tuple[Path, Path], tmp_path: Path, rate: str, kind: str
+) -> None:
+    folder = tmp_path / "candidate"
+    shutil.copytree(small_candidate, folder)
+    sets = dict(read_samples(folder / SAMPLES))
+    unknown = np.full(len(sets["validation"]), np.nan)
+    sets["validation"] = replace(sets["validation"], targets=unknown)
+    write_samples(folder / SAMPLES, sets)
+    arguments = [folder, "--out", tmp_path / "x.lsb", "--key", key_pair[0], "--precision", "int8"]
+    done = CliRunner().invoke(export, [*map(str, arguments), f"--max-{rate}-increase", "0.1"])
+    assert isinstance(done.exception, ExportError)
+    assert f"no {kind} part is among the validation samples" in str(done.exception)
 
 
 def test_memory_is_that_of_a_process_without_torch(small_candidate: Path) -> None:
