@@ -70,6 +70,19 @@ def _point(
     )
 
 
+def forget_guarantee_report(folder: Path) -> None:
+    """Remove what an earlier export promised: beside a bundle without a promise it would mislead.
+
+    Raises:
+        StorageError: the folder cannot be written.
+    """
+    try:
+        for name in (GUARANTEE_JSON, GUARANTEE_PNG):
+            (folder / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError(f"{folder}: cannot be written: {error.strerror}") from error
+
+
 def write_guarantee_report(
     folder: Path,
     candidate: Candidate,

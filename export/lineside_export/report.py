@@ -138,6 +138,8 @@ def write_report(
 ) -> None:
     """Write the JSON document, the figure, and every frame whose verdict flips.
 
+    What an earlier export left there under these names goes: it would be taken for this one's.
+
     Raises:
         StorageError: the folder cannot be written.
     """
@@ -146,8 +148,10 @@ def write_report(
     picture = _draw(candidate, parity, rule)
     try:
         (folder / FLIPS).mkdir(parents=True, exist_ok=True)
+        for old in (folder / FRONT_PNG, *(folder / FLIPS).glob(_flip_name("*"))):
+            old.unlink(missing_ok=True)
     except OSError as error:
-        raise StorageError(f"{folder}: cannot be made: {error.strerror}") from error
+        raise StorageError(f"{folder}: cannot be written: {error.strerror}") from error
     write_durably(folder / REPORT_JSON, [encoded, b"\n"])
     write_durably(folder / REPORT_PNG, [picture])
     _write_flips(folder / FLIPS, candidate, parity)
@@ -201,11 +205,12 @@ def _flipped_document(
     candidate: Candidate, parity: Parity, found: Comparison
 ) -> list[dict[str, Any]]:
     measured, parts = found.measured, candidate.samples["validation"].parts
+    drawn = set(_drawn_flips(parity))
     return [
         {
             "validation_sample": index,
             "part": parts[index],
-            "frame": f"{FLIPS}/{_flip_name(index)}",
+            "frame": f"{FLIPS}/{_flip_name(index)}" if index in drawn else None,
             "reference_score": float(parity.reference.scores[index]),
             "score": float(measured.scores[index]),
             "reference_evaluation": Evaluation(parity.reference.evaluations[index]).name,
@@ -215,17 +220,20 @@ def _flipped_document(
     ]
 
 
-def _flip_name(index: int) -> str:
+def _flip_name(index: int | str) -> str:
     return f"validation_{index}.png"
 
 
 def _write_flips(folder: Path, candidate: Candidate, parity: Parity) -> None:
     """The frames as acquired, once each, whichever forms disagree on them."""
-    found = (*parity.comparisons, *parity.ways)
-    flipped = sorted({index for comparison in found for index in comparison.flipped})
     frames = candidate.samples["validation"].frames_hwc
-    for index in flipped[:_MOST_FLIPS]:
+    for index in _drawn_flips(parity):
         write_durably(folder / _flip_name(index), [encode_png(frames[index])])
+
+
+def _drawn_flips(parity: Parity) -> list[int]:
+    found = (*parity.comparisons, *parity.ways)
+    return sorted({index for comparison in found for index in comparison.flipped})[:_MOST_FLIPS]
 
 
 def _draw(candidate: Candidate, parity: Parity, rule: LimitRule) -> bytes:
