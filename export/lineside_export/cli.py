@@ -146,22 +146,33 @@ def export(  # one parameter for each option
     """
     from lineside.bundle import open_signer
     from lineside_export.candidate import read_candidate
+    from lineside_export.errors import ExportError
     from lineside_export.gates import Gates
     from lineside_export.identity import make_identity
     from lineside_export.road import Order, export_candidate
+    from lineside_export.seal import check_place
     from lineside_export.search import wished_schemes
     from lineside_export.targets import find_target
 
     hardware = find_target(target)
     chosen = _engines(engines, hardware)
     wished = tuple(dict.fromkeys(w.strip() for w in precisions.split(",") if w.strip()))
-    for engine in chosen:
-        wished_schemes(wished, hardware, engine)
+    if not wished:
+        raise click.BadParameter("name at least one", param_hint="--precision")
+    try:
+        for engine in chosen:
+            wished_schemes(wished, hardware, engine)
+    except ExportError as error:
+        raise click.BadParameter(str(error), param_hint="--precision") from error
     check_flags(rule_flags)
     # Before minutes of work: what can be refused at once.
     private_key = open_signer(key, read_password(password_env, ask_password))
     if not out.parent.is_dir():
         raise click.BadParameter(f"the folder {out.parent} is not there", param_hint="--out")
+    check_place(out)
+    figures = report or out.with_name(out.name + ".report")
+    if figures.exists() and not figures.is_dir():
+        raise click.BadParameter(f"{figures} is there and no folder", param_hint="--report")
     read = read_candidate(candidate)
     order = Order(
         out=out,
@@ -184,7 +195,7 @@ def export(  # one parameter for each option
             target=hardware.name,
         ),
         licence=licence,
-        report=report or out.with_name(out.name + ".report"),
+        report=figures,
         report_on_failure=report is not None,
     )
     started_s = time.monotonic()

@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from time import perf_counter_ns
 from typing import Final
 
@@ -20,6 +18,7 @@ from lineside.contract import Contract, encode_contract
 from lineside_export import peak_memory
 from lineside_export.errors import ExportError
 from lineside_export.formats import Format
+from lineside_export.vendors import scratch_folder
 
 _WARM_UP: Final = 20
 _ROUNDS: Final = 200
@@ -98,8 +97,7 @@ def measure_peak_bytes(made: Format, contract: Contract) -> int:
     Raises:
         ExportError: the process dies, or does not come to an end.
     """
-    with tempfile.TemporaryDirectory(prefix="lineside-export-") as name:
-        folder = Path(name)
+    with scratch_folder() as folder:
         (folder / peak_memory.ENTRY).write_bytes(msgspec.json.encode(made.entry))
         (folder / peak_memory.CONTRACT).write_bytes(encode_contract(contract))
         for part in made.parts:

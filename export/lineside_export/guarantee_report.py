@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from lineside.bundle import EscapeGuarantee
 from lineside.contract import LimitRule
 from lineside.durable import make_folder, write_durably
+from lineside.errors import StorageError
 from lineside_export.binomial import rate_bound
 from lineside_export.candidate import Candidate
 from lineside_export.deciding import Promise
@@ -67,6 +68,19 @@ def _point(
         escape_bound=rate_bound(escaped, proof.bad, confidence=promise.confidence),
         validation_review=max(count_parts(found, tried).review_share for found in validation),
     )
+
+
+def forget_guarantee_report(folder: Path) -> None:
+    """Remove what an earlier export promised: beside a bundle without a promise it would mislead.
+
+    Raises:
+        StorageError: the folder cannot be written.
+    """
+    try:
+        for name in (GUARANTEE_JSON, GUARANTEE_PNG):
+            (folder / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError(f"{folder}: cannot be written: {error.strerror}") from error
 
 
 def write_guarantee_report(

@@ -7,9 +7,7 @@ parameters into the file; neither is the model, and both would change the bundle
 from __future__ import annotations
 
 import math
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -17,7 +15,7 @@ import numpy as np
 
 from lineside.engines import silence_telemetry
 from lineside_export.errors import GraphError
-from lineside_export.vendors import told
+from lineside_export.vendors import scratch_folder, told
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +38,8 @@ def onnx_to_openvino(onnx_bytes: bytes) -> Any:
 
     # From a file, because only this way folds constants and fuses: a third fewer operators than
     # Core.read_model, for nncf and for the file.
-    with tempfile.TemporaryDirectory(prefix="lineside-export-") as folder:
-        file = Path(folder) / "model.onnx"
+    with scratch_folder() as folder:
+        file = folder / "model.onnx"
         file.write_bytes(onnx_bytes)
         try:
             return openvino.convert_model(file)
@@ -65,8 +63,8 @@ def ir_bytes(model: Any, *, halve_weights: bool = False) -> IrFiles:
     for index, operator in enumerate(model.get_ordered_ops()):
         if operator.get_type_name() != "Parameter":
             operator.set_friendly_name(f"{operator.get_type_name()}_{index}")
-    with tempfile.TemporaryDirectory(prefix="lineside-export-") as folder:
-        xml, weights = Path(folder) / "model.xml", Path(folder) / "model.bin"
+    with scratch_folder() as folder:
+        xml, weights = folder / "model.xml", folder / "model.bin"
         try:
             openvino.save_model(model, xml, compress_to_fp16=halve_weights)
         except RuntimeError as error:

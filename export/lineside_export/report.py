@@ -14,6 +14,7 @@ from lineside.cli.table import format_table
 from lineside.contract import LimitRule
 from lineside.durable import make_folder, write_durably
 from lineside.engines.machine import cpu_name, usable_cores
+from lineside.errors import StorageError
 from lineside.frame import encode_png
 from lineside.verdict import Evaluation
 from lineside_export.candidate import Candidate
@@ -137,6 +138,8 @@ def write_report(
 ) -> None:
     """Write the JSON document, the figure, and every frame whose verdict flips.
 
+    What an earlier export left there under these names goes: it would be taken for this one's.
+
     Raises:
         StorageError: the folder cannot be written.
     """
@@ -144,6 +147,11 @@ def write_report(
     encoded = msgspec.json.format(msgspec.json.encode(document), indent=2)
     picture = _draw(candidate, parity, rule)
     make_folder(folder / FLIPS)
+    try:
+        for old in (folder / FRONT_PNG, *(folder / FLIPS).glob(_flip_name("*"))):
+            old.unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError(f"{folder}: cannot be written: {error.strerror}") from error
     write_durably(folder / REPORT_JSON, [encoded, b"\n"])
     write_durably(folder / REPORT_PNG, [picture])
     _write_flips(folder / FLIPS, candidate, parity)
@@ -197,11 +205,12 @@ def _flipped_document(
     candidate: Candidate, parity: Parity, found: Comparison
 ) -> list[dict[str, Any]]:
     measured, parts = found.measured, candidate.samples["validation"].parts
+    drawn = set(_drawn_flips(parity))
     return [
         {
             "validation_sample": index,
             "part": parts[index],
-            "frame": f"{FLIPS}/{_flip_name(index)}",
+            "frame": f"{FLIPS}/{_flip_name(index)}" if index in drawn else None,
             "reference_score": float(parity.reference.scores[index]),
             "score": float(measured.scores[index]),
             "reference_evaluation": Evaluation(parity.reference.evaluations[index]).name,
@@ -211,17 +220,20 @@ def _flipped_document(
     ]
 
 
-def _flip_name(index: int) -> str:
+def _flip_name(index: int | str) -> str:
     return f"validation_{index}.png"
 
 
 def _write_flips(folder: Path, candidate: Candidate, parity: Parity) -> None:
     """The frames as acquired, once each, whichever forms disagree on them."""
-    found = (*parity.comparisons, *parity.ways)
-    flipped = sorted({index for comparison in found for index in comparison.flipped})
     frames = candidate.samples["validation"].frames_hwc
-    for index in flipped[:_MOST_FLIPS]:
+    for index in _drawn_flips(parity):
         write_durably(folder / _flip_name(index), [encode_png(frames[index])])
+
+
+def _drawn_flips(parity: Parity) -> list[int]:
+    found = (*parity.comparisons, *parity.ways)
+    return sorted({index for comparison in found for index in comparison.flipped})[:_MOST_FLIPS]
 
 
 def _draw(candidate: Candidate, parity: Parity, rule: LimitRule) -> bytes:

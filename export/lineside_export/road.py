@@ -17,7 +17,7 @@ from lineside_export.errors import ExportError, GateError
 from lineside_export.formats import Source, read_source
 from lineside_export.gates import Gates, cannot_judge
 from lineside_export.golden import GoldenTolerance, choose_golden, golden_tolerance, make_golden
-from lineside_export.guarantee_report import write_guarantee_report
+from lineside_export.guarantee_report import forget_guarantee_report, write_guarantee_report
 from lineside_export.parity import Measurement, Parity
 from lineside_export.partscores import count_parts
 from lineside_export.reference import measure_reference
@@ -267,8 +267,14 @@ def _seal(
         guarantee=settled.guarantee,
         licence=order.licence,
     )
-    _write_figures(candidate, order, parity, tried, settled)
-    sealed = seal(order.out, manifest, formats=forms, golden=golden, key=order.key)
+    sealed = seal(
+        order.out,
+        manifest,
+        formats=forms,
+        golden=golden,
+        key=order.key,
+        write_figures=lambda: _write_figures(candidate, order, parity, tried, settled),
+    )
     return Export(
         sealed=sealed,
         parity=parity,
@@ -293,3 +299,5 @@ def _write_figures(
             settled.validation,
             settled.guarantee,
         )
+    else:
+        forget_guarantee_report(order.report)

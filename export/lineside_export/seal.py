@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,6 +100,25 @@ def make_manifest(
     )
 
 
+def check_place(out: Path) -> None:
+    """Whether a bundle can be written there, before minutes of work.
+
+    Raises:
+        StorageError: read-only, not permitted, or a name that is too long.
+    """
+    aside = _aside(out)
+    try:
+        aside.touch()
+        aside.unlink()
+    except OSError as error:
+        raise StorageError(f"{out}: cannot be written: {error.strerror}") from error
+
+
+def _aside(out: Path) -> Path:
+    # Beside the target, so that the rename stays within one file system.
+    return out.with_name(f".{out.name}.{os.getpid()}.sealed")
+
+
 def seal(
     out: Path,
     manifest: Manifest,
@@ -107,8 +126,11 @@ def seal(
     formats: Sequence[Format],
     golden: GoldenSamples,
     key: Signer,
+    write_figures: Callable[[], None],
 ) -> Sealed:
-    """Seal, prove on this machine, rename.
+    """Seal, prove on this machine, write the figures, rename.
+
+    Figures beside OUT say that there is a bundle, so they wait until little can fail any more.
 
     Raises:
         SelfTestError: the sealed file does not reproduce its own golden samples.
@@ -117,12 +139,12 @@ def seal(
     """
     parts = [PartData(name=GOLDEN_PART, data=encode_golden(golden))]
     parts += [part for format_ in formats for part in format_.parts]
-    # Beside the target, so that the rename stays within one file system.
-    aside = out.with_name(f".{out.name}.{os.getpid()}.sealed")
+    aside = _aside(out)
     try:
         bundle_hash = seal_bundle(aside, manifest=manifest, parts=parts, key=key)
         selftests = prove(aside, TrustedKeys(keys=(key.public,)))
         size_bytes = aside.stat().st_size
+        write_figures()
         replace_durably(aside, out)
     except OSError as error:
         raise StorageError(f"{out}: cannot be written: {error.strerror}") from error

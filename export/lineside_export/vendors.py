@@ -8,11 +8,14 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import tempfile
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Final
 
 from lineside.engines import silence_telemetry
+from lineside.errors import StorageError
 
 _NOISY_LOGGERS: Final = (
     "root",  # onnxruntime.quantization has none of its own
@@ -45,6 +48,23 @@ def quiet_vendors() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A folder of our own for tools that read and write files only; gone afterwards.
+
+    Raises:
+        StorageError: it cannot be made or written; only here is it known that it was this disk.
+    """
+    try:
+        with tempfile.TemporaryDirectory(prefix="lineside-export-") as folder:
+            yield Path(folder)
+    except OSError as error:
+        raise StorageError(
+            f"temporary files cannot be written: {error.strerror}: name a folder with more space "
+            "in TMPDIR"
+        ) from error
 
 
 def tool_versions() -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -16,6 +17,7 @@ from lineside.engines import EngineSettings, open_engine
 from lineside.engines.machine import cpu_flags
 from lineside.errors import EngineError, ProviderError
 from lineside_export.candidate import Candidate, read_candidate
+from lineside_export.cli import export
 from lineside_export.errors import ExportError, GraphError
 from lineside_export.formats import Format, Source, Way, read_source
 from lineside_export.schemes import SCHEMES, Material, find_scheme, gather_material
@@ -188,3 +190,10 @@ def test_what_is_unknown_is_refused_with_what_there_is() -> None:
         find_target("tpu")
     with pytest.raises(ExportError, match="openvino knows none of int8-dynamic; it knows fp32"):
         wished_schemes(["int8-dynamic"], TARGETS["cpu"], "openvino")
+
+
+def test_the_command_line_names_every_form_and_every_target() -> None:
+    options = {option.name: option for option in export.params}
+    said = options["precisions"].help  # type: ignore[attr-defined]
+    assert set(re.findall(r"[a-z]+\d+(?:-[a-z]+)?", said)) == set(SCHEMES)
+    assert list(options["target"].type.choices) == list(TARGETS)  # type: ignore[attr-defined]

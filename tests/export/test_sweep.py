@@ -120,9 +120,9 @@ def test_a_sweep_seals_no_form_that_was_not_asked_for(
     small_candidate: Path, key_pair: tuple[Path, Path], tmp_path: Path
 ) -> None:
     out = tmp_path / "swept.lsb"
-    arguments = (small_candidate, "--out", out, "--key", key_pair[0], "--sweep")
-    arguments += ("--engines", "onnxruntime", "--precision", "int8", "--max-drop", "0")
-    done = CliRunner().invoke(export, [*map(str, arguments), "--max-flips", "0"])
+    arguments = [str(small_candidate), "--out", str(out), "--key", str(key_pair[0]), "--sweep"]
+    arguments += ["--engines", "onnxruntime", "--precision", "int8"]
+    done = CliRunner().invoke(export, [*arguments, "--max-drop", "0", "--max-flips", "0"])
     assert isinstance(done.exception, GateError)
     assert "No bundle was written" in str(done.exception)
     assert not out.exists()

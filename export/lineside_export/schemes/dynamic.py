@@ -9,8 +9,6 @@ its mean drift is less than a twentieth of theirs (0.0001 against 0.0027; docs/e
 from __future__ import annotations
 
 import math
-import tempfile
-from pathlib import Path
 from typing import Final
 
 import onnx
@@ -20,7 +18,7 @@ from lineside_export import graph
 from lineside_export.errors import GraphError
 from lineside_export.formats import Format, onnx_format
 from lineside_export.schemes.scheme import Material, Scheme
-from lineside_export.vendors import quiet_vendors, told
+from lineside_export.vendors import quiet_vendors, scratch_folder, told
 
 _PRODUCTS: Final = ["MatMul", "Gemm"]
 _CONVOLUTIONS: Final = ["Conv", "ConvTranspose"]
@@ -28,10 +26,10 @@ _CONVOLUTIONS: Final = ["Conv", "ConvTranspose"]
 
 def _onnx(material: Material) -> Format:
     _refuse_convolutions(material.source.model)
-    with quiet_vendors(), tempfile.TemporaryDirectory(prefix="lineside-export-") as folder:
+    with quiet_vendors(), scratch_folder() as folder:
         from onnxruntime.quantization import QuantType, quantize_dynamic
 
-        before, after = Path(folder) / "float.onnx", Path(folder) / "dynamic.onnx"
+        before, after = folder / "float.onnx", folder / "dynamic.onnx"
         before.write_bytes(material.source.data)
         try:
             quantize_dynamic(
