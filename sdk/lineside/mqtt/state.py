@@ -11,8 +11,8 @@ from lineside.errors import InputDataError
 from lineside.mqtt.payload import wire_number, wire_part_id, wire_text, wire_unit
 
 STATE_VERSION = 1
-STATE_LIMIT_BYTES = 1024
-WHY_LIMIT_CHARS = 96
+STATE_LIMIT_BYTES = 768
+WHY_LIMIT_CHARS = 80
 
 
 class StateWord(str, Enum):
@@ -54,7 +54,7 @@ class StateMessage(msgspec.Struct, frozen=True, kw_only=True):
         ok, not_ok: what scores are held against, in ``unit``, six significant digits.
         sealed_ok, sealed_not_ok: the same as the bundle has them.
         limits_by: who decided on the override; ``""`` without one.
-        limits_why: the reason that was signed, shortened beyond 96 characters.
+        limits_why: the reason that was signed, shortened beyond 80 characters.
         limits_key: whose signature it has, the key id's 32 hex digits.
     """
 
@@ -90,7 +90,7 @@ def make_state(word: StateWord, *, reason: str = "") -> StateMessage:
 
 
 def encode_state(message: StateMessage) -> bytes:
-    """At most 1024 bytes: people's words are shortened like a part id."""
+    """At most 768 bytes: people's words are shortened like a part id."""
     short = msgspec.structs.replace(
         message,
         product=wire_part_id(message.product),
