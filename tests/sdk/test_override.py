@@ -55,10 +55,18 @@ def refusal(data: bytes, joint: Bundle, trusted: TrustedKeys = TRUSTED) -> str:
     return told
 
 
-def forge(terms: bytes, *, key: object = KEY, magic: bytes = b"LSO1", form: int = 1) -> bytes:
+def forge(
+    terms: bytes,
+    *,
+    key: object = KEY,
+    magic: bytes = b"LSO1",
+    form: int = 1,
+    header_bytes: int = HEADER_BYTES,
+    reserved: int = 0,
+) -> bytes:
     """A file with a sound signature over what need not be sound."""
     key_id = key.public.key_id  # type: ignore[attr-defined]
-    header = struct.pack("<4sHH16sII", magic, form, HEADER_BYTES, key_id, len(terms), 0)
+    header = struct.pack("<4sHH16sII", magic, form, header_bytes, key_id, len(terms), reserved)
     return header + key.sign(header + terms) + terms  # type: ignore[attr-defined]
 
 
@@ -192,7 +200,10 @@ def test_signed_nonsense_is_refused(joint: Bundle) -> None:
     ):
         refusal(forge(wrong), joint)
     assert "update the runtime" in refusal(forge(terms, form=2), joint)
-    refusal(forge(terms, magic=b"LSO2"), joint)
+    assert "does not begin with LSO1" in refusal(forge(terms, magic=b"LSB1"), joint)
+    for wrong_header in ({"header_bytes": 128}, {"reserved": 1}):
+        told = refusal(forge(terms, **wrong_header), joint)  # type: ignore[arg-type]
+        assert "not as format 1 says" in told
 
 
 @pytest.mark.timeout(20)

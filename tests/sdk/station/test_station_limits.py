@@ -120,6 +120,8 @@ def test_a_tightened_limit_changes_the_verdict_and_the_line_hears_why(
         assert (state.ok, state.not_ok) == (0.1, 0.15)
         assert (state.sealed_ok, state.sealed_not_ok) == (0.5, 0.6)
         assert (state.limits_by, state.limits_why, state.limits_key) == ("", "", "")
+    told = call("listen", broker.url, "--timeout-s", "1").output
+    assert "plant1/line3/aoi1 is offline (stopped), given 2, queue 0, limits tightened\n" in told
 
 
 def test_a_signed_override_lets_more_pass_and_the_line_hears_who_allowed_it(
