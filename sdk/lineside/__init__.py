@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lineside.errors import LinesideError
     from lineside.frame import Frame, decode_frame, read_frame
     from lineside.inspector import Inspector
+    from lineside.limits import LimitSettings
     from lineside.loading import load
     from lineside.verdict import Evaluation, Finding, Reason, Timings, Verdict
 
@@ -27,6 +28,7 @@ _HOMES = {
     "Finding": "lineside.verdict",
     "Frame": "lineside.frame",
     "Inspector": "lineside.inspector",
+    "LimitSettings": "lineside.limits",
     "LinesideError": "lineside.errors",
     "Reason": "lineside.verdict",
     "Timings": "lineside.verdict",
@@ -41,6 +43,7 @@ __all__ = [
     "Finding",
     "Frame",
     "Inspector",
+    "LimitSettings",
     "LinesideError",
     "Reason",
     "Timings",

@@ -96,6 +96,16 @@ class SigningError(LinesideError):
     exit_code = 5
 
 
+class OverrideError(LinesideError):
+    """A signed override of limits is refused: damaged, not trusted, or for another bundle."""
+
+    exit_code = 5
+
+    def __init__(self, message: str, *, file: Path) -> None:
+        super().__init__(message)
+        self.file = file
+
+
 class EngineError(LinesideError):
     """An inference engine is missing, refuses the model, or failed while running."""
 

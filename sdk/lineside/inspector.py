@@ -19,6 +19,7 @@ from lineside.engines import Engine
 from lineside.errors import EngineError, FrameError
 from lineside.frame import Frame, Pixels, read_frame
 from lineside.heads import find_outputs, score_outputs
+from lineside.limits import Limits
 from lineside.preprocess import prepare
 from lineside.verdict import Evaluation, Finding, Reason, Timings, Verdict
 
@@ -30,15 +31,24 @@ class Inspector:
         bundle: what it judges by.
         engine: what computes.
         choice: how `load` came to this engine; ``None`` for one put together by hand.
+        limits: what scores are held against, and why; the sealed ones for one put together by hand.
     """
 
-    def __init__(self, bundle: Bundle, engine: Engine, *, choice: Choice | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        engine: Engine,
+        *,
+        choice: Choice | None = None,
+        limits: Limits | None = None,
+    ) -> None:
         self.bundle = bundle
         self.engine = engine
         self.choice = choice
         manifest = bundle.manifest
         self._contract = manifest.contract
-        self._rule = manifest.rule
+        self.limits = limits or Limits(sealed=manifest.rule, effective=manifest.rule)
+        self._rule = self.limits.effective
         self._product = manifest.identity.product
         self._model = bundle.model_id
         self._engine_name = f"{engine.name}/{engine.precision}"

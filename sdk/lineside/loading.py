@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from lineside.bundle import Bundle, open_bundle
+from lineside.bundle import Bundle, load_trust, open_bundle
 from lineside.choose import choose_engine
 from lineside.engines import ENGINE_NAMES, EngineSettings
 from lineside.engines.cache import default_cache_folder, private_folder
 from lineside.errors import ConfigurationError
 from lineside.inspector import Inspector
+from lineside.limits import Limits, LimitSettings, settle_limits
 
 
 def load(
@@ -24,6 +25,7 @@ def load(
     provider_options: Mapping[str, Mapping[str, str]] | None = None,
     device: str = "CPU",
     cache_folder: str | Path | None = None,
+    limits: LimitSettings | None = None,
 ) -> Inspector:
     """Verify a bundle, prove an engine on its golden samples, and take the fastest that passes.
 
@@ -42,6 +44,8 @@ def load(
         device: OpenVINO's device.
         cache_folder: keeps compiled models and the choice; it must belong to this user alone.
             None keeps the choice only, in ``LINESIDE_CACHE`` or the user's cache folder.
+        limits: tighter limits than the sealed ones, or a signed override; None: the sealed ones.
+            The golden self-test goes by the sealed ones whatever stands here: it proves the engine.
 
     Returns:
         Close it, or use it in a ``with`` statement.
@@ -51,7 +55,9 @@ def load(
         KeyFileError: a trusted key cannot be read.
         ProviderError: a provider or device that was asked for did not come up.
         SelfTestError: no engine passes here.
-        ConfigurationError: an unknown engine or an impossible number of threads.
+        ConfigurationError: an unknown engine, an impossible number of threads, or limits that
+            loosen the sealed ones.
+        OverrideError: the override is refused.
         StorageError: the cache folder cannot be used.
     """
     if engine not in ("auto", *ENGINE_NAMES):
@@ -66,18 +72,25 @@ def load(
         device=device,
         cache_folder=kept,
     )
-    bundle = open_bundle(path, trust=trust)
+    trusted = load_trust(trust)
+    bundle = open_bundle(path, trust=trusted)
     try:
-        return _prove(bundle, settings, engine, precision, kept or default_cache_folder())
+        settled = settle_limits(bundle, limits or LimitSettings(), trusted=trusted)
+        return _prove(bundle, settings, engine, precision, kept or default_cache_folder(), settled)
     except BaseException:
         bundle.close()
         raise
 
 
 def _prove(
-    bundle: Bundle, settings: EngineSettings, engine: str, precision: str | None, folder: Path
+    bundle: Bundle,
+    settings: EngineSettings,
+    engine: str,
+    precision: str | None,
+    folder: Path,
+    limits: Limits,
 ) -> Inspector:
     opened, choice = choose_engine(
         bundle, settings, engine=engine, precision=precision, folder=folder
     )
-    return Inspector(bundle, opened, choice=choice)
+    return Inspector(bundle, opened, choice=choice, limits=limits)

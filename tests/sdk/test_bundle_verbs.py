@@ -18,6 +18,8 @@ from lineside.cli.bundle import bundle
 from lineside.cli.keys import keys
 from lineside.errors import (
     BundleError,
+    ConfigurationError,
+    KeyFileError,
     PartHashError,
     RevokedKeyError,
     StorageError,
@@ -181,3 +183,65 @@ def test_a_process_may_seal_anew(joint: Path, tmp_path: Path) -> None:
     done = run("reseal", joint, "--key", key, "--out", tmp_path / "new.lsb")
     assert done.exit_code == 0, done.exception
     open_bundle(tmp_path / "new.lsb", trust=tmp_path / "token.pub").close()
+
+
+ORDER = ("--reason", "lot 17 is darker", "--by", "J. Doe", "--date", "2026-11-21")
+
+
+@pytest.fixture
+def factory_key(tmp_path: Path) -> Path:
+    folder = tmp_path / "factory"
+    folder.mkdir()
+    return write_key_pair(folder, "factory")[0]
+
+
+def test_an_override_is_signed_told_and_in_json(joint: Path, factory_key: Path) -> None:
+    out = joint.with_name("joint.override")
+    words = (*ORDER, "--key", factory_key, "--out", out)
+    done = run("override", joint, "--ok", "0.22", *words)
+    assert done.exit_code == 0, (done.output, done.exception)
+    assert "ok_limit 0.22 instead of the sealed 0.2" in done.output
+    assert "override by J. Doe, 2026-11-21, signed by key" in done.output
+    before = out.read_bytes()
+    again = run("override", joint, "--ok", "0.22", *words)
+    assert again.exit_code == 2
+    assert "is there already" in again.output
+    found = json.loads(run("override", joint, "--ok", "0.22", *words, "--replace", "--json").output)
+    assert found["terms"]["rule"]["ok_limit"] == 0.22
+    assert found["terms"]["rule"]["not_ok_limit"] == found["sealed"]["not_ok_limit"] == 0.25
+    assert found["of"]["hash"] == found["terms"]["bundle"]
+    assert found["keeps_promise"] is False  # the vector promises something up to 0.2
+    assert "the bundle's promise on escapes does not hold" in done.output
+    assert out.read_bytes() == before  # the same order, the same bytes
+
+
+@pytest.mark.parametrize(
+    ("changed", "kind"),
+    [
+        ((), None),
+        (("--ok", "0.3"), ConfigurationError),
+        (("--ok", "nan"), ConfigurationError),
+        (("--ok", "0.1", "--not-ok", "inf"), ConfigurationError),
+        (("--ok", "0.22", "--reason", ""), ConfigurationError),
+        (("--ok", "0.22", "--by", "two\nlines"), ConfigurationError),
+        (("--ok", "0.22", "--date", "2026-02-30"), None),
+        (("--ok", "0.22", "--key", "none.key"), KeyFileError),
+    ],
+)
+def test_an_override_that_says_nothing_usable_is_not_written(
+    joint: Path, factory_key: Path, changed: tuple[str, ...], kind: type[Exception] | None
+) -> None:
+    out = joint.with_name("joint.override")
+    done = run("override", joint, *ORDER, "--key", factory_key, "--out", out, *changed)
+    assert not out.exists()
+    if kind is None:
+        assert done.exit_code == 2, done.output
+    else:
+        assert isinstance(done.exception, kind), done.output
+
+
+def test_an_override_never_takes_the_bundle_s_place(joint: Path, factory_key: Path) -> None:
+    words = ("--key", factory_key, "--out", joint, "--replace")
+    done = run("override", joint, "--ok", "0.22", *ORDER, *words)
+    assert done.exit_code == 2
+    assert joint.read_bytes() == full()

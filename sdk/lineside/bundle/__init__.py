@@ -21,6 +21,7 @@ from lineside.bundle.manifest import (
     ModelEntry,
     PartEntry,
 )
+from lineside.bundle.override import Override, OverrideTerms, read_override, seal_override
 from lineside.bundle.reader import Bundle, open_bundle
 from lineside.bundle.signer import Signer, open_signer
 from lineside.bundle.trust import Trust, TrustedKeys, load_trust, revoke_key
@@ -35,6 +36,8 @@ __all__ = [
     "Identity",
     "Manifest",
     "ModelEntry",
+    "Override",
+    "OverrideTerms",
     "PartCounts",
     "PartData",
     "PartEntry",
@@ -50,8 +53,10 @@ __all__ = [
     "make_thin_copy",
     "open_bundle",
     "open_signer",
+    "read_override",
     "reseal_bundle",
     "revoke_key",
     "seal_bundle",
+    "seal_override",
     "write_key_pair",
 ]

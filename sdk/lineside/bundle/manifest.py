@@ -6,7 +6,6 @@ docs/bundle-format.md describes both for other implementations.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 from typing import Annotated, Final, Literal
@@ -14,6 +13,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from lineside import __version__
+from lineside.bundle.canonical import decode_whole, on_one_line
 from lineside.bundle.evidence import Evidence, Sha256Hex, Word
 from lineside.bundle.layout import MAX_MANIFEST_BYTES
 from lineside.contract import Contract, LimitRule
@@ -26,8 +26,6 @@ MAX_PART_BYTES: Final = 2**40
 # Lower case and no leading dot: a part name is a safe relative path on every file system.
 _SEGMENT: Final = r"[a-z0-9][a-z0-9._-]*"
 _NUMBER: Final = r"[0-9]{1,4}"  # \d would take the digits of every script
-# A key may have 256 KiB and line feeds; what is wrong with it goes into one line of a log.
-_MAX_TOLD_LETTERS: Final = 300
 PartName = Annotated[
     str,
     msgspec.Meta(pattern=rf"\A{_SEGMENT}(/{_SEGMENT})*\Z", max_length=MAX_PART_NAME_BYTES),
@@ -149,15 +147,9 @@ def decode_manifest(data: bytes, *, source: str) -> Manifest:
     """
     try:
         _check_runtime(msgspec.json.decode(data, type=_Probe), source)
-        manifest = msgspec.json.decode(data, type=Manifest)
-        found = json.loads(data, object_pairs_hook=_take_each_once)
-        missing = _find_missing(found, msgspec.to_builtins(manifest), "$")
+        manifest = decode_whole(data, Manifest)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise BundleFormatError(f"{source}: manifest: {_on_one_line(str(error))}") from error
-    if missing:
-        raise BundleFormatError(
-            f"{source}: manifest: {_on_one_line(missing)} is missing; sealing writes it"
-        )
+        raise BundleFormatError(f"{source}: manifest: {on_one_line(str(error))}") from error
     check_manifest(manifest, source=source)
     return manifest
 
@@ -192,32 +184,6 @@ def check_manifest(manifest: Manifest, *, source: str) -> None:
                 )
 
 
-def _take_each_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """Of a key that stands there twice one reader takes the first and another the last."""
-    found: dict[str, object] = {}
-    for key, value in pairs:
-        if key in found:
-            raise ValueError(f"key {key!r} stands twice in one object")
-        found[key] = value
-    return found
-
-
-def _find_missing(found: object, whole: object, path: str) -> str:
-    """The first field that was left to its default: another reader may have another default."""
-    if isinstance(whole, dict) and isinstance(found, dict):
-        for key, value in whole.items():
-            below = f"{path}.{key}"
-            deeper = _find_missing(found[key], value, below) if key in found else below
-            if deeper:
-                return deeper
-    elif isinstance(whole, (list, tuple)) and isinstance(found, list):
-        for index, (item, value) in enumerate(zip(found, whole, strict=True)):
-            deeper = _find_missing(item, value, f"{path}[{index}]")
-            if deeper:
-                return deeper
-    return ""
-
-
 def _refuse_unproven(manifest: Manifest, source: str) -> None:
     guarantee, rule = manifest.evidence.guarantee, manifest.rule
     if guarantee is None:
@@ -238,7 +204,7 @@ def _refuse_doubles(field: str, names: Iterable[str], source: str) -> None:
 
 
 def _check_runtime(probe: _Probe, source: str) -> None:
-    needed = _on_one_line(probe.identity.minimum_runtime)
+    needed = on_one_line(probe.identity.minimum_runtime)
     if probe.format != 1 or _release(needed) > _release(__version__):
         raise IncompatibleBundleError(
             f"{source}: needs lineside {needed} or newer (manifest format {probe.format}); this is "
@@ -246,11 +212,6 @@ def _check_runtime(probe: _Probe, source: str) -> None:
             expected=needed,
             actual=__version__,
         )
-
-
-def _on_one_line(words: str) -> str:
-    cut = words if len(words) <= _MAX_TOLD_LETTERS else words[:_MAX_TOLD_LETTERS] + "…"
-    return "".join(letter if letter.isprintable() else "?" for letter in cut)
 
 
 def _release(version: str) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""`lineside bundle`: make another bundle of one: thin for a device, or sealed by another key."""
+"""`lineside bundle`: make something of a bundle: a thin copy, another seal, other limits for it."""
 
 from __future__ import annotations
 
@@ -18,14 +18,16 @@ from lineside.cli.options import (
 )
 
 if TYPE_CHECKING:
+    import datetime
     from collections.abc import Callable
 
     from lineside.bundle import Bundle
+    from lineside.limits import Limits
 
 
 @click.group()
 def bundle() -> None:
-    """Make another bundle of one; `lineside verify --explain` shows what is in it.
+    """Make another bundle of one, or other limits; `lineside verify --explain` shows what it holds.
 
     A bundle is checked whole before anything is made of it, and the new one before it counts.
     """
@@ -33,7 +35,7 @@ def bundle() -> None:
 
 def _replace_option(command: Callable[..., None]) -> Callable[..., None]:
     return click.option(
-        "--replace", is_flag=True, help="Put the new bundle in the place of one that is there."
+        "--replace", is_flag=True, help="Put the new file in the place of one that is there."
     )(command)
 
 
@@ -122,6 +124,88 @@ def reseal(
             else:
                 click.echo(f"{_size(new)}, sealed by key {new.signer.key_id.hex()}")
                 click.echo(f"hash {new.model_id}, was {old.model_id}")
+
+
+@bundle.command()
+@click.argument("source", metavar="BUNDLE", type=click.Path(path_type=Path))
+@click.option("--ok", type=float, help="Scores up to here are OK. Default: as sealed.")
+@click.option("--not-ok", type=float, help="Scores beyond this are NOT_OK. Default: as sealed.")
+@click.option("--reason", required=True, help="Why, in a line; it is signed, logged, published.")
+@click.option("--by", required=True, help="Who decided it.")
+@click.option(
+    "--date",
+    required=True,
+    type=click.DateTime(["%Y-%m-%d"]),
+    metavar="YYYY-MM-DD",
+    help="Of the decision; no clock is read.",
+)
+@click.option(
+    "--key",
+    required=True,
+    metavar="FILE|SCHEME:…",
+    help="Private key whose .pub the stations trust, or one in a token (pkcs11:…).",
+)
+@click.option(
+    "--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="File to write."
+)
+@trust_option
+@password_options
+@_replace_option
+@json_option
+def override(
+    source: Path,
+    ok: float | None,
+    not_ok: float | None,
+    reason: str,
+    by: str,
+    date: datetime.datetime,
+    key: str,
+    out: Path,
+    trust: tuple[Path, ...],
+    password_env: str | None,
+    ask_password: bool,
+    replace: bool,
+    as_json: bool,
+) -> None:
+    """Sign other limits for a bundle, which a station may not take without.
+
+    The bundle stays as it is, and the file is for this bundle alone. The station's file names it as
+    limits.override; the station says in its log and its state who allowed what, and why.
+
+    Example: lineside bundle override joint.lsb --ok 0.25 --not-ok 0.3 --reason "darker lot 17"
+    --by "J. Doe" --date 2026-11-21 --key factory.key --out joint.override
+    """
+    from lineside.bundle import TrustedKeys, open_bundle, open_signer, seal_override
+    from lineside.limits import LimitSettings, change_limits, settle_limits
+
+    if ok is None and not_ok is None:
+        raise click.UsageError("nothing to override: give --ok, --not-ok, or both")
+    _refuse_what_is_there(out, source, replace=replace)
+    with open_bundle(source, trust=trust) as opened:
+        rule = change_limits(opened.manifest.rule, ok=ok, not_ok=not_ok)
+        signer = open_signer(key, read_password(password_env, ask_password))
+        day = date.date().isoformat()
+        seal_override(out, bundle=opened, rule=rule, reason=reason, by=by, date=day, key=signer)
+        trusted = TrustedKeys(keys=(signer.public,))
+        limits = settle_limits(opened, LimitSettings(override=out), trusted=trusted)
+        if as_json:
+            click.echo(format_document(_override_document(out, opened, limits)))
+        else:
+            click.echo(f"{out}: for {source}, {opened.model_id}, alone")
+            click.echo("\n".join(limits.told()))
+
+
+def _override_document(out: Path, opened: Bundle, limits: Limits) -> dict[str, object]:
+    assert limits.override is not None
+    signer = limits.override.signer
+    return {
+        "override": str(out),
+        "terms": limits.override.terms,
+        "sealed": limits.sealed,
+        "signer": {"key_id": signer.key_id.hex(), "name": signer.name},
+        "keeps_promise": limits.keeps_promise,
+        "of": {"bundle": str(opened.path), "hash": opened.hash},
+    }
 
 
 def _refuse_what_is_there(out: Path, source: Path, *, replace: bool) -> None:

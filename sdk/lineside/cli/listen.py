@@ -123,10 +123,12 @@ class _Table:
 
     def state(self, topics: StationTopics, message: StateMessage) -> None:
         why = f" ({message.reason})" if message.reason else ""
-        click.echo(
+        limits = f", limits {message.limits}" if message.limits not in ("", "sealed") else ""
+        line = (
             f"-- {topics} is {message.state.value}{why}, given {message.given}, "
-            f"queue {message.queue}"
+            f"queue {message.queue}{limits}"
         )
+        click.echo("".join(letter if letter.isprintable() else "?" for letter in line))
 
     def gap(self, topics: StationTopics, first: int, last: int) -> None:
         click.echo(f"-- {topics}: seq {first} to {last} missing")

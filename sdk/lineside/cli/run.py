@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -56,13 +56,28 @@ def run(
 
     settings = _with_trust(read_configuration(configuration), trust)
     say = _Progress(counts=sys.stderr is not None and sys.stderr.isatty())
-    with open_station(settings, progress=say) as station:
+    with contextlib.ExitStack() as stack:
+        with _naming(configuration):
+            station = stack.enter_context(open_station(settings, progress=say))
         _stop_on_signals(station.stop)
         _say(_introduction(station, settings))
+        for change in station.model.limits.told() if station.model.limits else ():
+            _say(f"lineside: limits: {change}")
         report = station.run(drain_timeout_s=drain_timeout_s)
     say.end()
     _print_report(report, as_json)
     _check_drained(report, settings, drain_timeout_s)
+
+
+@contextlib.contextmanager
+def _naming(file: Path) -> Iterator[None]:
+    """What only bundle and file together show to be wrong is the file's fault all the same."""
+    from lineside.errors import ConfigurationError
+
+    try:
+        yield
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{file}: {error}", file=file, path=error.path) from error
 
 
 def _introduction(station: Station, settings: StationConfiguration) -> str:

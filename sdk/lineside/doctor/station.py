@@ -8,11 +8,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from lineside.bundle import open_bundle
+from lineside.bundle import Bundle, TrustedKeys, load_trust, open_bundle
 from lineside.doctor.check import Check, State
 from lineside.doctor.disk import check_disk
 from lineside.doctor.permissions import key_files
-from lineside.errors import BundleError, ConfigurationError, KeyFileError, StorageError
+from lineside.errors import (
+    BundleError,
+    ConfigurationError,
+    KeyFileError,
+    OverrideError,
+    StorageError,
+)
+from lineside.limits import LimitSettings, settle_limits
 from lineside.mqtt.settings import MqttSettings
 from lineside.plainfile import is_folder
 from lineside.station import StationConfiguration, read_configuration
@@ -43,7 +50,7 @@ def examine_station(
         ]
     return [
         Check(topic="station", state=State.OK, found=f"{file}: {configuration.topics.state}"),
-        _check_bundle(configuration, given_trust, machine_trust),
+        *_check_bundle(configuration, given_trust, machine_trust),
         _check_source(configuration.source.path),
         check_disk("outbox", configuration.outbox.path.parent, needed=True),
         check_broker(configuration.mqtt),
@@ -52,19 +59,30 @@ def examine_station(
 
 def _check_bundle(
     configuration: StationConfiguration, given_trust: Sequence[Path], machine_trust: Sequence[Path]
-) -> Check:
+) -> list[Check]:
     settings = configuration.bundle
     trust = given_trust or settings.trust
     trust = trust or [key for place in machine_trust for key in key_files(place, ".pub")]
     revoked = [file for place in machine_trust for file in key_files(place, ".revoked")]
     remedy = "check it with lineside verify, and that [bundle] trust names the maker's key"
     try:
-        with open_bundle(settings.path, trust=[*trust, *revoked]) as bundle:
+        trusted = load_trust([*trust, *revoked])
+        with open_bundle(settings.path, trust=trusted) as bundle:
             identity = bundle.manifest.identity
             found = f"{settings.path}: {identity.product} {identity.version}, the seal holds"
+            limits = _check_limits(bundle, configuration.limits, trusted)
     except (BundleError, ConfigurationError, KeyFileError, StorageError) as error:
-        return Check(topic="bundle", state=State.MISSING, found=str(error), remedy=remedy)
-    return Check(topic="bundle", state=State.OK, found=found)
+        return [Check(topic="bundle", state=State.MISSING, found=str(error), remedy=remedy)]
+    return [Check(topic="bundle", state=State.OK, found=found), limits]
+
+
+def _check_limits(bundle: Bundle, settings: LimitSettings, trusted: TrustedKeys) -> Check:
+    try:
+        limits = settle_limits(bundle, settings, trusted=trusted)
+    except (ConfigurationError, OverrideError) as error:
+        remedy = "correct [limits], or have an override signed: docs/station.md"
+        return Check(topic="limits", state=State.MISSING, found=str(error), remedy=remedy)
+    return Check(topic="limits", state=State.OK, found="; ".join(limits.told()) or "as sealed")
 
 
 def _check_source(folder: Path) -> Check:

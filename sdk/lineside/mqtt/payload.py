@@ -102,7 +102,7 @@ def message_of(
         ev=int(verdict.evaluation),
         score=wire_number(verdict.score) if has_score else None,
         limit=wire_number(verdict.limit),
-        unit=_wire_unit(verdict.unit),
+        unit=wire_unit(verdict.unit),
         reason=verdict.reason.value,
         code=verdict.reason.code,
         model=_plain(verdict.model)[:MODEL_DIGITS],
@@ -136,15 +136,20 @@ def decode_verdict(data: bytes, *, source: str) -> VerdictMessage:
 
 
 def wire_part_id(part_id: str) -> str:
-    """The part id itself where 32 plain ASCII characters hold it, else a shortened, unique one.
+    """The part id itself where 32 plain ASCII characters hold it, else a shortened, unique one."""
+    return wire_text(part_id, limit_chars=PART_LIMIT_CHARS)
 
-    A shortened one is the first 23 characters, ``~``, and 8 hex digits of the SHA-256 of the whole:
-    cutting alone would give two parts one name.
+
+def wire_text(text: str, *, limit_chars: int) -> str:
+    """The text itself where so many plain ASCII characters hold it, else a shortened, unique one.
+
+    A shortened one is its beginning (of a part id 23 characters), ``~``, and 8 hex digits of the
+    SHA-256 of the whole: cutting alone would give two parts one name.
     """
-    if part_id == _plain(part_id) and len(part_id) <= PART_LIMIT_CHARS:
-        return part_id
-    digest = hashlib.sha256(part_id.encode("utf-8", "surrogatepass")).hexdigest()[:8]
-    return f"{_plain(part_id)[:23]}~{digest}"
+    if text == _plain(text) and len(text) <= limit_chars:
+        return text
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"{_plain(text)[: limit_chars - 9]}~{digest}"
 
 
 def wire_number(value: float | None) -> float | None:
@@ -165,7 +170,8 @@ def _float_text(value: float | None) -> str:
     return mantissa + ("" if "." in mantissa else ".0") + mark + exponent
 
 
-def _wire_unit(unit: str) -> str:
+def wire_unit(unit: str) -> str:
+    """The unit itself where 6 bytes of UTF-8 hold it, else its beginning and ``~``."""
     fits = unit.isprintable() and not set(unit) & set('"\\')
     if fits and len(unit.encode("utf-8")) <= UNIT_LIMIT_BYTES:
         return unit

@@ -8,10 +8,11 @@ from enum import Enum
 import msgspec
 
 from lineside.errors import InputDataError
-from lineside.mqtt.payload import wire_part_id
+from lineside.mqtt.payload import wire_number, wire_part_id, wire_text, wire_unit
 
 STATE_VERSION = 1
-STATE_LIMIT_BYTES = 512
+STATE_LIMIT_BYTES = 768
+WHY_LIMIT_CHARS = 80
 
 
 class StateWord(str, Enum):
@@ -47,6 +48,14 @@ class StateMessage(msgspec.Struct, frozen=True, kw_only=True):
         acked: verdicts that a broker has acknowledged.
         queue: verdicts that wait for the broker.
         reconnects: connections made since the station started, less one.
+        limits: where the limits come from: ``sealed``, ``tightened``, ``override``; ``""`` in a
+            last will.
+        unit: of the limits, at most 6 bytes of UTF-8.
+        ok, not_ok: what scores are held against, in ``unit``, six significant digits.
+        sealed_ok, sealed_not_ok: the same as the bundle has them.
+        limits_by: who decided on the override; ``""`` without one.
+        limits_why: the reason that was signed, shortened beyond 80 characters.
+        limits_key: whose signature it has, the key id's 32 hex digits.
     """
 
     v: int = STATE_VERSION
@@ -64,6 +73,15 @@ class StateMessage(msgspec.Struct, frozen=True, kw_only=True):
     acked: int = 0
     queue: int = 0
     reconnects: int = 0
+    limits: str = ""
+    unit: str = ""
+    ok: float | None = None
+    not_ok: float | None = None
+    sealed_ok: float | None = None
+    sealed_not_ok: float | None = None
+    limits_by: str = ""
+    limits_why: str = ""
+    limits_key: str = ""
 
 
 def make_state(word: StateWord, *, reason: str = "") -> StateMessage:
@@ -72,13 +90,20 @@ def make_state(word: StateWord, *, reason: str = "") -> StateMessage:
 
 
 def encode_state(message: StateMessage) -> bytes:
-    """At most 512 bytes: people's words are shortened like a part id."""
+    """At most 768 bytes: people's words are shortened like a part id."""
     short = msgspec.structs.replace(
         message,
         product=wire_part_id(message.product),
         version=wire_part_id(message.version),
         engine=wire_part_id(message.engine),
         runtime=wire_part_id(message.runtime),
+        unit=wire_unit(message.unit),
+        ok=wire_number(message.ok),
+        not_ok=wire_number(message.not_ok),
+        sealed_ok=wire_number(message.sealed_ok),
+        sealed_not_ok=wire_number(message.sealed_not_ok),
+        limits_by=wire_part_id(message.limits_by),
+        limits_why=wire_text(message.limits_why, limit_chars=WHY_LIMIT_CHARS),
     )
     return msgspec.json.encode(short)
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, TypeGuard
 import msgspec
 
 from lineside.errors import ConfigurationError
+from lineside.limits import LimitSettings
 from lineside.mqtt.settings import MqttSettings
 from lineside.mqtt.topics import StationTopics, check_topic_part
 from lineside.outbox.settings import OutboxSettings
@@ -68,6 +69,7 @@ class StationConfiguration(msgspec.Struct, frozen=True, kw_only=True, forbid_unk
 
     station: StationSettings
     bundle: BundleSettings
+    limits: LimitSettings = LimitSettings()
     source: FolderSettings
     outbox: OutboxSettings = OutboxSettings()
     mqtt: MqttSettings = MqttSettings()
@@ -154,7 +156,7 @@ def _check(configuration: StationConfiguration) -> None:
 
 
 def _rebase(configuration: StationConfiguration, folder: Path) -> StationConfiguration:
-    bundle, mqtt = configuration.bundle, configuration.mqtt
+    bundle, mqtt, limits = configuration.bundle, configuration.mqtt, configuration.limits
     replace = msgspec.structs.replace
     return replace(
         configuration,
@@ -164,6 +166,7 @@ def _rebase(configuration: StationConfiguration, folder: Path) -> StationConfigu
             trust=tuple(folder / key for key in bundle.trust),
             cache_folder=_under(folder, bundle.cache_folder),
         ),
+        limits=replace(limits, override=_under(folder, limits.override)),
         source=replace(configuration.source, path=folder / configuration.source.path),
         outbox=replace(configuration.outbox, path=folder / configuration.outbox.path),
         mqtt=replace(

@@ -13,6 +13,7 @@ import msgspec
 import lineside
 from lineside.errors import FrameError, StorageError
 from lineside.frame import Frame
+from lineside.limits import Limits
 from lineside.mqtt.payload import encode_verdict, message_of
 from lineside.mqtt.publisher import Publisher
 from lineside.mqtt.settings import MqttSettings
@@ -46,6 +47,7 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         bundle: the bundle's hash, 64 hex digits.
         unit: of scores and limits.
+        limits: what scores are held against, and why; ``None`` where that is not known.
     """
 
     product: str
@@ -53,6 +55,7 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     engine: str
     unit: str = ""
+    limits: Limits | None = None
 
 
 class Station:
@@ -187,7 +190,7 @@ class Station:
 
     def _describe(self) -> StateMessage:
         return msgspec.structs.replace(
-            self._condition(),
+            _with_limits(self._condition(), self._model),
             product=self._model.product,
             bundle=self._model.bundle,
             version=self._model.version,
@@ -242,3 +245,22 @@ def _draft(verdict: Verdict, capture: Capture, latency_us: float) -> Draft:
         )
 
     return Draft(encode=encode, key=capture.key)
+
+
+def _with_limits(state: StateMessage, model: ModelCard) -> StateMessage:
+    limits = model.limits
+    if limits is None:
+        return state
+    override = limits.override
+    return msgspec.structs.replace(
+        state,
+        limits=limits.source,
+        unit=model.unit,
+        ok=limits.effective.ok_limit,
+        not_ok=limits.effective.not_ok_limit,
+        sealed_ok=limits.sealed.ok_limit,
+        sealed_not_ok=limits.sealed.not_ok_limit,
+        limits_by="" if override is None else override.terms.by,
+        limits_why="" if override is None else override.terms.reason,
+        limits_key="" if override is None else override.signer.key_id.hex(),
+    )

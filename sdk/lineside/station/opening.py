@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 from lineside.inspector import Inspector
+from lineside.limits import LimitSettings
 from lineside.loading import load
 from lineside.outbox import Outbox
 from lineside.sources import FolderSource
@@ -22,8 +23,9 @@ def open_station(
     """Open bundle, outbox and source; closes them in the end.
 
     Raises:
-        ConfigurationError: the password cannot be read, or no key is trusted.
-        BundleError, KeyFileError, EngineError: see ``lineside.load``.
+        ConfigurationError: the password cannot be read, no key is trusted, or the limits loosen the
+            sealed ones.
+        BundleError, KeyFileError, OverrideError, EngineError: see ``lineside.load``.
         StorageError: the outbox is torn, not writable, or in use by another station.
         InputDataError: the source is not there.
     """
@@ -32,7 +34,7 @@ def open_station(
         outbox = Outbox(configuration.outbox)
         stack.callback(outbox.close)
         source = FolderSource(configuration.source, memory=outbox)
-        inspector = stack.enter_context(_open_inspector(configuration.bundle))
+        inspector = stack.enter_context(_open_inspector(configuration.bundle, configuration.limits))
         yield Station(
             topics=configuration.topics,
             inspector=inspector,
@@ -44,7 +46,7 @@ def open_station(
         )
 
 
-def _open_inspector(settings: BundleSettings) -> Inspector:
+def _open_inspector(settings: BundleSettings, limits: LimitSettings) -> Inspector:
     return load(
         settings.path,
         trust=settings.trust,
@@ -55,6 +57,7 @@ def _open_inspector(settings: BundleSettings) -> Inspector:
         provider_options=settings.provider_options,
         device=settings.device,
         cache_folder=settings.cache_folder,
+        limits=limits,
     )
 
 
@@ -66,4 +69,5 @@ def _describe(inspector: Inspector) -> ModelCard:
         version=manifest.identity.version,
         engine=f"{inspector.engine.name}/{inspector.engine.precision}",
         unit=manifest.rule.unit,
+        limits=inspector.limits,
     )

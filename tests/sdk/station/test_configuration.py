@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineside.errors import ConfigurationError
+from lineside.limits import LimitSettings
 from lineside.mqtt import MqttSettings, check_topic_part, parse_topic
 from lineside.mqtt.topics import KINDS, StationTopics
 from lineside.station import StationConfiguration, read_configuration
@@ -48,8 +49,17 @@ def test_the_least_that_is_needed(
     assert configuration.bundle.trust == (tmp_path / "factory.pub", Path("/etc/keys"))
     assert configuration.source.path == tmp_path / "frames"
     assert configuration.outbox.path == tmp_path / "outbox.sqlite"
+    assert configuration.limits == LimitSettings()
     assert configuration.mqtt.url == "mqtt://127.0.0.1:1883"
     assert configuration.topics.verdict == "lineside/v1/plant1/line3/aoi1/verdict"
+
+
+def test_limits_and_where_their_override_lies(
+    read: Callable[[str], StationConfiguration], tmp_path: Path
+) -> None:
+    limits = read(GOOD + "[limits]\nok = 1\nnot_ok = 2.5\noverride = 'x.override'").limits
+    assert (limits.ok, limits.not_ok) == (1.0, 2.5)
+    assert limits.override == tmp_path / "x.override"
 
 
 @pytest.mark.parametrize(
@@ -60,6 +70,13 @@ def test_the_least_that_is_needed(
         ("[outbox]\nqqq = 1", "outbox.qqq", "there are max_mib, path"),
         ("[outbox]\nmax_mib = 'big'", "outbox.max_mib", "Expected `int`"),
         ("[outbox]\npath = ''", "outbox.path", "expected a path"),
+        ("[limits]\nok_limit = 1", "limits.ok_limit", "there are not_ok, ok, override"),
+        ("[limits]\nok = true", "limits.ok", "Expected `float"),
+        ("[limits]\nok = '0.1'", "limits.ok", "Expected `float"),
+        ("[limits]\nok = nan", "limits", "ok = nan is not a finite number"),
+        ("[limits]\nnot_ok = -inf", "limits", "not_ok = -inf is not a finite number"),
+        ("[limits]\nok = " + "9" * 400, "limits.ok", "out of range"),
+        ("[limits]\noverride = ''", "limits.override", "expected a path"),
         ("[mqtt]\nkeepalive_s = 0", "mqtt.keepalive_s", ">= 2"),
         ("[mqtt]\nurl = 'http://x'", "mqtt.url", "mqtt://HOST"),
         ("[mqtt]\nurl = 'mqtt://me:geheim@x'", "mqtt.url", "password_file"),

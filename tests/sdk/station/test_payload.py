@@ -27,7 +27,7 @@ from lineside.mqtt.payload import (
     wire_number,
     wire_part_id,
 )
-from lineside.mqtt.state import STATE_LIMIT_BYTES, make_state
+from lineside.mqtt.state import STATE_LIMIT_BYTES, WHY_LIMIT_CHARS, make_state
 from lineside.outbox.store import MAX_SEQ
 from lineside.verdict import REASON_CODES, Evaluation, Reason, Verdict
 
@@ -159,9 +159,10 @@ def test_every_reason_has_its_own_code_within_its_budget() -> None:
         assert len(str(reason.code)) <= BUDGET_BYTES["code"]
 
 
-@given(ANY_TEXT, ANY_TEXT, ANY_TEXT)
-def test_any_state_fits_and_comes_back(product: str, version: str, engine: str) -> None:
-    state = msgspec.structs.replace(
+def state_of(
+    product: str, version: str, engine: str, why: str, limit: float | None
+) -> StateMessage:
+    return msgspec.structs.replace(
         make_state(StateWord.FAULT, reason="connection_lost"),
         beat_s=3600,
         product=product,
@@ -173,8 +174,40 @@ def test_any_state_fits_and_comes_back(product: str, version: str, engine: str) 
         acked=MAX_SEQ,
         queue=MAX_SEQ,
         reconnects=10**9,
+        limits="tightened",
+        unit=engine,
+        ok=limit,
+        not_ok=limit,
+        sealed_ok=limit,
+        sealed_not_ok=limit,
+        limits_by=product,
+        limits_why=why,
+        limits_key="f" * 32,
     )
-    data = encode_state(state)
+
+
+WORST_STATE = ("W" * 32, "W" * 32, "W" * 32, "W" * WHY_LIMIT_CHARS, -1.23457e15)
+
+
+@given(ANY_TEXT, ANY_TEXT, ANY_TEXT, ANY_TEXT, ANY_FLOAT)
+@example(*WORST_STATE)
+def test_any_state_fits_and_comes_back(
+    product: str, version: str, engine: str, why: str, limit: float | None
+) -> None:
+    data = encode_state(state_of(product, version, engine, why, limit))
     assert len(data) <= STATE_LIMIT_BYTES
     assert tuple(json.loads(data)) == StateMessage.__struct_fields__
     assert encode_state(decode_state(data, source="test")) == data
+
+
+def test_the_worst_state_really_is_near_the_limit() -> None:
+    assert STATE_LIMIT_BYTES - 16 <= len(encode_state(state_of(*WORST_STATE))) <= STATE_LIMIT_BYTES
+
+
+def test_the_reason_of_an_override_is_shortened_so_that_one_sees_it() -> None:
+    why = "the lamp of this station is brighter " * 4
+    state = state_of("p", "1", "e", why, 0.5)
+    heard = decode_state(encode_state(state), source="test").limits_why
+    assert len(heard) == WHY_LIMIT_CHARS
+    assert heard.startswith(why[:70])
+    assert "~" in heard
