@@ -95,7 +95,8 @@ def measure_peak_bytes(made: Format, contract: Contract) -> int:
     """Resident memory at most of a process that opens the form and runs it.
 
     Raises:
-        ExportError: the process dies.
+        ExportError: the process dies, or hangs.
+        StorageError: temporary files cannot be written.
     """
     with scratch_folder() as folder:
         (folder / peak_memory.ENTRY).write_bytes(msgspec.json.encode(made.entry))
@@ -104,13 +105,19 @@ def measure_peak_bytes(made: Format, contract: Contract) -> int:
             file = folder / part.name
             file.parent.mkdir(exist_ok=True)
             file.write_bytes(part.data)
-        done = subprocess.run(
-            [sys.executable, "-m", peak_memory.__name__, folder],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=_PEAK_TIMEOUT_S,
-        )
+        try:
+            # -P: what lies in the folder one stands in is no module of ours.
+            done = subprocess.run(
+                [sys.executable, "-P", "-m", peak_memory.__name__, folder],
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=_PEAK_TIMEOUT_S,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise ExportError(
+                f"{made.label}: the process that runs it takes more than {_PEAK_TIMEOUT_S:g} s"
+            ) from error
     if done.returncode:
         words = " ".join(done.stderr.split()[-40:])
         raise ExportError(f"{made.label}: the process that runs it dies: {words}")

@@ -25,6 +25,7 @@ from lineside.contract import (
     OutputSpec,
     RegressionHead,
 )
+from lineside_export import costs
 from lineside_export.candidate import read_candidate
 from lineside_export.cli import export
 from lineside_export.costs import Cost, measure_costs, measure_peak_bytes
@@ -172,7 +173,11 @@ def test_a_bound_on_a_rate_that_nobody_can_count_is_refused(
     assert f"no {kind} part is among the validation samples" in str(done.exception)
 
 
-def test_memory_is_that_of_a_process_without_torch(small_candidate: Path) -> None:
+def test_memory_is_that_of_a_process_without_torch(
+    small_candidate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "msgspec.py").write_text("raise SystemExit('a file of the user was imported')")
+    monkeypatch.chdir(tmp_path)
     read = read_candidate(small_candidate)
     made = onnx_format("fp32", read_source(read).data)
     images = read.images_nhwc("validation")
@@ -184,6 +189,9 @@ def test_memory_is_that_of_a_process_without_torch(small_candidate: Path) -> Non
     broken = Format(entry=made.entry, parts=(replace(made.parts[0], data=b"no model"),))
     with pytest.raises(ExportError, match="onnxruntime fp32: the process that runs it dies"):
         measure_peak_bytes(broken, read.contract)
+    monkeypatch.setattr(costs, "_PEAK_TIMEOUT_S", 0.01)
+    with pytest.raises(ExportError, match=r"takes more than 0\.01 s"):
+        measure_peak_bytes(made, read.contract)
 
 
 def test_a_sweep_makes_all_measures_all_and_seals_the_fastest(
