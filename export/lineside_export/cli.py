@@ -13,7 +13,8 @@ from lineside.cli.options import json_option, password_options, read_password
 from lineside_export.rule_options import RuleFlags, check_flags, finite, make_wish, rule_options
 
 if TYPE_CHECKING:
-    from lineside_export.road import Export, Order
+    from lineside_export.order import Order
+    from lineside_export.road import Export
     from lineside_export.targets import Target
 
 _LICENCE_LETTERS = 2000
@@ -149,7 +150,8 @@ def export(  # one parameter for each option
     from lineside_export.errors import ExportError
     from lineside_export.gates import Gates
     from lineside_export.identity import make_identity
-    from lineside_export.road import Order, export_candidate
+    from lineside_export.order import Order
+    from lineside_export.road import export_candidate
     from lineside_export.seal import check_place
     from lineside_export.search import wished_schemes
     from lineside_export.targets import find_target

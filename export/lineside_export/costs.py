@@ -96,6 +96,7 @@ def measure_peak_bytes(made: Format, contract: Contract) -> int:
 
     Raises:
         ExportError: the process dies, or does not come to an end.
+        StorageError: temporary files cannot be written.
     """
     with scratch_folder() as folder:
         (folder / peak_memory.ENTRY).write_bytes(msgspec.json.encode(made.entry))
@@ -105,8 +106,9 @@ def measure_peak_bytes(made: Format, contract: Contract) -> int:
             file.parent.mkdir(exist_ok=True)
             file.write_bytes(part.data)
         try:
+            # -P: what lies in the folder one stands in is no module of ours.
             done = subprocess.run(
-                [sys.executable, "-m", peak_memory.__name__, folder],
+                [sys.executable, "-P", "-m", peak_memory.__name__, folder],
                 capture_output=True,
                 text=True,
                 check=False,

@@ -3,74 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 
-from lineside.bundle import Identity, Signer
 from lineside.contract import LimitRule
 from lineside.golden import GoldenSamples
 from lineside_export.candidate import Candidate
-from lineside_export.costs import measure_costs
-from lineside_export.deciding import RuleWish, check_wish, choose_limits, scored_parts
+from lineside_export.choosing import choose_forms, engines_without
+from lineside_export.deciding import check_wish, choose_limits, scored_parts
 from lineside_export.embedding import embed
 from lineside_export.errors import ExportError, GateError
 from lineside_export.formats import Source, read_source
-from lineside_export.gates import Gates, cannot_judge
+from lineside_export.gates import cannot_judge
 from lineside_export.golden import GoldenTolerance, choose_golden, golden_tolerance, make_golden
 from lineside_export.guarantee_report import forget_guarantee_report, write_guarantee_report
+from lineside_export.order import Order
 from lineside_export.parity import Measurement, Parity
 from lineside_export.partscores import count_parts
 from lineside_export.reference import measure_reference
 from lineside_export.report import forms_table, write_report
-from lineside_export.schemes import SCHEMES, gather_material
 from lineside_export.seal import Sealed, make_manifest, seal
 from lineside_export.search import (
-    AUTO,
     Judge,
     Tried,
     sealed_forms,
-    search,
-    take_fastest,
-    wished_schemes,
 )
 from lineside_export.settling import Settled, settle
-from lineside_export.targets import Target
 from lineside_export.ways import compare_ways
 
 Progress = Callable[[str], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Order:
-    """What to export.
-
-    Attributes:
-        out: the bundle to write.
-        key: who seals.
-        target: for which hardware.
-        precisions: forms that may be sealed, in order; `AUTO` is what makes sense on the target.
-        engines: whose files go in.
-        wish: how score becomes evaluation.
-        gates: bounds for forms of fewer bits.
-        identity: what the bundle calls itself.
-        licence: of the model, an SPDX expression or words; may be empty.
-        report: folder for the figures.
-        report_on_failure: also when a gate is missed.
-        sweep: make all forms, measure them, and take the fastest here.
-    """
-
-    out: Path
-    key: Signer
-    target: Target
-    precisions: Sequence[str] = (AUTO,)
-    engines: Sequence[str]
-    wish: RuleWish
-    gates: Gates = field(default_factory=Gates)
-    identity: Identity
-    licence: str = ""
-    report: Path
-    report_on_failure: bool
-    sweep: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +79,7 @@ def export_candidate(
     # Before minutes of quantising: a program that gives NaN is found here.
     judge = make_judge(candidate, source, order)
     on_golden = measure_reference(candidate, source, "golden", order.wish.start)
-    tried = try_forms(candidate, source, judge, order, progress)
+    judge, tried = choose_forms(candidate, source, order, judge, progress)
     show(forms_table(judge.reference, tried))
     _hold(candidate, order, judge, tried)
     settled = settle(
@@ -160,28 +120,6 @@ def make_judge(candidate: Candidate, source: Source, order: Order) -> Judge:
     )
 
 
-def try_forms(
-    candidate: Candidate, source: Source, judge: Judge, order: Order, progress: Progress
-) -> tuple[Tried, ...]:
-    """Every engine's forms, as far as they had to be tried; with a sweep all, and their costs."""
-    material = gather_material(candidate, source, order.target)
-    everything = order.sweep and tuple(order.precisions) == (AUTO,)
-    asked = tuple(SCHEMES) if everything else order.precisions
-    tried: list[Tried] = []
-    for engine in order.engines:
-        schemes = wished_schemes(asked, order.target, engine)
-        tried += search(
-            engine, schemes, material, judge, progress=progress, all_of_them=order.sweep
-        )
-    if not order.sweep:
-        return tuple(tried)
-    measured = [found for found in tried if found.comparison is not None]
-    forms = [found.made for found in measured if found.made is not None]
-    costs = measure_costs(forms, judge.images_nhwc, candidate.contract, progress)
-    by_label = {made.label: cost for made, cost in zip(forms, costs, strict=True)}
-    return take_fastest([replace(found, cost=by_label.get(found.label)) for found in tried])
-
-
 def _parity(judge: Judge, tried: Sequence[Tried]) -> Parity:
     comparisons = tuple(f.comparison for f in tried if f.comparison is not None)
     return Parity(reference=judge.reference, comparisons=comparisons)
@@ -189,11 +127,7 @@ def _parity(judge: Judge, tried: Sequence[Tried]) -> Parity:
 
 def _hold(candidate: Candidate, order: Order, judge: Judge, tried: Sequence[Tried]) -> None:
     """Every engine needs a form that holds."""
-    without = [
-        engine
-        for engine in order.engines
-        if not any(f.chosen and f.holds for f in tried if f.engine == engine)
-    ]
+    without = engines_without(order.engines, tried)
     if not without:
         return
     if order.report_on_failure:

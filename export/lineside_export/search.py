@@ -40,6 +40,7 @@ class Tried:
         comparison: beside the float program on the validation samples; ``None`` likewise.
         missed: one sentence for each gate it misses, or why it could not be made.
         asked: whether it may be sealed; the float form is tried unasked, to judge the others by.
+        given_up: why it did not hold at the limits that its own scores suggest; stays in `missed`.
         chosen: whether it is the one to be sealed for its engine.
         cost: what it costs on this machine; ``None`` where that was not measured.
     """
@@ -50,6 +51,7 @@ class Tried:
     comparison: Comparison | None = None
     missed: tuple[str, ...] = ()
     asked: bool = True
+    given_up: tuple[str, ...] = ()
     chosen: bool = False
     cost: Cost | None = None
 
@@ -105,7 +107,8 @@ class Judge:
         if tried.comparison is None:
             return tried
         comparison = compare(self.reference, tried.comparison.measured.judged(self.rule))
-        return replace(tried, comparison=comparison, missed=self._missed(comparison))
+        missed = (*tried.given_up, *self._missed(comparison))
+        return replace(tried, comparison=comparison, missed=missed)
 
     def _missed(self, found: Comparison) -> tuple[str, ...]:
         missed = missed_by(found, self.reference, self.rule, self.gates)
@@ -165,6 +168,7 @@ def search(
     material: Material,
     judge: Judge,
     *,
+    known: Sequence[Tried] = (),
     progress: Callable[[str], None],
     all_of_them: bool = False,
 ) -> list[Tried]:
@@ -175,6 +179,7 @@ def search(
         schemes: in the order in which to try them.
         material: what forms are made of.
         judge: measures them.
+        known: what was tried for this engine before, and is not made again.
         progress: told what is being done.
         all_of_them: go on when one holds.
 
@@ -182,7 +187,9 @@ def search(
         All that were tried; the first that holds is marked as chosen.
     """
     # The float form shows whether the translation is right, and how far rounding goes.
-    tried = {FLOAT: _try(engine, SCHEMES[FLOAT], material, judge, progress)}
+    tried = {found.precision: found for found in known} or {
+        FLOAT: _try(engine, SCHEMES[FLOAT], material, judge, progress)
+    }
     for scheme in schemes:
         if scheme.precision not in tried:
             tried[scheme.precision] = _try(engine, scheme, material, judge, progress)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -378,3 +379,19 @@ def test_lower_is_worse_mirrors_higher_is_worse_and_never_loosens(
     for up, down in zip(*points, strict=True):
         assert (up.ok_limit, up.escaped) == (-down.ok_limit, down.escaped)
         assert up.validation_review == down.validation_review
+
+
+def test_a_form_that_fails_at_its_own_limits_is_given_up_for_the_next(
+    new_candidate: Callable[..., Path], key_pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """int8 holds where the float program's scores put the limit, and flips where its own do."""
+    folder = new_candidate(tmp_path / "moved", seed=4)
+    arguments = (folder, "--out", tmp_path / "x.lsb", "--key", key_pair[0], "--json")
+    arguments += ("--engines", "onnxruntime", "--rule", "best-f1", "--max-drop", "5")
+    done = CliRunner().invoke(
+        export, [*map(str, arguments), "--precision", "int8,fp16", "--max-flips", "0"]
+    )
+    assert done.exit_code == 0, done.exception
+    forms = {form["precision"]: form for form in json.loads(done.stdout)["forms"]}
+    assert forms["fp16"]["sealed"] and not forms["int8"]["sealed"]
+    assert "at the limits that its own scores suggest" in forms["int8"]["missed_gates"][0]

@@ -25,6 +25,7 @@ from lineside.contract import (
     OutputSpec,
     RegressionHead,
 )
+from lineside_export import costs
 from lineside_export.candidate import read_candidate
 from lineside_export.cli import export
 from lineside_export.costs import Cost, measure_costs, measure_peak_bytes
@@ -35,6 +36,7 @@ from lineside_export.gates import Gates, missed_by_rates
 from lineside_export.parity import Measurement, compare, measure
 from lineside_export.schemes import SCHEMES
 from lineside_export.search import Tried, take_fastest
+from lineside_export.targets import TARGETS
 
 CONTRACT = Contract(
     product="joint",
@@ -44,10 +46,10 @@ CONTRACT = Contract(
     head=RegressionHead(target="x"),
 )
 RULE = LimitRule(ok_limit=0.5, not_ok_limit=0.5)
-TARGETS = np.linspace(0.0, 1.0, 50)
+TRUTHS = np.linspace(0.0, 1.0, 50)
 
 
-def measured(values: NDArray[np.float64], targets: NDArray[np.float64] = TARGETS) -> Measurement:
+def measured(values: NDArray[np.float64], targets: NDArray[np.float64] = TRUTHS) -> Measurement:
     return measure(
         "onnxruntime",
         "int8",
@@ -67,7 +69,7 @@ def form(name: str, *, error: float, p50_us: float, engine: str = "onnxruntime")
         engine=engine,
         precision=name,
         made=made,
-        comparison=compare(measured(TARGETS), measured(TARGETS + error)),
+        comparison=compare(measured(TRUTHS), measured(TRUTHS + error)),
         cost=Cost(p50_us=p50_us, p99_us=2 * p50_us, peak_memory_bytes=10**8),
     )
 
@@ -133,11 +135,11 @@ def test_the_picture_is_drawn_with_and_without_targets() -> None:
         replace(form("a", error=0.1, p50_us=5.0), chosen=True),
         form("b", error=0.0, p50_us=9.0),
     ]
-    assert draw_front(forms, measured(TARGETS), "joint").startswith(b"\x89PNG")
-    nothing_known = np.full(len(TARGETS), np.nan)
-    reference = measured(TARGETS, nothing_known)
+    assert draw_front(forms, measured(TRUTHS), "joint").startswith(b"\x89PNG")
+    nothing_known = np.full(len(TRUTHS), np.nan)
+    reference = measured(TRUTHS, nothing_known)
     untold = [
-        replace(found, comparison=compare(reference, measured(TARGETS + error, nothing_known)))
+        replace(found, comparison=compare(reference, measured(TRUTHS + error, nothing_known)))
         for found, error in zip(forms, (0.1, 0.02), strict=True)
     ]
     assert [round(loss_of(found), 6) for found in untold] == [0.1, 0.02]
@@ -185,7 +187,11 @@ def test_a_bound_on_a_rate_that_nobody_can_count_is_refused(
     assert f"no {kind} part is among the validation samples" in str(done.exception)
 
 
-def test_memory_is_that_of_a_process_without_torch(small_candidate: Path) -> None:
+def test_memory_is_that_of_a_process_without_torch(
+    small_candidate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "msgspec.py").write_text("raise SystemExit('a file of the user was imported')")
+    monkeypatch.chdir(tmp_path)
     read = read_candidate(small_candidate)
     made = onnx_format("fp32", read_source(read).data)
     images = read.images_nhwc("validation")
@@ -197,6 +203,9 @@ def test_memory_is_that_of_a_process_without_torch(small_candidate: Path) -> Non
     broken = Format(entry=made.entry, parts=(replace(made.parts[0], data=b"no model"),))
     with pytest.raises(ExportError, match="onnxruntime fp32: the process that runs it dies"):
         measure_peak_bytes(broken, read.contract)
+    monkeypatch.setattr(costs, "_PEAK_TIMEOUT_S", 0.01)
+    with pytest.raises(ExportError, match=r"takes more than 0\.01 s"):
+        measure_peak_bytes(made, read.contract)
 
 
 def test_a_sweep_makes_all_measures_all_and_seals_the_fastest(
@@ -232,3 +241,17 @@ def test_a_sweep_seals_no_form_that_was_not_named(
     done = CliRunner().invoke(export, [str(a) for a in (*arguments, *named)])
     assert isinstance(done.exception, GateError), (done.output, done.exception)
     assert not out.exists()
+
+
+def test_a_sweep_for_other_hardware_keeps_to_its_order(
+    small_candidate: Path, key_pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """What is fastest on this processor says nothing about a Jetson."""
+    arguments = (small_candidate, "--out", tmp_path / "jetson.lsb", "--key", key_pair[0], "--json")
+    arguments += ("--target", "jetson", "--sweep", "--max-drop", "5", "--max-flips", "80")
+    done = CliRunner().invoke(export, [str(a) for a in arguments], catch_exceptions=False)
+    document = json.loads(done.stdout)
+    sealed = [form["precision"] for form in document["forms"] if form["sealed"]]
+    held = [form["precision"] for form in document["forms"] if not form["missed_gates"]]
+    assert sealed == [next(name for name in TARGETS["jetson"].precisions if name in held)]
+    assert document["unchecked"]

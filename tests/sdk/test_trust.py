@@ -66,6 +66,17 @@ def test_a_revoked_key_is_refused_though_it_is_still_there(sealed: Path, device:
     assert trusted.find(KEY.public.key_id) is None
 
 
+def test_a_revocation_is_not_lost_where_a_disk_gave_it_capitals(sealed: Path, device: Path) -> None:
+    path = revoke_key(device, KEY.public)
+    path = path.rename(path.with_suffix(".REVOKED"))
+    for trust in (device, device / "factory.pub", [device / "factory.pub", path]):
+        with pytest.raises(RevokedKeyError):
+            open_bundle(sealed, trust=trust)
+    path.rename(device / path.name.upper())
+    with pytest.raises(KeyFileError, match="a damaged revocation"):
+        open_bundle(sealed, trust=device)
+
+
 def test_revocation_reaches_a_key_that_is_named_alone(sealed: Path, device: Path) -> None:
     revoke_key(device, KEY.public)
     with pytest.raises(RevokedKeyError):

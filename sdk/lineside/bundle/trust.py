@@ -67,8 +67,8 @@ def load_trust(trust: Trust) -> TrustedKeys:
     if not places:
         raise KeyFileError("no trusted key was named: give a .pub file or a folder of them")
     files = [file for place in places for file in _files(place)]
-    keys = [load_public_key(file) for file in files if file.suffix != REVOKED_SUFFIX]
-    revoked = {load_revocation(file) for file in files if file.suffix == REVOKED_SUFFIX}
+    keys = [load_public_key(file) for file in files if not _is_revocation(file)]
+    revoked = {load_revocation(file) for file in files if _is_revocation(file)}
     if not keys:
         _refuse_empty(*places)
     return TrustedKeys(keys=tuple(dict.fromkeys(keys)), revoked=frozenset(revoked))
@@ -129,7 +129,7 @@ def _files(place: Path) -> list[Path]:
     if is_folder(place):
         found = _list(place, (TRUST_SUFFIX, REVOKED_SUFFIX))
         return found or _refuse_empty(place)
-    if place.suffix == REVOKED_SUFFIX:
+    if _is_revocation(place):
         return [place]
     # Where the key's folder is not there, reading the key says so.
     beside = _list(place.parent, (REVOKED_SUFFIX,)) if is_folder(place.parent) else []
@@ -143,8 +143,15 @@ def _refuse_empty(*places: Path) -> NoReturn:
     )
 
 
+def _is_revocation(file: Path) -> bool:
+    # A FAT stick may give names in capitals, and a revocation must not get lost by it.
+    return file.suffix.lower() == REVOKED_SUFFIX
+
+
 def _list(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     try:
-        return sorted(path for path in folder.iterdir() if path.suffix in suffixes)
+        return sorted(
+            path for path in folder.iterdir() if path.suffix in suffixes or _is_revocation(path)
+        )
     except OSError as error:
         raise KeyFileError(f"{folder}: {error.strerror}") from error

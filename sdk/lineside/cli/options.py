@@ -38,7 +38,9 @@ def find_trust(given: tuple[Path, ...] = ()) -> tuple[Path, ...]:
     if given:
         if closed and closed[0].startswith(TRUST_FOLDERS[0]):
             raise ConfigurationError(f"what was revoked cannot be read: {closed[0]}", path="trust")
-        revoked = (path for paths in held.values() for path in paths if path.suffix == ".revoked")
+        revoked = (
+            path for paths in held.values() for path in paths if path.suffix.lower() == ".revoked"
+        )
         return (*given, *revoked)
     if not any(path.suffix == ".pub" for paths in held.values() for path in paths):
         raise ConfigurationError(
@@ -52,7 +54,11 @@ def find_trust(given: tuple[Path, ...] = ()) -> tuple[Path, ...]:
 
 def _look_into(folder: Path, closed: list[str]) -> list[Path]:
     try:
-        return sorted(path for path in folder.iterdir() if path.suffix in (".pub", ".revoked"))
+        return sorted(
+            path
+            for path in folder.iterdir()
+            if path.suffix == ".pub" or path.suffix.lower() == ".revoked"
+        )
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:  # a service that was given another user's HOME
