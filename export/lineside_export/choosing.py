@@ -82,7 +82,7 @@ def _try_forms(
     """Every engine's forms, as far as they have to be tried; with a sweep all, and their costs."""
     everything = order.sweep and tuple(order.precisions) == (AUTO,)
     # The target's own first: where nothing can be measured, its order decides.
-    asked = (*order.target.precisions, *SCHEMES) if everything else order.precisions
+    asked = (AUTO, *SCHEMES) if everything else order.precisions
     tried: list[Tried] = []
     for engine in order.engines:
         tried += search(

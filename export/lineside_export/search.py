@@ -150,7 +150,9 @@ def wished_schemes(asked: Sequence[str], target: Target, engine: str) -> list[Sc
     Raises:
         ExportError: an unknown name, or none that the engine knows.
     """
-    names = [name for word in asked for name in (target.precisions if word == AUTO else (word,))]
+    names = [
+        name for word in asked for name in (target.precisions[engine] if word == AUTO else (word,))
+    ]
     schemes = [find_scheme(name) for name in dict.fromkeys(names)]
     known = [scheme for scheme in schemes if engine in scheme.build]
     if not known:
