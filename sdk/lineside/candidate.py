@@ -4,6 +4,7 @@
 candidate/
   program.pt2      torch.export program (or model.onnx): (N, H, W, C) uint8 in, raw outputs out
   contract.json    lineside.contract.Contract
+  memory.npy       only where the contract names a memory: (M, width) float32 patch embeddings
   samples.npz      quantisation, validation, assurance and golden samples; no part is in two sets
   provenance.json  where it came from: data hash, seed, versions, commit (free keys, string values)
 ```
@@ -31,6 +32,7 @@ PROGRAM: Final = "program.pt2"
 ONNX_MODEL: Final = "model.onnx"
 CONTRACT: Final = "contract.json"
 SAMPLES: Final = "samples.npz"
+MEMORY: Final = "memory.npy"
 PROVENANCE: Final = "provenance.json"
 
 SET_NAMES: Final = ("quantisation", "validation", "assurance", "golden")

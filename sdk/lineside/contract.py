@@ -52,6 +52,21 @@ class OutputSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     unit: str = "1"
 
 
+class MemorySpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The graph's second input: patches that it compares an image's with.
+
+    How many there are is not part of the promise, so that a memory can be exchanged for a larger or
+    a smaller one without touching the model.
+
+    Attributes:
+        name: of the input, (M, width) float32, M open.
+        width: of a patch's embedding.
+    """
+
+    name: str = "memory"
+    width: Annotated[int, msgspec.Meta(ge=1, le=65536)]
+
+
 class RegressionHead(
     msgspec.Struct,
     frozen=True,
@@ -104,18 +119,11 @@ class ClassificationHead(
     good: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        for field, names in (("classes", self.classes), ("good", self.good)):
-            if len(set(names)) != len(names) or "" in names:
-                raise ValueError(
-                    f"{field} {list(names)}: each must be a name, and stand there once"
-                )
+        _check_names("classes", self.classes)
+        _check_names("good", self.good)
         if len(self.classes) < 2:
             raise ValueError(f"classes {list(self.classes)}: at least two are needed to tell apart")
-        strange = [name for name in self.good if name not in self.classes]
-        if strange:
-            raise ValueError(
-                f"good: {strange[0]!r} is none of the classes: {', '.join(self.classes)}"
-            )
+        _check_known(self.good, self.classes)
         if not 0 < len(self.good) < len(self.classes):
             raise ValueError(
                 f"good {list(self.good)}: at least one class must be good and one a defect, of "
@@ -132,8 +140,68 @@ class ClassificationHead(
         return shape == (len(self.classes),)
 
 
+class AnomalyHead(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    tag_field="kind",
+    tag="anomaly",
+):
+    """The score is how unlike the good parts of training an image is; higher is more anomalous.
+
+    Attributes:
+        output: the name of the graph's output with the score, shape () per image.
+        map: the name of the output that says where, shape (h, w) per image, spread evenly over the
+            graph's input; "" where there is none.
+        region_limit: map values beyond this belong to a region that a finding names; where no
+            value is, the map names none.
+        target: the column that says which parts are good, for people; "" where all are.
+        classes: what that column holds, in the order of the samples' targets.
+        good: which of them a part may be of and be OK; all of them where only good parts are known.
+    """
+
+    output: str = "score"
+    map: str = ""
+    region_limit: float = 0.0
+    target: str = ""
+    classes: tuple[str, ...] = ("good", "bad")
+    good: tuple[str, ...] = ("good",)
+
+    def __post_init__(self) -> None:
+        _check_names("classes", self.classes)
+        _check_names("good", self.good)
+        _check_known(self.good, self.classes)
+        if not self.good:
+            raise ValueError("good: at least one class must be good, of " + ", ".join(self.classes))
+        if not math.isfinite(self.region_limit):
+            raise ValueError(f"region_limit {self.region_limit}: a finite number is needed")
+
+    @property
+    def takes(self) -> str:
+        """Which shape the output must have, in words."""
+        return "one score an image: [] or [1]"
+
+    def fits(self, shape: tuple[int, ...]) -> bool:
+        """Whether this head can read an output of such a shape per image."""
+        return math.prod(shape) == 1
+
+
 # A new head is one line here, one file in lineside/heads, and one line in its registry.
-HeadSpec = RegressionHead | ClassificationHead
+HeadSpec = RegressionHead | ClassificationHead | AnomalyHead
+LabelledHead = ClassificationHead | AnomalyHead
+"""Heads whose samples' targets are places in ``classes``, of which ``good`` ones may be OK."""
+
+
+def _check_names(field: str, names: tuple[str, ...]) -> None:
+    if len(set(names)) != len(names) or "" in names:
+        raise ValueError(f"{field} {list(names)}: each must be a name, and stand there once")
+
+
+def _check_known(good: tuple[str, ...], classes: tuple[str, ...]) -> None:
+    strange = [name for name in good if name not in classes]
+    if strange:
+        raise ValueError(f"good: {strange[0]!r} is none of the classes: {', '.join(classes)}")
 
 
 class LimitRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -173,6 +241,7 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         frame: which frames are accepted.
         input: what the graph takes.
         outputs: what the graph gives, in order.
+        memory: what else the graph takes; ``None`` where it takes the image alone.
         head: how outputs become a score.
         proposed_rule: the trainer's proposal, e.g. the limit of the paper; the exporter decides.
     """
@@ -182,6 +251,7 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     frame: FrameSpec
     input: InputSpec
     outputs: tuple[OutputSpec, ...]
+    memory: MemorySpec | None = None
     head: HeadSpec
     proposed_rule: LimitRule | None = None
 
@@ -198,6 +268,19 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise ValueError(
                 f"head.output {self.head.output!r} has shape {list(scored[0].shape)}; "
                 f"this head takes {self.head.takes}"
+            )
+        if self.memory is not None and self.memory.name == self.input.name:
+            raise ValueError(f"memory.name {self.memory.name!r} is the name of the input already")
+        if isinstance(self.head, AnomalyHead) and self.head.map:
+            self._check_map(self.head.map)
+
+    def _check_map(self, name: str) -> None:
+        found = [output for output in self.outputs if output.name == name]
+        if not found:
+            raise ValueError(f"head.map {name!r} is not among the outputs")
+        if len(found[0].shape) != 2 or min(found[0].shape) < 1:
+            raise ValueError(
+                f"head.map {name!r} has shape {list(found[0].shape)}; a map is [height, width]"
             )
 
 

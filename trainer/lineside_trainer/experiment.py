@@ -210,6 +210,36 @@ class SlimSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     run: str = ""
 
 
+class AnomalySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What `train --task anomaly` is told besides.
+
+    The first five are of autoencoders (`model.arch` cae, vae, beta_vae; Ulger et al.), the last
+    three of a memory of good patches on any other network.
+
+    Attributes:
+        score: what the exported graph gives: the reconstruction error (eq. 2), the negative ELBO
+            (eq. 3), or GradCon, the error less `gamma` times the cosine of the gradients (eq. 4).
+        beta: weight of the KL divergence in training; a "vae" has 1.
+        reduction: of the squared error over pixels and of the KL divergence over latents, in
+            training and in the score. It fixes what `beta` means: a mean over 12,288 pixels and 640
+            latents at beta 3 is a sum over both at beta 57.6.
+        alpha: weight of the gradient constraint in training; 0 trains without.
+        gamma: weight of the gradients in the GradCon score.
+        memory_patches: how many patches the memory keeps.
+        memory_layer: how deep in the network they are taken, as a share of its blocks or stages.
+        memory_neighbours: side of the window of patches that is averaged around each, odd.
+    """
+
+    score: Literal["recon", "elbo", "gradcon"] = "gradcon"
+    beta: NotNegative = 3.0
+    reduction: Literal["sum", "mean"] = "sum"
+    alpha: NotNegative = 0.03
+    gamma: NotNegative = 0.12
+    memory_patches: Count = 2000
+    memory_layer: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)] = 1.0
+    memory_neighbours: Annotated[int, msgspec.Meta(ge=1)] = 1
+
+
 class TrainSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`lineside train`.
 
@@ -255,6 +285,7 @@ class TrainSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     augment: Augmentation = Augmentation()
     teacher: TeacherSettings = TeacherSettings()
     slim: SlimSettings = SlimSettings()
+    anomaly: AnomalySettings = AnomalySettings()
 
 
 class RunSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

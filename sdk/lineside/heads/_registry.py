@@ -9,7 +9,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lineside.contract import ClassificationHead, HeadSpec, RegressionHead
+from lineside.contract import AnomalyHead, ClassificationHead, HeadSpec, RegressionHead
+from lineside.heads.anomaly import find_anomaly, score_anomaly
 from lineside.heads.classification import find_classification, score_classification
 from lineside.heads.regression import find_regression, score_regression
 from lineside.verdict import Finding
@@ -28,6 +29,7 @@ class _Reader:
 _READERS: Final[dict[type[HeadSpec], _Reader]] = {
     RegressionHead: _Reader(score=score_regression, find=find_regression),
     ClassificationHead: _Reader(score=score_classification, find=find_classification),
+    AnomalyHead: _Reader(score=score_anomaly, find=find_anomaly),
 }
 
 
