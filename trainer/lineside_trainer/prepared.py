@@ -25,7 +25,7 @@ from lineside_trainer.learning.loop import FitData
 from lineside_trainer.learning.processes import ALONE, Place, this_place, wait_for_others
 from lineside_trainer.models import Normalise, check_model
 from lineside_trainer.models.vit import SHAPES
-from lineside_trainer.tasks import label_kind
+from lineside_trainer.tasks import label_kind, least_classes
 
 IntArray = NDArray[np.int64]
 
@@ -158,6 +158,7 @@ def prepare_data(experiment: Experiment, *, target: str | None, folder: Path) ->
         group=settings.group or None,
         split_column=settings.split_column or None,
         labels="number" if target is None else label_kind(experiment.train),
+        least_classes=least_classes(experiment.train),
         strict=settings.strict,
     )
     check_numbers(table)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--task", help="What is learnt: regression or classification.")
+@click.option("--task", help="What is learnt: regression, classification or anomaly.")
 @click.option("--target", help="Column of labels.csv to learn; `class` for a folder a class.")
 @click.option(
     "--good",
@@ -34,6 +34,17 @@ if TYPE_CHECKING:
 )
 @click.option("--probe", is_flag=True, help="Only a linear layer learns; the network is frozen.")
 @click.option("--label-share", type=float, help="Share of the training labels that may be used.")
+@click.option(
+    "--score",
+    type=click.Choice(["recon", "elbo", "gradcon"]),
+    help="Of an autoencoder (--task anomaly): what the exported graph gives. Default: gradcon.",
+)
+@click.option("--beta", type=float, help="Of a beta_vae: weight of the KL divergence. Default: 3.")
+@click.option(
+    "--memory-patches",
+    type=int,
+    help="Of any other network (--task anomaly): good patches that are kept. Default: 2000.",
+)
 @click.option("--limit", type=float, help="Propose a rule: scores beyond it are NOT_OK.")
 @click.option("--worse", type=click.Choice(["higher", "lower"]), help="The bad end of the scale.")
 @click.option("--unit", help='Of the target, e.g. "mm".')
@@ -48,6 +59,9 @@ def train(
     teacher: Path | None,
     probe: bool,
     label_share: float | None,
+    score: str | None,
+    beta: float | None,
+    memory_patches: int | None,
     limit: float | None,
     worse: str | None,
     unit: str | None,
@@ -61,6 +75,10 @@ def train(
           --limit 0.2 --out runs/joint
       lineside train --data tiles --task classification --target defect --good free \\
           --limit 0.5 --out runs/tiles
+      lineside train --data joints --task anomaly --target class --good normal \\
+          --init runs/pre --out runs/unlike
+
+    The last learns from good parts alone; without --init it trains a beta-VAE.
 
     The run's folder gets report.html, result.json, metrics.csv, candidate/ and the effective
     experiment.toml. A run that was stopped goes on with --resume.
@@ -76,6 +94,7 @@ def train(
         "teacher": {"run": str(teacher.resolve()) if teacher else None},
         "probe": probe or None,
         "label_share": label_share,
+        "anomaly": {"score": score, "beta": beta, "memory_patches": memory_patches},
         "limit": limit,
         "worse": worse,
         "unit": unit,

@@ -8,7 +8,9 @@ from collections.abc import Iterable
 from lineside_trainer.errors import DataError
 
 
-def class_names(labels: Iterable[str | None], column: str) -> tuple[tuple[str, ...], list[str]]:
+def class_names(
+    labels: Iterable[str | None], column: str, *, least: int = 2
+) -> tuple[tuple[str, ...], list[str]]:
     """The classes of a column, sorted, and each row's.
 
     Whole numbers are classes whatever way they are written (`1`, `1.0`), sorted by size; everything
@@ -17,12 +19,13 @@ def class_names(labels: Iterable[str | None], column: str) -> tuple[tuple[str, .
     Args:
         labels: a cell a row; None where it is empty.
         column: its name, for errors.
+        least: how many classes there must be.
 
     Returns:
         Names of the classes, and each row's name, "" where it has none.
 
     Raises:
-        DataError: fractional numbers, fewer than two classes.
+        DataError: fractional numbers, too few classes.
     """
     texts = ["" if label is None or label.lower() == "nan" else label for label in labels]
     numbers = {text: _number(text) for text in set(texts) if text}
@@ -32,11 +35,15 @@ def class_names(labels: Iterable[str | None], column: str) -> tuple[tuple[str, .
         texts = [names.get(text, "") for text in texts]
     else:
         found = sorted(numbers)
-    if len(found) < 2:
+    if len(found) < least:
         raise DataError(
             f"column {column!r}: "
             + (f"every label says {found[0]!r}" if found else "there is not one label")
-            + "; two classes at least are needed to tell apart"
+            + (
+                "; two classes at least are needed to tell apart (--task anomaly learns from one)"
+                if least > 1
+                else "; write which class each image is of"
+            )
         )
     return tuple(found), texts
 

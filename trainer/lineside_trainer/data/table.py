@@ -127,6 +127,7 @@ def read_table(
     group: str | None,
     split_column: str | None = None,
     labels: LabelKind = "number",
+    least_classes: int = 2,
     strict: bool = False,
     progress: Progress | None = None,
 ) -> Table:
@@ -142,6 +143,7 @@ def read_table(
         group: column that says which physical part an image shows.
         split_column: column that says ``train``, ``val`` or ``test``.
         labels: what the target column holds.
+        least_classes: how many of them there must be.
         strict: any rejected or unlabelled file is an error.
         progress: called with (done, total) while images are opened.
 
@@ -157,7 +159,7 @@ def read_table(
         raise DataError(f"{folder}: not one image can be used: {_listing(rejected)}")
     classes: tuple[str, ...] = ()
     if target is not None and labels == "class":
-        classes, records = _classified(folder, records, target)
+        classes, records = _classified(folder, records, target, least_classes)
     unlabelled = tuple(_unlabelled(records, target, labels)) if target is not None else ()
     if strict and (rejected or unlabelled):
         raise DataError(f"{folder}: --strict: {_listing((*rejected, *unlabelled))}")
@@ -334,11 +336,11 @@ def _number(text: str) -> float | None:
 
 
 def _classified(
-    folder: Path, records: tuple[Record, ...], target: str
+    folder: Path, records: tuple[Record, ...], target: str, least: int
 ) -> tuple[tuple[str, ...], tuple[Record, ...]]:
     """The classes, and the records with their class's place as target."""
     try:
-        classes, names = class_names((record.label for record in records), target)
+        classes, names = class_names((record.label for record in records), target, least=least)
     except DataError as error:
         raise DataError(f"{folder}: {error}") from error
     place = {name: float(index) for index, name in enumerate(classes)}

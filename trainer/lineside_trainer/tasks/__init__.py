@@ -1,10 +1,19 @@
 """What a model is tuned to say, one file a task."""
 
-from lineside_trainer.tasks._registry import TASKS, build_task, check_task, headed, label_kind
+from lineside_trainer.tasks._registry import (
+    ANOMALY,
+    TASKS,
+    build_task,
+    check_task,
+    headed,
+    label_kind,
+    least_classes,
+)
 from lineside_trainer.tasks.classification import good_classes
 from lineside_trainer.tasks.task import Task
 
 __all__ = [
+    "ANOMALY",
     "TASKS",
     "Task",
     "build_task",
@@ -12,4 +21,5 @@ __all__ = [
     "good_classes",
     "headed",
     "label_kind",
+    "least_classes",
 ]

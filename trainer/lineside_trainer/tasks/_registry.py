@@ -23,13 +23,18 @@ TASKS: Final[dict[str, type[RegressionTask] | type[ClassificationTask]]] = {
 }
 
 
+ANOMALY: Final = "anomaly"
+"""Learns from good parts alone (`lineside_trainer.anomaly`): no network with a head for labels."""
+
+
 def check_task(settings: TrainSettings) -> None:
     """Refuse what can be refused before any image is read.
 
     Raises:
         ExperimentError: an unknown task, or settings that it cannot be told.
     """
-    _find(settings).check_settings(settings)
+    if settings.task != ANOMALY:
+        _find(settings).check_settings(settings)
 
 
 def label_kind(settings: TrainSettings) -> LabelKind:
@@ -38,7 +43,12 @@ def label_kind(settings: TrainSettings) -> LabelKind:
     Raises:
         ExperimentError: there is no such task.
     """
-    return _find(settings).labels
+    return "class" if settings.task == ANOMALY else _find(settings).labels
+
+
+def least_classes(settings: TrainSettings) -> int:
+    """How many classes the target column must hold, where it holds classes."""
+    return 1 if settings.task == ANOMALY else 2
 
 
 def build_task(
@@ -72,7 +82,7 @@ def _find(settings: TrainSettings) -> type[RegressionTask] | type[Classification
     found = TASKS.get(settings.task)
     if found is None:
         raise ExperimentError(
-            f"train.task: {settings.task!r} is unknown; there are {', '.join(TASKS)}"
+            f"train.task: {settings.task!r} is unknown; there are {', '.join((*TASKS, ANOMALY))}"
         )
     return found
 

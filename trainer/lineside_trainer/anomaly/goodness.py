@@ -1,0 +1,162 @@
+"""Which images are of good parts, and the split in which training holds no other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lineside_trainer.data.split import Split
+from lineside_trainer.errors import DataError, ExperimentError
+from lineside_trainer.experiment import TrainSettings
+from lineside_trainer.prepared import IntArray, Prepared
+from lineside_trainer.tasks.classification import GOOD_NAMES
+
+_LEARNT_FROM: Final = ("training", "quantisation")
+_FEWEST_GOOD: Final = {"training": 2, "quantisation": 1, "validation": 2, "golden": 1, "test": 1}
+"""Of one image nothing can be said about how good ones differ."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Goodness:
+    """What is known of the images.
+
+    Attributes:
+        classes: names, in the order of the table's targets; ("good",) where all images are good
+            because no column says otherwise.
+        good: which of them are of good parts.
+        known: (N,) float64 a row of the table: 1 bad, 0 good, NaN unknown.
+    """
+
+    classes: tuple[str, ...]
+    good: tuple[str, ...]
+    known: NDArray[np.float64]
+
+    def good_rows(self, rows: IntArray) -> IntArray:
+        """Those of the rows that are known to be good."""
+        return rows[self.known[rows] == 0.0]
+
+    def bad_rows(self, rows: IntArray) -> IntArray:
+        """Those of the rows that are known to be bad."""
+        return rows[self.known[rows] == 1.0]
+
+    def known_rows(self, rows: IntArray) -> IntArray:
+        """Those of the rows that are known to be either."""
+        return rows[~np.isnan(self.known[rows])]
+
+
+def find_goodness(prepared: Prepared, settings: TrainSettings) -> Goodness:
+    """Tell good from bad by the target column; without one every image is good.
+
+    Raises:
+        ExperimentError: it is not clear which classes are good.
+    """
+    table = prepared.table
+    if not settings.target:
+        return Goodness(classes=("good",), good=("good",), known=np.zeros(len(table)))
+    good = _good_classes(settings, table.classes)
+    places = [table.classes.index(name) for name in good]
+    bad = (~np.isin(table.targets, places)).astype(np.float64)
+    known = np.where(np.isnan(table.targets), np.nan, bad)
+    return Goodness(classes=table.classes, good=good, known=known)
+
+
+def _good_classes(settings: TrainSettings, classes: tuple[str, ...]) -> tuple[str, ...]:
+    """Those told, else those with a good name, else the only one there is."""
+    there_are = f"the classes of {settings.target!r} are {', '.join(classes)}"
+    strange = [name for name in settings.good if name not in classes]
+    if strange:
+        raise ExperimentError(f"train.good: {strange[0]!r} is no class; {there_are}")
+    if settings.good:
+        return tuple(name for name in classes if name in settings.good)
+    found = tuple(name for name in classes if name.lower() in GOOD_NAMES)
+    if len(found) == 1:
+        return found
+    if len(classes) == 1:
+        return classes
+    raise ExperimentError(
+        f"train.good: which class is of good parts? {there_are}; give --good NAME"
+    )
+
+
+def spare_bad_parts(prepared: Prepared, goodness: Goodness, *, seen: bool) -> Prepared:
+    """Move what training cannot use to where it is worth most: bad parts to the validation samples.
+
+    The split knows no targets, so bad parts fall into the training fold as well. No step learns
+    from them; choosing the limit needs them. A part that has good images in the training fold stays
+    there, and so do all where a pre-training has seen the fold.
+
+    Args:
+        prepared: as it was split.
+        goodness: of its images.
+        seen: a pre-training learnt from the training fold.
+    """
+    split, parts = prepared.split, prepared.table.parts
+    fold = split.fold("training")
+    held = set(parts[goodness.good_rows(fold)].tolist())
+    bad = goodness.bad_rows(fold)
+    moved = bad[[part not in held for part in parts[bad]]] if not seen else bad[:0]
+    left = len(bad) - len(moved)
+    indices = dict(split.indices)
+    for name in _LEARNT_FROM:
+        indices[name] = np.setdiff1d(indices[name], moved)
+    indices["validation"] = np.sort(np.concatenate([indices["validation"], moved]))
+    notes = [*split.notes, *_notes(len(moved), left, seen=seen)]
+    changed = Split(
+        indices=indices,
+        notes=tuple(notes),
+        seed=split.seed,
+        by=split.by,
+        data_sha256=split.data_sha256,
+    )
+    return replace(prepared, split=changed)
+
+
+def _notes(moved: int, left: int, *, seen: bool) -> list[str]:
+    notes = []
+    if moved:
+        notes.append(
+            f"{moved} images of bad parts went from the training fold to the validation samples: "
+            "training learns from good parts alone"
+        )
+    if left:
+        why = "the pre-training has seen them" if seen else "their parts have good images there too"
+        notes.append(f"{left} images of bad parts in the training fold are used for nothing: {why}")
+    return notes
+
+
+def check_goodness(prepared: Prepared, goodness: Goodness) -> tuple[str, ...]:
+    """Prove that there is something to learn from and to judge.
+
+    Returns:
+        Notes on what cannot be judged because no bad part is known.
+
+    Raises:
+        DataError: too few good images in a sample set.
+    """
+    for name, fewest in _FEWEST_GOOD.items():
+        found = len(goodness.good_rows(prepared.split.indices[name]))
+        if found < fewest:
+            raise DataError(_too_few(prepared, goodness, name, found, fewest))
+    return tuple(
+        f"no image of a bad part is among the {name} samples: {consequence}"
+        for name, consequence in (
+            ("validation", "the limit comes from good parts alone, by how many may be rejected"),
+            ("test", "no F1, precision, recall or AUROC is given: they are about bad parts"),
+        )
+        if not len(goodness.bad_rows(prepared.split.indices[name]))
+    )
+
+
+def _too_few(prepared: Prepared, goodness: Goodness, name: str, found: int, fewest: int) -> str:
+    settings = prepared.table
+    total = int((goodness.known == 0.0).sum())
+    how = f"column {settings.target!r} says {' or '.join(goodness.good)}"
+    told = f"{total} image(s) in all" if settings.target is None else f"{total} in all, where {how}"
+    return (
+        f"{settings.folder}: {found} image(s) of good parts among the {name} samples, at least "
+        f"{fewest} are needed ({told}): bring more good parts, name the good classes with --good, "
+        "or take another data.split_seed"
+    )

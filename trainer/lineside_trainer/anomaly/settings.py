@@ -1,0 +1,71 @@
+"""What `train --task anomaly` may be told, and what it may not."""
+
+from __future__ import annotations
+
+from lineside_trainer.errors import ExperimentError
+from lineside_trainer.experiment import Experiment, TrainSettings
+from lineside_trainer.models import AUTOENCODERS
+
+_OF_LABELS = ("probe", "head_width", "drop_path", "patch_drop", "label_smoothing")
+
+
+def check_anomaly(experiment: Experiment) -> None:
+    """Refuse settings that learning from good parts alone would pass over.
+
+    Raises:
+        ExperimentError: there is one.
+    """
+    settings = experiment.train
+    _check_foreign(settings)
+    if settings.unit != "1" or settings.worse != "higher":
+        field = "unit" if settings.unit != "1" else "worse"
+        raise ExperimentError(
+            f"train.{field}: {getattr(settings, field)!r}; an anomaly score has the unit 1, and "
+            "higher is worse: leave it away"
+        )
+    if settings.good and not settings.target:
+        raise ExperimentError(
+            f"train.good: {', '.join(settings.good)}, of which column? give --target COLUMN, or "
+            "leave it away: then every image counts as good"
+        )
+    if experiment.model.arch in AUTOENCODERS:
+        _check_autoencoder(experiment)
+    else:
+        _check_memory(experiment)
+
+
+def _check_foreign(settings: TrainSettings) -> None:
+    asked = {name: getattr(settings, name) for name in _OF_LABELS}
+    asked |= {"teacher.run": settings.teacher.run, "slim.run": settings.slim.run}
+    asked["label_share"] = settings.label_share if settings.label_share < 1.0 else None
+    for name, value in asked.items():
+        if value:
+            raise ExperimentError(
+                f"train.{name}: {value} has no meaning with --task anomaly, which learns from good "
+                "parts alone and has no head; leave it away"
+            )
+
+
+def _check_autoencoder(experiment: Experiment) -> None:
+    model, init = experiment.model, experiment.train.init
+    start = init or model.weights or ("a download" if model.download else "")
+    if start:
+        raise ExperimentError(
+            f"model.arch: {model.arch} learns from noise and cannot start from {start}; leave "
+            "--arch away for a memory of that network's patches, or the start"
+        )
+
+
+def _check_memory(experiment: Experiment) -> None:
+    model, settings = experiment.model, experiment.train
+    if not (settings.init or model.weights or model.download):
+        raise ExperimentError(
+            f"train.init: a memory of good patches is worth what its network has learnt before, "
+            f"and {model.arch} would be noise; give --init RUN of a finished `lineside pretrain` "
+            f"(or --weights FILE), or take --arch {', '.join(AUTOENCODERS)}"
+        )
+    if settings.anomaly.memory_neighbours % 2 == 0:
+        raise ExperimentError(
+            f"train.anomaly.memory_neighbours: {settings.anomaly.memory_neighbours} is even, so a "
+            "patch would not lie in the middle of its window; give an odd number"
+        )
