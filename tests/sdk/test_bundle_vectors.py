@@ -123,6 +123,21 @@ def test_the_hexdump_in_the_document_is_the_vector() -> None:
         assert data[start : start + len(shown)] == shown
 
 
+def test_what_the_document_says_around_the_hexdump_is_true_of_the_vector() -> None:
+    data, text = (FOLDER / "minimal.bin").read_bytes(), DOCUMENT.read_text(encoding="utf-8")
+    size, crc = (struct.unpack_from("<I", data, at)[0] for at in (24, 124))
+    (sealed,) = [row["hash"] for row in INDEX["good"] if row["file"] == "minimal.bin"]
+    for told in (
+        f"{len(data):,} bytes, hash `{sealed}`",
+        f"manifest size `{data[24:28].hex(' ')}`, which is {size};",
+        f"the CRC, `{crc:#010x}`",
+        f"which ends before `{128 + size:08x}`",
+    ):
+        assert told in text
+    *_, manifest = re.findall(r"^```\n(\{.*?)^```", text, re.M | re.S)
+    assert "".join(manifest.splitlines()).encode() == data[128 : 128 + size]
+
+
 class RefusedError(Exception):
     """With the word that the index uses."""
 
