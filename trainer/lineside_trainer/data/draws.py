@@ -6,7 +6,7 @@ what it would have got in one process, and every generator stands at the same pl
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Self
 
 import torch
@@ -45,10 +45,21 @@ def uniform(shape: Sequence[int], generator: torch.Generator, *, images_dim: int
     Returns:
         `shape` float32 on the generator's device; with one process exactly `torch.rand`.
     """
+    return _own_rows(torch.rand, shape, generator, images_dim)
+
+
+def normal(shape: Sequence[int], generator: torch.Generator, *, images_dim: int = 0) -> Tensor:
+    """Numbers of mean 0 and standard deviation 1; else as `uniform`."""
+    return _own_rows(torch.randn, shape, generator, images_dim)
+
+
+def _own_rows(
+    draw: Callable[..., Tensor], shape: Sequence[int], generator: torch.Generator, images_dim: int
+) -> Tensor:
     if not isinstance(generator, SharedGenerator):
-        return torch.rand(tuple(shape), generator=generator, device=generator.device)
+        return draw(tuple(shape), generator=generator, device=generator.device)
     own = shape[images_dim]
     whole = list(shape)
     whole[images_dim] = own * generator.world_size
-    drawn = torch.rand(whole, generator=generator, device=generator.device)
+    drawn = draw(whole, generator=generator, device=generator.device)
     return drawn.narrow(images_dim, generator.rank * own, own)
