@@ -7,7 +7,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
-from tiny_bundle import TinyBundle, build_tiny_bundle
+from tiny_bundle import TinyBundle, build_anomaly_bundle, build_tiny_bundle
 
 from lineside.engines import silence_telemetry
 
@@ -24,6 +24,12 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as `lineside.cli.main` do
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> TinyBundle:
     """A sealed bundle with both engines, golden samples and images; leave its files as they are."""
     return build_tiny_bundle(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def anomaly_bundle(tmp_path_factory: pytest.TempPathFactory) -> TinyBundle:
+    """Likewise, of a model that gives a score and a map."""
+    return build_anomaly_bundle(tmp_path_factory.mktemp("anomaly"))
 
 
 @pytest.fixture(autouse=True)

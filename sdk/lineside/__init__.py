@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from lineside.errors import LinesideError
     from lineside.frame import Frame, decode_frame, read_frame
-    from lineside.inspector import Inspector
+    from lineside.inspector import Inspection, Inspector
     from lineside.limits import LimitSettings
     from lineside.loading import load
-    from lineside.verdict import Evaluation, Finding, Reason, Timings, Verdict
+    from lineside.verdict import Evaluation, Finding, Reason, Region, Timings, Verdict
 
 __version__ = "0.1.0"
 
@@ -27,10 +27,12 @@ _HOMES = {
     "Evaluation": "lineside.verdict",
     "Finding": "lineside.verdict",
     "Frame": "lineside.frame",
+    "Inspection": "lineside.inspector",
     "Inspector": "lineside.inspector",
     "LimitSettings": "lineside.limits",
     "LinesideError": "lineside.errors",
     "Reason": "lineside.verdict",
+    "Region": "lineside.verdict",
     "Timings": "lineside.verdict",
     "Verdict": "lineside.verdict",
     "decode_frame": "lineside.frame",
@@ -42,10 +44,12 @@ __all__ = [
     "Evaluation",
     "Finding",
     "Frame",
+    "Inspection",
     "Inspector",
     "LimitSettings",
     "LinesideError",
     "Reason",
+    "Region",
     "Timings",
     "Verdict",
     "decode_frame",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter_ns
 from types import TracebackType
@@ -13,7 +15,7 @@ from numpy.typing import NDArray
 
 from lineside.bundle import Bundle
 from lineside.choose import Choice
-from lineside.contract import Contract
+from lineside.contract import AnomalyHead, Contract
 from lineside.decide import decide
 from lineside.engines import Engine
 from lineside.errors import EngineError, FrameError
@@ -22,6 +24,21 @@ from lineside.heads import find_outputs, score_outputs
 from lineside.limits import Limits
 from lineside.preprocess import prepare
 from lineside.verdict import Evaluation, Finding, Reason, Timings, Verdict
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Inspection:
+    """A verdict with what a person may look at beside it.
+
+    Attributes:
+        verdict: the result.
+        map_hw: (h, w) float32, where the model sees what is unlike good parts, spread evenly over
+            the frame; ``None`` where the model gives none, or nothing was computed. Its values may
+            be anything, NaN too.
+    """
+
+    verdict: Verdict
+    map_hw: NDArray[np.float32] | None = None
 
 
 class Inspector:
@@ -68,6 +85,14 @@ class Inspector:
             frame: a `Frame`, or its pixels: (H, W) or (H, W, C), uint8 or uint16, colour as RGB.
             part_id: the physical part; the frame's own where left out.
         """
+        return self.inspect_with_map(frame, part_id=part_id).verdict
+
+    def inspect_with_map(self, frame: Frame | NDArray[Any], *, part_id: str = "") -> Inspection:
+        """Judge one frame, and hand out the map that the model gave; else as `inspect`.
+
+        A result of its own, because a verdict is compared, stored and told in words, and an array
+        is not.
+        """
         started_ns = perf_counter_ns()
         prepared_ns = 0
         if isinstance(frame, Frame):
@@ -80,21 +105,19 @@ class Inspector:
             prepared_ns = perf_counter_ns()
             outputs = self.engine.infer(input_hwc[np.newaxis])
             inferred_ns = perf_counter_ns()
-        except FrameError as error:
-            reason = Reason(error.reason)
-            return self._undecided(reason, str(error), part_id, started_ns, prepared_ns)
-        except EngineError as error:
-            return self._undecided(Reason.ENGINE, str(error), part_id, started_ns, prepared_ns)
-        score = float(score_outputs(outputs, self._contract.head)[0])
-        decision = decide(score, self._rule)
-        claims = decision[1] in (Reason.BEYOND_LIMIT, Reason.BETWEEN_LIMITS)
-        findings = find_outputs(outputs, self._contract.head)[0] if claims else ()
+        except (FrameError, EngineError) as error:
+            reason = Reason(error.reason) if isinstance(error, FrameError) else Reason.ENGINE
+            verdict = self._undecided(reason, str(error), part_id, started_ns, prepared_ns)
+            return Inspection(verdict=verdict)
+        height, width = pixels_hwc.shape[:2]
+        score, decision, findings = self._read(outputs, (height, width))
         timings = Timings(
             preprocess_us=(prepared_ns - started_ns) / 1e3,
             infer_us=(inferred_ns - prepared_ns) / 1e3,
             decide_us=(perf_counter_ns() - inferred_ns) / 1e3,
         )
-        return self._decided(score, decision, findings, part_id, timings)
+        verdict = self._decided(score, decision, findings, part_id, timings)
+        return Inspection(verdict=verdict, map_hw=self._map_of(outputs))
 
     def inspect_file(self, path: str | Path, *, part_id: str = "") -> Verdict:
         """Read an image file and judge it; one that cannot be read gives ``NOT_DECIDABLE``.
@@ -123,6 +146,19 @@ class Inspector:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _read(
+        self, outputs: Mapping[str, NDArray[np.float32]], frame_size_hw: tuple[int, int]
+    ) -> tuple[float, tuple[Evaluation, Reason, float], tuple[Finding, ...]]:
+        head = self._contract.head
+        score = float(score_outputs(outputs, head)[0])
+        decision = decide(score, self._rule)
+        claims = decision[1] in (Reason.BEYOND_LIMIT, Reason.BETWEEN_LIMITS)
+        return score, decision, find_outputs(outputs, head, frame_size_hw)[0] if claims else ()
+
+    def _map_of(self, outputs: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32] | None:
+        head = self._contract.head
+        return outputs[head.map][0] if isinstance(head, AnomalyHead) and head.map else None
 
     def _decided(
         self,

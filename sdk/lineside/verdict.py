@@ -67,16 +67,37 @@ class Timings(msgspec.Struct, frozen=True, kw_only=True):
         return self.preprocess_us + self.infer_us + self.decide_us
 
 
+class Region(msgspec.Struct, frozen=True, kw_only=True):
+    """A rectangle of the frame as it was acquired, half-open: [x0, x1) by [y0, y1).
+
+    Pixels of the frame, not of the model's input: columns from the left, rows from the top.
+    """
+
+    x0_px: int
+    y0_px: int
+    x1_px: int
+    y1_px: int
+
+
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """A defect that the machine claims; whether it is one, a human or a measurement confirms.
 
+    What a model does not know stays ``None``: one that tells kinds apart knows no place, one that
+    only knows good parts knows no probability.
+
     Attributes:
-        name: which kind, as the training data calls it.
+        name: which kind, as the training data calls it; ``anomaly`` where there are no kinds.
         probability: that it is of this kind, by the model, 0..1.
+        region: where; what holds all of it.
+        area_px: how many pixels of the frame belong to it, of those in ``region``.
+        peak: the map's largest value there, in the map's unit.
     """
 
     name: str
-    probability: float
+    probability: float | None = None
+    region: Region | None = None
+    area_px: int | None = None
+    peak: float | None = None
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,8 +116,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
         part_id: the physical part, ``""`` where unknown.
         job_id: one execution on one part; unique for ever.
         timings: microseconds by stage.
-        findings: what speaks against a part that is not ``OK``, the likeliest first; empty where
-            the model knows no kinds of defect.
+        findings: what speaks against a part that is not ``OK``, the strongest first; empty where
+            the model knows neither kinds of defect nor their place.
     """
 
     evaluation: Evaluation

@@ -1,8 +1,8 @@
 """A real bundle in a blink, without a trainer: a small ONNX graph, both engines, golden samples.
 
 The graph judges by brightness in a learnt-looking way: cast, normalise, convolve, pool, one linear
-layer. Bright frames score high. `build_tiny_bundle` seals it; the fixtures in tests/conftest.py
-hand it out.
+layer. Bright frames score high. `build_tiny_bundle` seals it, `build_anomaly_bundle` another that
+says where it is bright; the fixtures in tests/conftest.py hand them out.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from lineside.bundle import (
     write_key_pair,
 )
 from lineside.contract import (
+    AnomalyHead,
     Contract,
     FrameSpec,
     InputSpec,
@@ -67,8 +68,8 @@ class TinyBundle:
         private_key_path: who sealed it.
         manifest: what was sealed, before the table of parts.
         parts: what was sealed, so that a test may seal a changed one.
-        ok_frame_hwc: (32, 32, 1) uint8, dark: scores below the limit.
-        not_ok_frame_hwc: (32, 32, 1) uint8, bright: scores above the limit.
+        ok_frame_hwc: uint8, (32, 32, 1) or (48, 64, 1), dark: scores below the limit.
+        not_ok_frame_hwc: likewise, bright, all or a patch of it: scores above the limit.
         frames: PNG files of both kinds, in name order: ok, not ok, ok, not ok …
     """
 
@@ -234,18 +235,87 @@ def tiny_frame(*, bright: bool, seed: int, side_px: int = SIDE_PX) -> NDArray[np
     return (middle + noise).astype(np.uint8)
 
 
+ANOMALY_FRAME_HW = (48, 64)
+ANOMALY_PATCH = (slice(12, 24), slice(32, 48))
+"""Of a frame that is not OK: 2 by 2 cells of the map, rows and columns."""
+
+
+def anomaly_contract() -> Contract:
+    """Gray frames, wider than high, to a score and a map of 8 by 8."""
+    return Contract(
+        product="tiny-anomaly",
+        frame=FrameSpec(size_hw=ANOMALY_FRAME_HW, channels=1),
+        input=InputSpec(size_hw=(SIDE_PX, SIDE_PX), channels=1),
+        outputs=(OutputSpec(name="score"), OutputSpec(name="map", shape=(8, 8))),
+        head=AnomalyHead(map="map", region_limit=0.5),
+    )
+
+
+def anomaly_onnx() -> onnx.ModelProto:
+    """(batch, 32, 32, 1) uint8 to brightness in [0, 1]: of 8 by 8 cells, and of the brightest."""
+    constants = {
+        "scale": np.float32(1 / 255),
+        "channel": np.array([1], np.int64),
+    }
+    nodes = [
+        helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["pixels", "scale"], ["scaled"]),
+        helper.make_node("Transpose", ["scaled"], ["nchw"], perm=[0, 3, 1, 2]),
+        helper.make_node("AveragePool", ["nchw"], ["cells"], kernel_shape=[4, 4], strides=[4, 4]),
+        helper.make_node("Squeeze", ["cells", "channel"], ["map"]),
+        helper.make_node("ReduceMax", ["map"], ["score"], axes=[1, 2], keepdims=0),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "anomaly",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", SIDE_PX, SIDE_PX, 1])],
+        [
+            helper.make_tensor_value_info("score", TensorProto.FLOAT, ["batch"]),
+            helper.make_tensor_value_info("map", TensorProto.FLOAT, ["batch", 8, 8]),
+        ],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model)
+    return model
+
+
+def anomaly_frame(*, bright: bool, seed: int) -> NDArray[np.uint8]:
+    """(48, 64, 1) uint8: noise around 0.2 of full scale; bright, a patch of it around 0.8."""
+    height, width = ANOMALY_FRAME_HW
+    frame = tiny_frame(bright=False, seed=seed, side_px=max(height, width))[:height]
+    frame[ANOMALY_PATCH] += np.uint8(153 if bright else 0)
+    return frame
+
+
 def build_tiny_bundle(folder: Path, *, frame_count: int = 6) -> TinyBundle:
     """Build, prove and seal it in ``folder``."""
-    contract = tiny_contract()
+    return _build(folder, tiny_contract(), tiny_onnx(), tiny_rule(), tiny_frame, frame_count)
+
+
+def build_anomaly_bundle(folder: Path, *, frame_count: int = 6) -> TinyBundle:
+    """The same with a score and a map."""
+    rule = LimitRule(ok_limit=0.4, not_ok_limit=0.6)
+    return _build(folder, anomaly_contract(), anomaly_onnx(), rule, anomaly_frame, frame_count)
+
+
+def _build(
+    folder: Path,
+    contract: Contract,
+    model: onnx.ModelProto,
+    rule: LimitRule,
+    make_frame: Callable[..., NDArray[np.uint8]],
+    frame_count: int,
+) -> TinyBundle:
     models = (ONNX_ENTRY, OPENVINO_ENTRY)
-    parts = model_parts(tiny_onnx(), folder)
-    golden_frames = [tiny_frame(bright=seed % 2 == 1, seed=seed) for seed in range(4)]
+    parts = model_parts(model, folder)
+    golden_frames = [make_frame(bright=seed % 2 == 1, seed=seed) for seed in range(4)]
     golden = encode_golden(golden_samples(contract, parts, golden_frames))
     parts = (*parts, PartData(name=GOLDEN_PART, data=golden))
     manifest = Manifest(
         identity=Identity(product=contract.product, version="1.0.0"),
         contract=contract,
-        rule=tiny_rule(),
+        rule=rule,
         models=models,
         evidence=Evidence(
             agreements=(),
@@ -264,15 +334,17 @@ def build_tiny_bundle(folder: Path, *, frame_count: int = 6) -> TinyBundle:
         private_key_path=private_key_path,
         manifest=manifest,
         parts=parts,
-        ok_frame_hwc=tiny_frame(bright=False, seed=100),
-        not_ok_frame_hwc=tiny_frame(bright=True, seed=101),
-        frames=_write_frames(folder / "frames", frame_count),
+        ok_frame_hwc=make_frame(bright=False, seed=100),
+        not_ok_frame_hwc=make_frame(bright=True, seed=101),
+        frames=_write_frames(folder / "frames", make_frame, frame_count),
     )
 
 
-def _write_frames(folder: Path, count: int) -> tuple[Path, ...]:
+def _write_frames(
+    folder: Path, make_frame: Callable[..., NDArray[np.uint8]], count: int
+) -> tuple[Path, ...]:
     folder.mkdir()
     paths = tuple(folder / f"part-{index:04d}.png" for index in range(count))
     for index, path in enumerate(paths):
-        assert cv2.imwrite(str(path), tiny_frame(bright=index % 2 == 1, seed=200 + index))
+        assert cv2.imwrite(str(path), make_frame(bright=index % 2 == 1, seed=200 + index))
     return paths

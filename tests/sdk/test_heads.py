@@ -32,7 +32,7 @@ def test_regression_hands_the_values_on_in_double_precision(values: np.ndarray) 
         scores = score_outputs({"v": shaped, "other": np.zeros((1, 9), np.float32)}, head)
         assert scores.dtype == np.float64
         np.testing.assert_array_equal(scores, values)
-        assert find_outputs({"v": shaped}, head) == [()] * len(values)
+        assert find_outputs({"v": shaped}, head, (32, 32)) == [()] * len(values)
 
 
 def test_more_than_one_value_an_image_is_no_score() -> None:
@@ -91,7 +91,9 @@ def test_the_finding_is_the_likeliest_defect(
     sample: tuple[ClassificationHead, NDArray[np.float32]],
 ) -> None:
     head, values = sample
-    for (finding,), row in zip(find_outputs({"probability": values}, head), values, strict=True):
+    for (finding,), row in zip(
+        find_outputs({"probability": values}, head, (32, 32)), values, strict=True
+    ):
         assert finding.name not in head.good
         assert finding.probability == row[head.classes.index(finding.name)]
         bad = [float(p) for name, p in zip(head.classes, row, strict=True) if name not in head.good]
@@ -117,7 +119,7 @@ def test_by_hand() -> None:
     head = ClassificationHead(target="class", classes=NAMES, good=("good", "spare"))
     values = np.float32([[0.25, 0.5, 0.125, 0.125], [0.0, 0.0, 0.0, 1.0]])
     assert score(head, values).tolist() == [0.375, 1.0]
-    assert find_outputs({"probability": values}, head) == [
+    assert find_outputs({"probability": values}, head, (32, 32)) == [
         (Finding(name="crack", probability=0.25),),
         (Finding(name="void", probability=1.0),),
     ]

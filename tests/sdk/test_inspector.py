@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from onnx import TensorProto, helper
 from tiny_bundle import (
+    ANOMALY_PATCH,
     ONNX_ENTRY,
     OPENVINO_ENTRY,
     TinyBundle,
@@ -278,3 +279,85 @@ def test_inspecting_costs_little_more_than_the_bare_engine(
         whole_ns.append(perf_counter_ns() - middle)
     # Measured 10 to 20 us on a busy machine; the goal is 0.25 ms.
     assert median(whole_ns) - median(bare_ns) < 250_000
+
+
+@pytest.fixture(scope="module", params=sorted(ENTRIES))
+def locating(request: pytest.FixtureRequest, anomaly_bundle: TinyBundle) -> Iterator[Inspector]:
+    """Of a model that says where."""
+    with lineside.load(
+        anomaly_bundle.path, trust=anomaly_bundle.public_key_path, engine=request.param, threads=1
+    ) as found:
+        yield found
+
+
+def test_a_part_that_is_not_ok_comes_with_its_place_in_the_frame(
+    locating: Inspector, anomaly_bundle: TinyBundle
+) -> None:
+    verdict = locating.inspect(anomaly_bundle.not_ok_frame_hwc)
+    assert verdict.evaluation is Evaluation.NOT_OK
+    (finding,) = verdict.findings
+    assert (finding.name, finding.peak) == ("anomaly", pytest.approx(verdict.score))
+    rows, columns = ANOMALY_PATCH
+    region = finding.region
+    assert region is not None
+    # Half way between 0.2 and 0.8 is the edge, so the enlarged map adds less than a cell's ninth.
+    cell_h, cell_w = 48 / 8, 64 / 8
+    assert region.x0_px == pytest.approx(columns.start, abs=cell_w / 9 + 1)
+    assert region.x1_px == pytest.approx(columns.stop, abs=cell_w / 9 + 1)
+    assert region.y0_px == pytest.approx(rows.start, abs=cell_h / 9 + 1)
+    assert region.y1_px == pytest.approx(rows.stop, abs=cell_h / 9 + 1)
+    assert finding.area_px == pytest.approx(12 * 16, rel=0.25)
+    assert locating.inspect(anomaly_bundle.ok_frame_hwc).findings == ()
+
+
+def test_the_map_is_handed_out_beside_the_same_verdict(
+    locating: Inspector, anomaly_bundle: TinyBundle
+) -> None:
+    plain = locating.inspect(anomaly_bundle.not_ok_frame_hwc, part_id="p")
+    found = locating.inspect_with_map(anomaly_bundle.not_ok_frame_hwc, part_id="p")
+    same = {"job_id": plain.job_id, "timings": plain.timings}
+    assert msgspec.structs.replace(found.verdict, **same) == plain
+    assert found.map_hw is not None
+    assert (found.map_hw.shape, found.map_hw.dtype) == ((8, 8), np.float32)
+    assert found.map_hw.max() == pytest.approx(plain.score)
+    kept = found.map_hw.copy()
+    good = locating.inspect_with_map(anomaly_bundle.ok_frame_hwc)
+    assert (good.verdict.evaluation, good.map_hw is None) == (Evaluation.OK, False)
+    np.testing.assert_array_equal(found.map_hw, kept)  # none of the engine's buffers
+
+
+def test_where_nothing_was_computed_or_no_map_is_known_there_is_none(
+    locating: Inspector, inspector: Inspector, tiny_bundle: TinyBundle
+) -> None:
+    faulty = locating.inspect_with_map(np.zeros((7, 7), np.uint8))
+    assert (faulty.verdict.reason, faulty.map_hw) == (Reason.FRAME_SIZE, None)
+    assert inspector.inspect_with_map(tiny_bundle.not_ok_frame_hwc).map_hw is None
+
+
+class BrokenMap:
+    """An engine whose score is sound and whose map is not."""
+
+    name, precision, threads = "broken", "fp32", 1
+
+    def __init__(self, value: float) -> None:
+        self._value = value
+
+    def infer(self, inputs_nhwc: np.ndarray) -> dict[str, np.ndarray]:
+        count = len(inputs_nhwc)
+        return {
+            "score": np.full(count, 0.9, np.float32),
+            "map": np.full((count, 8, 8), self._value, np.float32),
+        }
+
+    def close(self) -> None:
+        return
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 0.0])
+def test_a_broken_map_hides_no_verdict(anomaly_bundle: TinyBundle, value: float) -> None:
+    bundle = open_bundle(anomaly_bundle.path, trust=anomaly_bundle.public_key_path)
+    with Inspector(bundle, BrokenMap(value)) as broken:
+        verdict = broken.inspect(anomaly_bundle.ok_frame_hwc)
+    assert (verdict.evaluation, verdict.reason) == (Evaluation.NOT_OK, Reason.BEYOND_LIMIT)
+    (finding,) = verdict.findings
+    assert (finding.region is None) == (not np.isfinite(value))

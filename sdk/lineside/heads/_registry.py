@@ -23,7 +23,7 @@ class _Reader:
     """What reads a head; each function takes that head and no other (hence ``Any``)."""
 
     score: Callable[[Outputs, Any], NDArray[np.float64]]
-    find: Callable[[Outputs, Any], list[tuple[Finding, ...]]]
+    find: Callable[[Outputs, Any, tuple[int, int]], list[tuple[Finding, ...]]]
 
 
 _READERS: Final[dict[type[HeadSpec], _Reader]] = {
@@ -38,6 +38,14 @@ def score_outputs(outputs: Outputs, head: HeadSpec) -> NDArray[np.float64]:
     return _READERS[type(head)].score(outputs, head)
 
 
-def find_outputs(outputs: Outputs, head: HeadSpec) -> list[tuple[Finding, ...]]:
-    """What speaks against each image of a batch, the likeliest first: N tuples."""
-    return _READERS[type(head)].find(outputs, head)
+def find_outputs(
+    outputs: Outputs, head: HeadSpec, frame_size_hw: tuple[int, int]
+) -> list[tuple[Finding, ...]]:
+    """What speaks against each image of a batch, the strongest first: N tuples.
+
+    Args:
+        outputs: by name, each (N, *shape) float32.
+        head: how they are read.
+        frame_size_hw: of the frames as acquired, all alike; findings' regions are pixels of them.
+    """
+    return _READERS[type(head)].find(outputs, head, frame_size_hw)

@@ -41,7 +41,9 @@ def score_classification(
 
 
 def find_classification(
-    outputs: Mapping[str, NDArray[np.float32]], head: ClassificationHead
+    outputs: Mapping[str, NDArray[np.float32]],
+    head: ClassificationHead,
+    _frame_size_hw: tuple[int, int],
 ) -> list[tuple[Finding, ...]]:
     """The likeliest class of defect of each image.
 

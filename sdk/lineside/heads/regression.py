@@ -28,7 +28,9 @@ def score_regression(
 
 
 def find_regression(
-    outputs: Mapping[str, NDArray[np.float32]], head: RegressionHead
+    outputs: Mapping[str, NDArray[np.float32]],
+    head: RegressionHead,
+    _frame_size_hw: tuple[int, int],
 ) -> list[tuple[Finding, ...]]:
     """None: a value names no kind of defect. Arguments as for ``score_regression``; N tuples."""
     return [()] * outputs[head.output].shape[0]

@@ -1,0 +1,131 @@
+"""Where a map lies beyond a limit: connected regions, in pixels of the frame.
+
+The only head's file with OpenCV in it: connected regions by hand in Python would cost more than the
+network of a small model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from lineside.verdict import Region
+
+# Finer than this, the outline of a region gains nothing: a cell of it is 1.6 % of a frame's side.
+_FINE_CELLS: Final = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """One connected region of a map.
+
+    Attributes:
+        region: what holds all of it.
+        area_px: how much of the frame belongs to it, at least 1.
+        peak: the map's largest value in it.
+    """
+
+    region: Region
+    area_px: int
+    peak: float
+
+
+def find_places(
+    map_hw: NDArray[np.float32], limit: float, frame_size_hw: tuple[int, int], *, at_most: int
+) -> list[Place]:
+    """Regions of cells beyond a limit; cells that touch by a side or a corner are of one region.
+
+    A region is its cells, whole, and as much around them as the map enlarged bilinearly lies beyond
+    the limit. The enlarged map alone would draw a cell that is barely beyond the limit as a dot in
+    its middle, and the cells alone would cut off a defect that lies across their edge; neither ever
+    joins or splits regions, because along an axis the enlarged map is linear between two cells.
+
+    Args:
+        map_hw: (h, w) float32, spread evenly over the frame; what is not finite counts as nothing.
+        limit: values beyond, not at it.
+        frame_size_hw: of the frame as acquired, pixels.
+        at_most: so many, those with the largest peaks.
+
+    Returns:
+        The largest peak first, of equal ones the upper left first.
+    """
+    values_hw = _fill(map_hw)
+    if values_hw is None or not (values_hw > limit).any():
+        return []
+    factor = _factor(values_hw)
+    height, width = (size * factor for size in values_hw.shape)
+    # An odd factor keeps every cell's own value, in the middle of what it becomes.
+    large_hw = cv2.resize(values_hw, (width, height), interpolation=cv2.INTER_LINEAR)
+    cells_hw = np.kron(values_hw > limit, np.ones((factor, factor), np.bool_))
+    beyond_hw = ((large_hw > limit) | cells_hw).astype(np.uint8)
+    _, labels_hw, boxes, _ = cv2.connectedComponentsWithStats(beyond_hw, connectivity=8)
+    middles = slice(factor // 2, None, factor)
+    peaks = np.full(len(boxes), -np.inf, np.float32)
+    of_cells = labels_hw[middles, middles].astype(np.intp).ravel()
+    np.maximum.at(peaks, of_cells, values_hw.ravel())
+    # Label 0 is what lies below the limit. A region without a cell is the enlarging's own rounding.
+    order = 1 + np.argsort(-peaks[1:], kind="stable")[:at_most]
+    return [
+        _place(boxes[label], float(peaks[label]), (height, width), frame_size_hw)
+        for label in order
+        if peaks[label] > limit
+    ]
+
+
+def find_summit(map_hw: NDArray[np.float32], frame_size_hw: tuple[int, int]) -> list[Place]:
+    """The region around the map's peak: what lies in the upper half of the map's own range.
+
+    Of its range and not of the peak, because a map's lowest value need not be 0.
+
+    Args:
+        map_hw: as for ``find_places``.
+        frame_size_hw: likewise.
+
+    Returns:
+        One; none where no value is finite.
+    """
+    values_hw = _fill(map_hw)
+    if values_hw is None:
+        return []
+    low, peak = float(values_hw.min()), float(values_hw.max())
+    # Below the middle by one step, so that a map that is the same everywhere is all of it.
+    limit = float(np.nextafter(np.float32(low / 2 + peak / 2), np.float32(-np.inf)))
+    return find_places(values_hw, limit, frame_size_hw, at_most=1)
+
+
+def _fill(map_hw: NDArray[np.float32]) -> NDArray[np.float32] | None:
+    """Without holes: the smallest value stands where none is finite; None where there is none."""
+    finite_hw = np.isfinite(map_hw)
+    if finite_hw.all():
+        return map_hw
+    if not finite_hw.any():
+        return None
+    return np.where(finite_hw, map_hw, map_hw[finite_hw].min())
+
+
+def _factor(values_hw: NDArray[np.float32]) -> int:
+    """The smallest odd one that makes the longer side fine enough."""
+    least: int = -(-_FINE_CELLS // max(values_hw.shape))
+    return least | 1
+
+
+def _place(
+    box: NDArray[np.int32], peak: float, size_hw: tuple[int, int], frame_size_hw: tuple[int, int]
+) -> Place:
+    x0, y0, width, height, area = map(int, box)
+    (map_height, map_width), (frame_height, frame_width) = size_hw, frame_size_hw
+    share = area / (map_height * map_width)
+    return Place(
+        region=Region(
+            x0_px=x0 * frame_width // map_width,
+            y0_px=y0 * frame_height // map_height,
+            x1_px=-(-(x0 + width) * frame_width // map_width),
+            y1_px=-(-(y0 + height) * frame_height // map_height),
+        ),
+        area_px=max(1, round(share * frame_height * frame_width)),
+        peak=peak,
+    )
