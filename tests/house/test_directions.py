@@ -34,7 +34,7 @@ PLANTS: Final = {
     ],
     "torch-free": [
         ("lineside.cli.main", "torch"),
-        ("lineside.metrics", "onnx"),
+        ("lineside.metrics.ranking", "onnx"),
         ("lineside_bridge.errors", "nncf"),
     ],
     "export-untrained": [
