@@ -17,7 +17,7 @@ from bundle_vectors import VECTOR
 from lineside.bundle.layout import MAX_MANIFEST_BYTES, align
 
 FREE: Final = ("provenance", "metrics", "sample_counts", "wishes")
-NULLABLE: Final = ("size_hw", "proposed_rule", "decision", "guarantee")
+NULLABLE: Final = ("size_hw", "proposed_rule", "memory", "decision", "guarantee")
 SIZES: Final = (-(2**63), -1, 2**31, 2**32, 2**40, 2**40 + 1, 2**53, 2**63, 2**64, 2**70, 10**300)
 
 

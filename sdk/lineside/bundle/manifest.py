@@ -18,6 +18,7 @@ from lineside.bundle.evidence import Evidence, Sha256Hex, Word
 from lineside.bundle.layout import MAX_MANIFEST_BYTES
 from lineside.contract import Contract, LimitRule
 from lineside.errors import BundleFormatError, IncompatibleBundleError
+from lineside.memory import MEMORY_PART, memory_size_fault
 
 MAX_PARTS: Final = 64
 MAX_PART_NAME_BYTES: Final = 64
@@ -158,8 +159,8 @@ def check_manifest(manifest: Manifest, *, source: str) -> None:
     """Hold the rules between fields.
 
     Raises:
-        BundleFormatError: too many or doubled parts, a model whose parts are not there, or a rule
-            that is looser than its guarantee.
+        BundleFormatError: too many or doubled parts, a model whose parts are not there, a memory
+            without a contract for it or the other way, or a rule that is looser than its guarantee.
     """
     if not 1 <= len(manifest.parts) <= MAX_PARTS:
         raise BundleFormatError(
@@ -174,6 +175,7 @@ def check_manifest(manifest: Manifest, *, source: str) -> None:
         source,
     )
     _refuse_unproven(manifest, source)
+    _check_memory(manifest, source)
     engines = {part.name: part.engine for part in manifest.parts}
     for model in manifest.models:
         for name in model.parts:
@@ -182,6 +184,26 @@ def check_manifest(manifest: Manifest, *, source: str) -> None:
                     f"{source}: manifest: models: {model.engine} {model.precision} needs part "
                     f"{name!r}, which is not in the table of parts for that engine"
                 )
+
+
+def _check_memory(manifest: Manifest, source: str) -> None:
+    spec = manifest.contract.memory
+    part = next((part for part in manifest.parts if part.name == MEMORY_PART), None)
+    if spec is None and part is None:
+        return
+    if spec is None:
+        # Other parts that nobody names are let be; this one somebody sealed to judge by, and the
+        # model would judge without it.
+        fault = f"part {MEMORY_PART!r} is there, and contract.memory is null: they do not belong"
+    elif part is None:
+        fault = f"part {MEMORY_PART!r} is missing, which contract.memory names"
+    elif part.engine:
+        fault = f"part {MEMORY_PART!r} is for {part.engine} alone; every device needs it"
+    else:
+        fault = memory_size_fault(part.size_bytes, spec)
+        fault = fault and f"part {MEMORY_PART!r} has {fault}"
+    if fault:
+        raise BundleFormatError(f"{source}: manifest: parts: {fault}")
 
 
 def _refuse_unproven(manifest: Manifest, source: str) -> None:

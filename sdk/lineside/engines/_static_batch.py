@@ -1,4 +1,5 @@
-"""What both engines share: the check against the contract, and cutting N images into batches.
+"""What both engines share: the check against the contract, the memory, and cutting N images into
+batches.
 
 One shape everywhere: an int8 ViT gives other numbers in OpenVINO for a dynamic batch than for a
 static one (0.011 against an output deviation of 0.095), so whoever compares must compile alike.
@@ -14,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineside.contract import Contract, OutputSpec
+from lineside.engines.protocol import ReadPart
 from lineside.errors import EngineError
+from lineside.memory import MEMORY_PART, Rows, view_memory
 
 # A dimension that is open until the model runs.
 OPEN = None
@@ -37,15 +40,10 @@ def check_ports(
     """Hold what the model says of itself against the contract.
 
     Raises:
-        EngineError: another number of inputs, or a name, kind or shape that differs.
+        EngineError: another number of inputs, or a name, kind or shape that differs; a memory that
+            the contract names must be there with an open number of rows, and no other.
     """
-    wanted = contract.input
-    if len(inputs) != 1:
-        raise EngineError(
-            f"{label}: the model takes {len(inputs)} inputs ({_listed(inputs)}), the contract "
-            f"names one, {wanted.name!r}: export the model again"
-        )
-    _check_port(label, "input", wanted.name, "uint8", inputs[0], input_shape(contract, batch))
+    _check_inputs(label, contract, batch, inputs)
     for spec in contract.outputs:
         found = next((port for port in outputs if spec.name in port.names), None)
         if found is None:
@@ -55,13 +53,42 @@ def check_ports(
         _check_port(label, "output", spec.name, "float32", found, (batch, *spec.shape))
 
 
+def _check_inputs(label: str, contract: Contract, batch: int, inputs: Sequence[Port]) -> None:
+    wanted, memory = contract.input, contract.memory
+    names = [wanted.name] if memory is None else [wanted.name, memory.name]
+    if len(inputs) != len(names):
+        told = "one" if memory is None else "two"
+        raise EngineError(
+            f"{label}: the model takes {len(inputs)} inputs ({_listed(inputs)}), the contract "
+            f"names {told}, {' and '.join(map(repr, names))}: export the model again"
+        )
+    if memory is None:
+        _check_port(label, "input", wanted.name, "uint8", inputs[0], input_shape(contract, batch))
+        return
+    image = _find_port(label, inputs, wanted.name)
+    _check_port(label, "input", wanted.name, "uint8", image, input_shape(contract, batch))
+    # Open, because a memory may be exchanged for a larger one without touching the model.
+    port = _find_port(label, inputs, memory.name)
+    _check_port(label, "input", memory.name, "float32", port, (OPEN, memory.width))
+
+
+def _find_port(label: str, inputs: Sequence[Port], name: str) -> Port:
+    for port in inputs:
+        if name in port.names:
+            return port
+    raise EngineError(
+        f"{label}: the model has no input {name!r}; it takes {_listed(inputs)}: export the model "
+        "again"
+    )
+
+
 def input_shape(contract: Contract, batch: int) -> tuple[int, int, int, int]:
     """(batch, H, W, C) of the graph's input."""
     return (batch, *contract.input.size_hw, contract.input.channels)
 
 
 def _check_port(
-    label: str, role: str, name: str, kind: str, port: Port, shape: tuple[int, ...]
+    label: str, role: str, name: str, kind: str, port: Port, shape: tuple[int | None, ...]
 ) -> None:
     if name not in port.names:
         raise EngineError(
@@ -69,8 +96,8 @@ def _check_port(
         )
     if port.kind != kind:
         raise EngineError(
-            f"{label}: {role} {name!r} is {port.kind}, it must be {kind} (raw pixels in, float32 "
-            "values out; cast and normalisation belong into the graph)"
+            f"{label}: {role} {name!r} is {port.kind}, it must be {kind} (raw pixels and float32 "
+            "memory in, float32 values out; cast and normalisation belong into the graph)"
         )
     fits = len(port.shape) == len(shape) and all(
         found is OPEN or found == expected
@@ -89,6 +116,17 @@ def _listed(ports: Sequence[Port]) -> str:
 
 def _shown(shape: tuple[int | None, ...]) -> str:
     return "(" + ", ".join("?" if size is OPEN else str(size) for size in shape) + ")"
+
+
+def read_rows(contract: Contract, read_part: ReadPart) -> Rows | None:
+    """The memory that the contract names: mapped, (M, width) float32, read-only.
+
+    Raises:
+        BundleFormatError: the part is none.
+    """
+    if contract.memory is None:
+        return None
+    return view_memory(read_part(MEMORY_PART), contract.memory, source=MEMORY_PART)
 
 
 class StaticBatches:

@@ -10,7 +10,13 @@ from numpy.typing import NDArray
 
 from lineside.contract import Contract
 from lineside.engines._faults import BUILTIN_FAULTS, told
-from lineside.engines._static_batch import OPEN, Port, StaticBatches, check_ports
+from lineside.engines._static_batch import (
+    OPEN,
+    Port,
+    StaticBatches,
+    check_ports,
+    read_rows,
+)
 from lineside.engines.cache import private_folder
 from lineside.engines.machine import usable_cores
 from lineside.engines.protocol import EngineSettings, ModelFiles, ReadPart
@@ -71,6 +77,11 @@ class OnnxRuntimeEngine:
         self.threads = settings.threads or usable_cores()
         self._label = f"onnxruntime/{model.precision}"
         self._input_name = contract.input.name
+        rows = read_rows(contract, read_part)
+        # Handed over at each run: ONNX Runtime reads CPU arrays where they lie, read-only or not.
+        self._feeds: dict[str, NDArray[Any]] = (
+            {} if contract.memory is None or rows is None else {contract.memory.name: rows}
+        )
         self._output_names = [spec.name for spec in contract.outputs]
         self._faults = vendor_faults()
         asked = resolve_providers(settings.providers, list_devices())
@@ -97,6 +108,7 @@ class OnnxRuntimeEngine:
     def close(self) -> None:
         """See `Engine.close`."""
         self._session = None
+        self._feeds = {}
 
     def _open_session(
         self,
@@ -133,7 +145,7 @@ class OnnxRuntimeEngine:
             raise EngineError(f"{self._label}: the engine is closed")
         try:
             outputs: Sequence[NDArray[np.float32]] = self._session.run(
-                self._output_names, {self._input_name: batch_nhwc}
+                self._output_names, {self._input_name: batch_nhwc, **self._feeds}
             )
         except self._faults as error:
             raise EngineError(f"{self._label}: inference failed: {told(error)}") from error

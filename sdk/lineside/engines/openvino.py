@@ -12,12 +12,20 @@ from numpy.typing import NDArray
 
 from lineside.contract import Contract
 from lineside.engines._faults import BUILTIN_FAULTS, told
-from lineside.engines._static_batch import OPEN, Port, StaticBatches, check_ports, input_shape
+from lineside.engines._static_batch import (
+    OPEN,
+    Port,
+    StaticBatches,
+    check_ports,
+    input_shape,
+    read_rows,
+)
 from lineside.engines.cache import private_folder
 from lineside.engines.machine import usable_cores
 from lineside.engines.protocol import EngineSettings, ModelFiles, ReadPart
 from lineside.engines.silence import silence_telemetry
 from lineside.errors import EngineError, ProviderError
+from lineside.memory import Rows
 
 _KINDS: Final = {"u8": "uint8", "f32": "float32", "f16": "float16", "i64": "int64"}
 
@@ -72,9 +80,10 @@ class OpenVinoEngine:
         self._label = f"openvino/{model.precision}"
         self._faults = vendor_faults()
         self._request: Any = None
+        rows = read_rows(contract, read_part)
         try:
-            compiled = self._compile(model, read_part, contract, settings)
-            self._bind(compiled, contract, model.batch)
+            compiled = self._compile(model, read_part, contract, settings, rows)
+            self._bind(compiled, contract, model.batch, rows)
             version = _import_openvino().__version__.split("-")[0]
         except self._faults as error:
             raise EngineError(f"{self._label}: the model is refused: {told(error)}") from error
@@ -93,7 +102,12 @@ class OpenVinoEngine:
         self._request = None
 
     def _compile(
-        self, model: ModelFiles, read_part: ReadPart, contract: Contract, settings: EngineSettings
+        self,
+        model: ModelFiles,
+        read_part: ReadPart,
+        contract: Contract,
+        settings: EngineSettings,
+        rows: Rows | None,
     ) -> Any:
         openvino = _import_openvino()
         core = openvino.Core()
@@ -103,7 +117,7 @@ class OpenVinoEngine:
             self._label, contract, model.batch, _ports(network.inputs), _ports(network.outputs)
         )
         # Before compiling: int8 differs between a dynamic and a static batch.
-        network.reshape(list(input_shape(contract, model.batch)))
+        network.reshape(_static_shapes(contract, model.batch, rows))
         compiled = core.compile_model(
             network, settings.device, _compile_settings(model, settings, self.threads)
         )
@@ -117,11 +131,16 @@ class OpenVinoEngine:
             )
         return compiled
 
-    def _bind(self, compiled: Any, contract: Contract, batch: int) -> None:
+    def _bind(self, compiled: Any, contract: Contract, batch: int, rows: Rows | None) -> None:
         openvino = _import_openvino()
         self._request = compiled.create_infer_request()
+        if contract.memory is not None and rows is not None:
+            # Set once and kept. Mapped memory is read-only, which shared tensors refuse: one copy.
+            tensor = openvino.Tensor(openvino.Type.f32, list(rows.shape))
+            tensor.data[...] = rows
+            self._request.set_tensor(compiled.input(contract.memory.name), tensor)
         tensor = openvino.Tensor(openvino.Type.u8, list(input_shape(contract, batch)))
-        self._request.set_input_tensor(tensor)
+        self._request.set_tensor(compiled.input(contract.input.name), tensor)
         self._input_nhwc: NDArray[np.uint8] = tensor.data
         self._outputs: list[NDArray[np.float32]] = []
         for spec in contract.outputs:
@@ -141,6 +160,13 @@ class OpenVinoEngine:
         except self._faults as error:
             raise EngineError(f"{self._label}: inference failed: {told(error)}") from error
         return [output.copy() for output in self._outputs]
+
+
+def _static_shapes(contract: Contract, batch: int, rows: Rows | None) -> dict[str, list[int]]:
+    shapes = {contract.input.name: list(input_shape(contract, batch))}
+    if contract.memory is not None and rows is not None:
+        shapes[contract.memory.name] = list(rows.shape)
+    return shapes
 
 
 def _check_device(core: Any, device: str) -> None:

@@ -62,7 +62,8 @@ def open_engine(
 
     Args:
         model: which engine, which parts, which static batch.
-        read_part: a part's bytes by its name.
+        read_part: a part's bytes by its name: those of the model, and the memory's where the
+            contract names one.
         contract: what the model must take and give.
         settings: threads, providers, device, cache.
 
@@ -70,6 +71,7 @@ def open_engine(
         ProviderError: a provider or device that was asked for did not come up.
         EngineError: the engine is unknown, not installed, refuses the model, or the model is not
             what the contract says.
+        BundleFormatError: the memory is none; no engine could do better.
     """
     found = _ENGINES.get(model.engine)
     if found is None:
