@@ -1,0 +1,95 @@
+"""What both families of anomaly models are to the run that made them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lineside_trainer.anomaly.goodness import Goodness
+from lineside_trainer.evaluate import Picture
+from lineside_trainer.learning.fit import FitResult
+from lineside_trainer.learning.learner import Learner
+from lineside_trainer.models.detector import MAP, SCORE, Detector
+from lineside_trainer.prepared import IntArray, Prepared
+
+FloatArray = NDArray[np.float64]
+
+_AT_ONCE = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What a detector makes of some images.
+
+    Attributes:
+        rows: (N,) of the table.
+        bad: (N,) bool.
+        scores: by name, (N,) each; the chosen one first.
+        maps: (N, h, w) float32.
+    """
+
+    rows: IntArray
+    bad: NDArray[np.bool_]
+    scores: Mapping[str, FloatArray]
+    maps: NDArray[np.float32]
+
+
+class Built(ABC):
+    """A detector that has learnt, with what its report shows besides.
+
+    Attributes:
+        detector: in eval mode, on the CPU.
+        fitted: how it learnt.
+        learner: whose parameters are counted.
+        judged_by: what the validation figures of `fitted` are.
+        chosen: the name of the score that the detector gives.
+        notes: what a reader must know.
+    """
+
+    detector: Detector
+    fitted: FitResult
+    learner: Learner
+    judged_by: str
+    chosen: str
+    notes: tuple[str, ...]
+
+    def other_scores(self, images_nhwc: Tensor) -> dict[str, Tensor]:  # noqa: ARG002
+        """Further scores of (N, H, W, C) uint8 images, for the report; (N,) each."""
+        return {}
+
+    @abstractmethod
+    def draw(
+        self, folder: Path, prepared: Prepared, goodness: Goodness, seen: Seen, limit: float
+    ) -> tuple[Picture, ...]:
+        """Pictures that only this family has, of the test images that were seen."""
+
+    @torch.no_grad()
+    def see(self, prepared: Prepared, goodness: Goodness, rows: IntArray) -> Seen:
+        """Run on some images whose kind is known."""
+        scores: dict[str, list[Tensor]] = {}
+        maps: list[Tensor] = []
+        self.detector.eval()
+        for chosen in torch.split(torch.from_numpy(rows), _AT_ONCE):
+            images = prepared.store.rows(chosen)
+            given = self.detector(images, self.detector.memory)
+            maps.append(given[MAP])
+            named = {self.chosen: given[SCORE]} | {
+                name: values
+                for name, values in self.other_scores(images).items()
+                if name != self.chosen
+            }
+            for name, values in named.items():
+                scores.setdefault(name, []).append(values)
+        return Seen(
+            rows=rows,
+            bad=goodness.known[rows] == 1.0,
+            scores={name: torch.cat(parts).double().numpy() for name, parts in scores.items()},
+            maps=torch.cat(maps).float().numpy(),
+        )
