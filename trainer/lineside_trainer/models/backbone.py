@@ -28,6 +28,25 @@ class Backbone(nn.Module, ABC):
     def feature(self, images_nchw: Tensor) -> Tensor:
         """(N, C, H, W) float32, normalised, to one feature an image, (N, width)."""
 
+    @property
+    def depth(self) -> int:
+        """Blocks or stages, after each of which a map can be taken; 1 knows the last map only."""
+        return 1
+
+    def map_after(self, images_nchw: Tensor, stages: int) -> Tensor:
+        """What `feature_map` would give, were the network only so deep.
+
+        Args:
+            images_nchw: (N, C, H, W) float32, normalised.
+            stages: how many of `depth` blocks or stages it passes, 1 at least; all of them give
+                `feature_map`.
+
+        Returns:
+            (N, channels, h, w) float32; channels and size are the stage's own.
+        """
+        assert stages == self.depth == 1, "a network with more stages says how"
+        return self.feature_map(images_nchw)
+
     @abstractmethod
     def layers(self) -> list[list[nn.Parameter]]:
         """Every trained parameter once, from the input to the output."""

@@ -89,6 +89,14 @@ class CnnBackbone(Backbone):
     def feature(self, images_nchw: Tensor) -> Tensor:
         return self.feature_map(images_nchw).mean(dim=(2, 3))
 
+    @property
+    def depth(self) -> int:
+        return len(self.net)
+
+    def map_after(self, images_nchw: Tensor, stages: int) -> Tensor:
+        activation: Tensor = self.net[:stages](images_nchw)
+        return activation
+
     def layers(self) -> list[list[nn.Parameter]]:
         """A stage is a layer."""
         return [list(stage.parameters()) for stage in self.net]

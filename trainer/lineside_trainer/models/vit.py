@@ -190,6 +190,19 @@ class VitBackbone(Backbone):
     def feature_map(self, images_nchw: Tensor) -> Tensor:
         return self.as_map(self.net.forward_features(images_nchw))
 
+    @property
+    def depth(self) -> int:
+        return len(self.net.blocks)
+
+    def map_after(self, images_nchw: Tensor, stages: int) -> Tensor:
+        """As `feature_map`, also through the last norm: what is left of one block is no sum of all
+        before it, in which few channels are large and drown the others."""
+        net = self.net
+        tokens = net.norm_pre(net.patch_drop(net._pos_embed(net.patch_embed(images_nchw))))
+        for block in net.blocks[:stages]:
+            tokens = block(tokens)
+        return self.as_map(net.norm(tokens))
+
     def layers(self) -> list[list[nn.Parameter]]:
         net = self.net
         return [
