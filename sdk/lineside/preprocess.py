@@ -59,11 +59,15 @@ def prepare(
         FrameError: the frame is not one the model was made for.
     """
     check_frame(pixels_hwc, frame, source=source)
-    deep = frame.bit_depth == 16
-    pixels = (
-        _to_8_bit(pixels_hwc, frame.window) if deep else pixels_hwc.astype(np.uint8, copy=False)
-    )
+    pixels = reduce_depth(pixels_hwc, frame)
     return _resize(_to_channels(pixels, model_input.channels), model_input.size_hw)
+
+
+def reduce_depth(pixels_hwc: Pixels, frame: FrameSpec) -> NDArray[np.uint8]:
+    """A frame that was checked in 8 bit: (H, W, C) uint8, 16 bit by the window of ``frame``."""
+    if frame.bit_depth == 16:
+        return _to_8_bit(pixels_hwc, frame.window)
+    return pixels_hwc.astype(np.uint8, copy=False)
 
 
 def _to_8_bit(pixels_hwc: Pixels, window: tuple[int, int]) -> NDArray[np.uint8]:

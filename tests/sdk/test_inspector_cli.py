@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from tiny_bundle import TinyBundle
 
 from lineside.cli.main import lineside
-from lineside.errors import InputDataError
+from lineside.errors import ConfigurationError, InputDataError, StorageError
+from lineside.frame import read_frame
 
 
 def run(tiny: TinyBundle, *arguments: str | Path, trust: Path | None = None) -> Result:
@@ -81,3 +84,103 @@ def test_the_engine_can_be_named(tiny_bundle: TinyBundle, engine: str) -> None:
     done = run(tiny_bundle, tiny_bundle.frames[0], "--engine", engine, "--json")
     (row,) = json.loads(done.stdout)
     assert engine == "auto" or row["engine"] == f"{engine}/fp32"
+
+
+PLACE = re.compile(r"NOT_OK .*  anomaly 0\.\d+ x (\d+)\.\.(\d+) y (\d+)\.\.(\d+) \((\d+) px\)")
+
+
+def test_a_finding_with_a_place_stands_in_the_table(anomaly_bundle: TinyBundle) -> None:
+    done = run(anomaly_bundle, *anomaly_bundle.frames[:2])
+    assert done.exit_code == 0, done.output
+    head, _, good, bad = done.stdout.splitlines()
+    assert head.split()[-1] == "finding"
+    assert re.search(r"within_limit +\d+\.\d\d$", good)
+    found = PLACE.search(bad)
+    assert found is not None, bad
+    *corners, area_px = map(int, found.groups())
+    assert corners == pytest.approx([32, 48, 12, 24], abs=2)
+    assert area_px == pytest.approx(12 * 16, rel=0.25)
+
+
+def test_json_holds_the_finding_and_no_array(anomaly_bundle: TinyBundle) -> None:
+    done = run(anomaly_bundle, *anomaly_bundle.frames[:2], "--json")
+    good, bad = json.loads(done.stdout)
+    assert (good["findings"], good["map_file"], bad["map_file"]) == ([], None, None)
+    (finding,) = bad["findings"]
+    assert finding["name"] == "anomaly"
+    assert finding["probability"] is None
+    assert set(finding["region"]) == {"x0_px", "y0_px", "x1_px", "y1_px"}
+    assert finding["peak"] == pytest.approx(bad["score"])
+    lists = [key for key, value in bad.items() if isinstance(value, list)]
+    assert lists == ["findings"]
+
+
+def test_maps_are_pictures_of_frame_heat_and_region(
+    anomaly_bundle: TinyBundle, tmp_path: Path
+) -> None:
+    maps = tmp_path / "deep" / "maps"
+    done = run(anomaly_bundle, *anomaly_bundle.frames[:2], "--maps", maps, "--json")
+    assert done.exit_code == 0, done.output
+    names = [Path(row["map_file"]).name for row in json.loads(done.stdout)]
+    assert names == ["part-0000.map.png", "part-0001.map.png"]
+    assert sorted(path.name for path in maps.iterdir()) == names
+    good, bad = (read_frame(maps / name).pixels_hwc.astype(int) for name in names)
+    scale = 7  # 64 px wide, enlarged to what a line of text needs
+    assert good.shape == bad.shape == (48 * scale + 46, 480, 3)
+    middle = bad[18 * scale, 40 * scale]
+    assert middle[0] > middle[2] + 60  # full heat is red
+    corner = bad[40 * scale, 5 * scale]
+    assert np.ptp(corner) < 40  # as gray as the frame
+    assert (bad[12 * scale, 33 * scale : 47 * scale] == 255).all()  # the region's upper edge
+    assert bad[48 * scale :].max() == 255  # words below
+    red_of_good = (good[: 48 * scale, :, 0] - good[: 48 * scale, :, 2]).max()
+    assert red_of_good < middle[0] - middle[2]
+
+
+def test_images_of_one_name_get_pictures_of_their_own(
+    anomaly_bundle: TinyBundle, tmp_path: Path
+) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        shutil.copy(anomaly_bundle.frames[1], tmp_path / name / "x.png")
+    shutil.copy(anomaly_bundle.frames[0], tmp_path / "b" / "x-2.png")
+    maps = tmp_path / "maps"
+    for _ in range(2):  # the second run replaces the first's
+        done = run(anomaly_bundle, tmp_path / "a", tmp_path / "b", "--maps", maps)
+        assert done.exit_code == 0, done.output
+        # b/ in name order: x-2 takes its own name, so the second x becomes the next free one.
+        names = sorted(path.name for path in maps.iterdir())
+        assert names == ["x-2.map.png", "x-3.map.png", "x.map.png"]
+
+
+def test_an_image_that_cannot_be_used_has_no_map_and_the_others_go_on(
+    anomaly_bundle: TinyBundle, tmp_path: Path
+) -> None:
+    torn = tmp_path / "torn.png"
+    torn.write_bytes(b"no image")
+    maps = tmp_path / "maps"
+    done = run(anomaly_bundle, torn, anomaly_bundle.frames[1], "--maps", maps, "--json")
+    assert done.exit_code == 1
+    first, second = json.loads(done.stdout)
+    assert (first["reason"], first["map_file"]) == ("frame_decode", None)
+    assert [path.name for path in maps.iterdir()] == [Path(second["map_file"]).name]
+
+
+def test_maps_are_refused_without_a_map_and_among_the_images(
+    anomaly_bundle: TinyBundle, tiny_bundle: TinyBundle, tmp_path: Path
+) -> None:
+    for bundle, folder, words in (
+        (tiny_bundle, tmp_path / "maps", "gives no map"),
+        (anomaly_bundle, anomaly_bundle.frames[0].parent, "holds images"),
+    ):
+        done = run(bundle, bundle.frames[0], "--maps", folder)
+        assert isinstance(done.exception, ConfigurationError)
+        assert words in str(done.exception)
+        assert "--maps" in str(done.exception)
+    assert not (tmp_path / "maps").exists()
+
+
+def test_a_folder_of_maps_that_cannot_be_made_is_told(anomaly_bundle: TinyBundle) -> None:
+    done = run(anomaly_bundle, anomaly_bundle.frames[0], "--maps", "/proc/maps")
+    assert isinstance(done.exception, StorageError)
+    assert "/proc/maps" in str(done.exception)

@@ -13,8 +13,10 @@ from lineside.cli.options import engine_option, json_option, trust_option
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lineside.verdict import Verdict
+    from lineside.inspector import Inspector
+    from lineside.verdict import Finding, Verdict
 
+_FINDINGS_SHOWN = 3
 _HEAD = ("file", "evaluation", "score", "limit", "unit", "reason", "ms", "finding")
 
 
@@ -24,6 +26,13 @@ _HEAD = ("file", "evaluation", "score", "limit", "unit", "reason", "ms", "findin
 @trust_option
 @engine_option
 @click.option("--threads", type=click.IntRange(1, 1024), help="Computing threads; else measured.")
+@click.option(
+    "--maps",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Write a picture NAME.map.png for each image of which the model gives a map: the map over "
+    "the image, its regions, score and limit. Those of an earlier run are replaced.",
+)
 @json_option
 @click.pass_context
 def inspect_images(
@@ -33,6 +42,7 @@ def inspect_images(
     trust: tuple[Path, ...],
     engine: str,
     threads: int | None,
+    maps: Path | None,
     as_json: bool,
 ) -> None:
     """Judge images with a bundle; a folder stands for the images in it.
@@ -47,8 +57,8 @@ def inspect_images(
 
     files = _expand(images)
     with load(bundle, trust=trust, engine=engine, threads=threads) as inspector:
-        verdicts = [inspector.inspect_file(file, part_id=file.stem) for file in files]
-    click.echo(_as_json(files, verdicts) if as_json else _as_table(files, verdicts))
+        verdicts, pictures = _judge(inspector, files, maps)
+    click.echo(_as_json(files, verdicts, pictures) if as_json else _as_table(files, verdicts))
     undecided = [v for v in verdicts if v.evaluation not in (Evaluation.OK, Evaluation.NOT_OK)]
     for verdict in undecided:
         if verdict.detail:
@@ -78,6 +88,19 @@ def _expand(images: Sequence[Path]) -> list[Path]:
     return files
 
 
+def _judge(
+    inspector: Inspector, files: Sequence[Path], maps: Path | None
+) -> tuple[list[Verdict], list[Path | None]]:
+    if maps is None:
+        verdicts = [inspector.inspect_file(file, part_id=file.stem) for file in files]
+        return verdicts, [None] * len(files)
+    from lineside.cli.inspect_maps import MapPictures
+
+    drawn = MapPictures(maps, inspector.contract, files)
+    pairs = [drawn.judge(inspector, file) for file in files]
+    return [verdict for verdict, _ in pairs], [picture for _, picture in pairs]
+
+
 def _as_table(files: Sequence[Path], verdicts: Sequence[Verdict]) -> str:
     from lineside.cli.table import format_figure, format_table
 
@@ -90,16 +113,37 @@ def _as_table(files: Sequence[Path], verdicts: Sequence[Verdict]) -> str:
             verdict.unit,
             verdict.reason.value,
             f"{verdict.timings.total_us / 1e3:.2f}",
-            ", ".join(f"{found.name} {found.probability:.2f}" for found in verdict.findings),
+            _tell_findings(verdict.findings),
         )
         for file, verdict in zip(files, verdicts, strict=True)
     ]
-    # Most models know no kinds of defect: no column of nothing for them.
+    # Many models know neither kinds of defect nor their place: no column of nothing for them.
     shown = len(_HEAD) if any(verdict.findings for verdict in verdicts) else len(_HEAD) - 1
     return format_table(_HEAD[:shown], [row[:shown] for row in rows], right=(2, 3, 6))
 
 
-def _as_json(files: Sequence[Path], verdicts: Sequence[Verdict]) -> str:
+def _tell_findings(findings: Sequence[Finding]) -> str:
+    told = [_tell_finding(found) for found in findings[:_FINDINGS_SHOWN]]
+    more = len(findings) - len(told)
+    return "; ".join([*told, *([f"{more} more"] if more else [])])
+
+
+def _tell_finding(found: Finding) -> str:
+    words = [found.name]
+    if found.probability is not None:
+        words.append(f"{found.probability:.2f}")
+    if found.peak is not None:
+        words.append(f"{found.peak:.4g}")
+    if (region := found.region) is not None:
+        words.append(f"x {region.x0_px}..{region.x1_px} y {region.y0_px}..{region.y1_px}")
+    if found.area_px is not None:
+        words.append(f"({found.area_px} px)")
+    return " ".join(words)
+
+
+def _as_json(
+    files: Sequence[Path], verdicts: Sequence[Verdict], pictures: Sequence[Path | None]
+) -> str:
     import msgspec
 
     rows = [
@@ -109,7 +153,8 @@ def _as_json(files: Sequence[Path], verdicts: Sequence[Verdict]) -> str:
             "evaluation": verdict.evaluation.name,
             "evaluation_code": int(verdict.evaluation),
             "reason_code": verdict.reason.code,
+            "map_file": None if picture is None else str(picture),
         }
-        for file, verdict in zip(files, verdicts, strict=True)
+        for file, verdict, picture in zip(files, verdicts, pictures, strict=True)
     ]
     return format_document(rows)
