@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lineside.commit import find_commit
 from lineside.contract import Contract, LimitRule
 from lineside.durable import make_folder
 from lineside_trainer.ancestry.forerunners import Forerunners, read_forerunners
@@ -42,7 +41,8 @@ from lineside_trainer.runs.predictions import (
     Prediction,
     write_predictions,
 )
-from lineside_trainer.runs.results import Run, TrainedRun, TrainResult
+from lineside_trainer.runs.provenance import candidate_provenance
+from lineside_trainer.runs.results import Run, TrainResult
 from lineside_trainer.runs.runfolder import (
     CANDIDATE,
     FIGURES,
@@ -118,7 +118,7 @@ def _train(experiment: Experiment, out: Path, *, resume: bool) -> TrainResult:
     )
     result = _result(experiment, tuned)
     check = write_candidate(
-        out / CANDIDATE, learner.network, contract, prepared, _provenance(result)
+        out / CANDIDATE, learner.network, contract, prepared, candidate_provenance(result)
     )
     doubts = tell_doubts(out, prepared)
     maps = draw_example_maps(out / FIGURES, learner, prepared, outputs["test"], settings)
@@ -302,32 +302,3 @@ def _run(experiment: Experiment, tuned: _Tuned) -> Run:
         notes=(*tuned.notes, *lesson.notes, *tuned.learner.notes, *tuned.judgement.notes),
         transductive=tuned.before.transductive or (initial is not None and initial.transductive),
     )
-
-
-def _provenance(result: TrainResult) -> dict[str, str]:
-    run = result.run
-    return {
-        "task": result.task,
-        "arch": result.arch,
-        "target": result.target,
-        "data_sha256": run.data_sha256,
-        "seed": str(run.seed),
-        "split_seed": str(run.split_seed),
-        "epochs": str(run.epochs),
-        "transductive": str(run.transductive).lower(),
-        # Names alone: the bundle goes to stations, the factory's folders do not.
-        "init": Path(result.init).name,
-        "weights": Path(result.weights).name,
-        "weights_sha256": result.weights_sha256,
-        **_earlier("teacher", result.teacher),
-        **_earlier("slimmed_from", result.slimmed_from),
-        f"test_{result.metric}": f"{result.test[result.metric].value:.6g}",
-        "baseline": result.baseline_name,
-        f"baseline_{result.metric}": f"{result.baseline[result.metric].value:.6g}",
-        **{f"version_{name}": version for name, version in run.versions.items()},
-        "commit": find_commit(Path(__file__)),
-    }
-
-
-def _earlier(name: str, run: TrainedRun | None) -> dict[str, str]:
-    return {name: Path(run.run).name, f"{name}_sha256": run.sha256} if run else {}
