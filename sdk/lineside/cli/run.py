@@ -110,7 +110,7 @@ def _stop_on_signals(stop: Callable[[], None]) -> None:
 
 
 class _Progress:
-    """On stderr: a line for each change at broker, disk or source; on a terminal a count too."""
+    """On stderr: a line for each change at broker, disk, source or maps; on a terminal a count."""
 
     def __init__(self, *, counts: bool) -> None:
         self._counts = counts
@@ -127,6 +127,7 @@ class _Progress:
             self._tell("broker", " ".join((connection.word, connection.detail)).strip())
         self._tell("disk", str(station.outbox.fault or ""))
         self._tell("source", station.source_fault)
+        self._tell("maps", station.map_fault)
         if self._counts:
             self._count(station, connection.word)
 
@@ -173,6 +174,8 @@ def _print_report(report: RunReport, as_json: bool) -> None:
         f"\nacknowledged {report.acknowledged} of {report.given} ever given, "
         f"waiting {report.waiting}, reconnects {report.reconnects}"
     )
+    if report.maps_written or report.maps_lost:
+        click.echo(f"maps written {report.maps_written}, lost {report.maps_lost}")
 
 
 def _print_tables(report: RunReport) -> None:
