@@ -19,6 +19,7 @@ from lineside_trainer.ancestry.initial import (
     load_backbone,
 )
 from lineside_trainer.ancestry.teaching import taught_rows
+from lineside_trainer.anomaly import check_anomaly, tune_anomaly
 from lineside_trainer.candidate import write_candidate
 from lineside_trainer.class_coverage import check_classes
 from lineside_trainer.conduct import conduct
@@ -51,7 +52,7 @@ from lineside_trainer.runs.runfolder import (
     write_document,
 )
 from lineside_trainer.runs.summary import summarise
-from lineside_trainer.tasks import Task, build_task, check_task, good_classes
+from lineside_trainer.tasks import ANOMALY, Task, build_task, check_task, good_classes
 from lineside_trainer.telling.doubts import tell_doubts
 from lineside_trainer.telling.example_maps import draw_example_maps
 from lineside_trainer.telling.tuning_report import report_tuning
@@ -73,18 +74,27 @@ def train(experiment: Experiment, out: Path, *, resume: bool) -> TrainResult:
         TrainerError: it went wrong on the way.
         StorageError: the disk is full, read-only or gone.
     """
-    if not experiment.train.target:
-        raise ExperimentError("train.target: nothing to learn is named; give --target COLUMN")
-    check_task(experiment.train)
-    check_probe(experiment.train)
+    _check(experiment)
+    work = tune_anomaly if experiment.train.task == ANOMALY else _train
     return conduct(
         "train",
         experiment,
         out,
         resume=resume,
         kind=TrainResult,
-        work=lambda: _train(experiment, out, resume=resume),
+        work=lambda: work(experiment, out, resume=resume),
     )
+
+
+def _check(experiment: Experiment) -> None:
+    settings = experiment.train
+    check_task(settings)
+    if settings.task == ANOMALY:
+        check_anomaly(experiment)
+        return
+    if not settings.target:
+        raise ExperimentError("train.target: nothing to learn is named; give --target COLUMN")
+    check_probe(settings)
 
 
 def _train(experiment: Experiment, out: Path, *, resume: bool) -> TrainResult:

@@ -35,11 +35,13 @@ class Goodness:
 
     def good_rows(self, rows: IntArray) -> IntArray:
         """Those of the rows that are known to be good."""
-        return rows[self.known[rows] == 0.0]
+        chosen: IntArray = rows[self.known[rows] == 0.0]
+        return chosen
 
     def bad_rows(self, rows: IntArray) -> IntArray:
         """Those of the rows that are known to be bad."""
-        return rows[self.known[rows] == 1.0]
+        chosen: IntArray = rows[self.known[rows] == 1.0]
+        return chosen
 
     def known_rows(self, rows: IntArray) -> IntArray:
         """Those of the rows that are known to be either."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from lineside.metrics import auroc, f1
-from lineside_trainer.anomaly.built import FloatArray, Seen
 from lineside_trainer.anomaly.goodness import Goodness
+from lineside_trainer.anomaly.seen import FloatArray, Seen
 from lineside_trainer.evaluate import Judgement, Yardstick, measure
 from lineside_trainer.evaluate.anomaly_judgement import (
     ScoredSet,
@@ -18,7 +18,7 @@ from lineside_trainer.evaluate.anomaly_judgement import (
     judge_anomaly,
     propose_limits,
 )
-from lineside_trainer.evaluate.anomaly_limit import LimitProposal, region_limit
+from lineside_trainer.evaluate.anomaly_limit import LimitProposal, given_limit, region_limit
 from lineside_trainer.evaluate.leaks import find_leaks, trivial_scores, turned_to_bad
 from lineside_trainer.prepared import IntArray, Prepared
 from lineside_trainer.runs.anomaly_results import AnomalyResult, Leaks
@@ -67,9 +67,7 @@ def judge_anomalies(
     before, after = (_scored(prepared, seen) for seen in (validation, test))
     limits = propose_limits(before)
     if told is not None:
-        limits[exported] = replace(
-            limits[exported], limit=told, rule="given", sentence=f"limit {told:g}: as it was told"
-        )
+        limits[exported] = given_limit(told)
     found = _trivial(prepared, test.rows)
     leaks = find_leaks(test.bad, found)
     trivial = turned_to_bad(leaks, found)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from lineside.contract import InputSpec
-from lineside_trainer.experiment import ModelSettings, Pool
 from lineside_trainer.errors import ExperimentError
+from lineside_trainer.experiment import ModelSettings, Pool
 from lineside_trainer.models.autoencoder import AUTOENCODERS, check_autoencoder
 from lineside_trainer.models.backbone import Backbone
 from lineside_trainer.models.cnn import CNNS, CnnBackbone, check_cnn
