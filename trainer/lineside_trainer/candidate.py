@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from lineside.candidate import (
     CONTRACT,
+    MEMORY,
     NEEDED_SETS,
     PROGRAM,
     PROVENANCE,
@@ -24,11 +25,13 @@ from lineside.candidate import (
 from lineside.contract import Contract, InputSpec, encode_contract
 from lineside.durable import make_folder, write_durably
 from lineside.frame import Pixels
+from lineside.memory import write_memory
 from lineside_trainer.data import Table
 from lineside_trainer.data.split import ASSURANCE
 from lineside_trainer.durable import write_archive
 from lineside_trainer.errors import TrainerError
 from lineside_trainer.models import use_fused_attention, write_out_biased_attention
+from lineside_trainer.models.detector import Detector
 from lineside_trainer.prepared import IntArray, Prepared
 
 MOST_FRAMES: Final = 1000
@@ -44,7 +47,8 @@ TOLERANCE_STD: Final = 1e-4
 Both are fp32 torch on one machine; they differ in the attention kernel and the order of sums.
 Measured over ViT-Ti at 64x64 and 32x48 px after training: 2e-6 at most. int8 drifts by 1e-2."""
 
-_EXAMPLE_BATCHES: Final = (7, 11, 13, 17, 19, 23)
+_EXAMPLE_SIZES: Final = (7, 11, 13, 17, 19, 23, 29, 31)
+_COMPARED_AT_ONCE: Final = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,11 +59,13 @@ class CandidateCheck:
         samples: compared validation images.
         max_abs_difference: in the target's unit.
         tolerance_abs: likewise.
+        output: which of several outputs the two are of, the one nearest to its tolerance.
     """
 
     samples: int
     max_abs_difference: float
     tolerance_abs: float
+    output: str = ""
 
 
 def write_candidate(
@@ -73,7 +79,8 @@ def write_candidate(
 
     Args:
         folder: of the candidate; made where it is missing.
-        network: (N, H, W, C) uint8 to the contract's output.
+        network: (N, H, W, C) uint8 to the contract's output, or a `Detector`, whose memory goes
+            into a file of its own.
         contract: what is promised.
         prepared: where samples come from.
         provenance: free keys.
@@ -84,11 +91,13 @@ def write_candidate(
     """
     network.eval()
     make_folder(folder)
-    program = export_program(network, contract.input)
-    rows = prepared.split.indices["validation"]
-    check = compare(program, network, prepared.store.rows(torch.from_numpy(rows[:MOST_FRAMES])))
+    memory = network.memory if isinstance(network, Detector) else None
+    program = export_program(network, contract.input, memory)
+    rows = torch.from_numpy(prepared.split.indices["validation"][:MOST_FRAMES])
+    check = compare(program, network, prepared.store.rows(rows), memory)
     write_archive(folder / PROGRAM, lambda file: torch.export.save(program, file))
     write_durably(folder / CONTRACT, [encode_contract(contract)])
+    _write_memory(folder / MEMORY, memory, contract)
     sets = sample_sets(prepared)
     write_samples(folder / SAMPLES, sets)
     told = {**provenance, **_assurance_told(prepared, sets)}
@@ -97,53 +106,97 @@ def write_candidate(
     return check
 
 
-def export_program(network: nn.Module, model_input: InputSpec) -> torch.export.ExportedProgram:
+def _write_memory(path: Path, memory: Tensor | None, contract: Contract) -> None:
+    """Beside the program, so that one is exchanged without the other; none leaves no older one."""
+    assert (memory is None) == (contract.memory is None), "the contract promises what there is"
+    if memory is None or contract.memory is None:
+        path.unlink(missing_ok=True)
+        return
+    write_memory(path, memory.float().cpu().numpy(), contract.memory)
+
+
+def export_program(
+    network: nn.Module, model_input: InputSpec, memory: Tensor | None = None
+) -> torch.export.ExportedProgram:
     """`torch.export` with a dynamic batch; the input is named as the contract says.
 
     Args:
-        network: in eval mode, on the CPU; its `forward` has one parameter, `image`.
+        network: in eval mode, on the CPU; its `forward` has one parameter, `image`, or a second,
+            `memory`.
         model_input: its size.
+        memory: (M, width) float32 where it takes one; M stays open, and its values stay outside.
     """
     use_fused_attention(network, fused=True)
     write_out_biased_attention(network)
     height, width = model_input.size_hw
     taken = _sizes(network) | {height, width, model_input.channels}
+    taken |= set() if memory is None else {memory.shape[1]}
     # Equal to another size, the batch would be taken for it and frozen (found the hard way).
-    batch = next(n for n in _EXAMPLE_BATCHES if n not in taken)
-    example = torch.zeros((batch, height, width, model_input.channels), dtype=torch.uint8)
+    batch, patches = [size for size in _EXAMPLE_SIZES if size not in taken][:2]
+    examples = [torch.zeros((batch, height, width, model_input.channels), dtype=torch.uint8)]
     shapes = {model_input.name: {0: torch.export.Dim("batch")}}
-    return torch.export.export(network, (example,), dynamic_shapes=shapes)
+    if memory is not None:
+        examples.append(torch.zeros(patches, memory.shape[1]))
+        shapes["memory"] = {0: torch.export.Dim("patches")}
+    return torch.export.export(network, tuple(examples), dynamic_shapes=shapes)
 
 
 @torch.no_grad()
 def compare(
-    program: torch.export.ExportedProgram, network: nn.Module, images_nhwc: Tensor
+    program: torch.export.ExportedProgram,
+    network: nn.Module,
+    images_nhwc: Tensor,
+    memory: Tensor | None = None,
 ) -> CandidateCheck:
     """Run both on the same images.
 
     Args:
         program: exported from `network`.
-        network: in eval mode.
+        network: in eval mode; gives a tensor, or several by name.
         images_nhwc: (N, H, W, C) uint8.
+        memory: (M, width) float32 where both take one.
+
+    Returns:
+        Of several outputs the one that is nearest to its tolerance.
 
     Raises:
         TrainerError: they differ by more than `TOLERANCE_STD`, or give no numbers.
     """
     module = program.module()
-    pairs = [(module(part), network(part)) for part in torch.split(images_nhwc, 64)]
-    ours = torch.cat([network_values for _, network_values in pairs]).double()
-    theirs = torch.cat([program_values for program_values, _ in pairs]).double()
+    more = () if memory is None else (memory,)
+    parts = torch.split(images_nhwc, _COMPARED_AT_ONCE)
+    ours = [_by_name(network(part, *more)) for part in parts]
+    theirs = [_by_name(module(part, *more)) for part in parts]
+    if [list(given) for given in ours] != [list(given) for given in theirs]:
+        raise TrainerError("the exported program gives other outputs than the network")
+    checks = [
+        _compare_output(
+            torch.cat([given[name] for given in ours]).double(),
+            torch.cat([given[name] for given in theirs]).double(),
+            name,
+        )
+        for name in ours[0]
+    ]
+    return max(checks, key=lambda check: check.max_abs_difference / check.tolerance_abs)
+
+
+def _by_name(given: Tensor | Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    return {"": given} if isinstance(given, Tensor) else given
+
+
+def _compare_output(ours: Tensor, theirs: Tensor, name: str) -> CandidateCheck:
     difference = float((ours - theirs).abs().max())
     # A network that says one value everywhere has no spread of its own: then its size counts.
     scale = max(float(ours.std(correction=0)), 1e-2 * float(ours.abs().max()), 1e-12)
     tolerance = TOLERANCE_STD * scale
     if not difference <= tolerance:
+        which = f" in {name!r}" if name else ""
         raise TrainerError(
-            f"the exported program differs from the network by {difference:g} on "
-            f"{len(images_nhwc)} validation images (tolerance {tolerance:g}); it is not offered"
+            f"the exported program differs from the network by {difference:g}{which} on "
+            f"{len(ours)} validation images (tolerance {tolerance:g}); it is not offered"
         )
     return CandidateCheck(
-        samples=len(images_nhwc), max_abs_difference=difference, tolerance_abs=tolerance
+        samples=len(ours), max_abs_difference=difference, tolerance_abs=tolerance, output=name
     )
 
 

@@ -99,34 +99,26 @@ class TimmBackbone(Backbone):
         return len(self.net.feature_info)
 
     def map_after(self, images_nchw: Tensor, stages: int) -> Tensor:
-        """By a hook: timm's networks have no common way to stop early. The rest is computed here in
-        vain, but not on devices: `torch.export` leaves out what no output depends on.
+        """What lies behind the stage is not computed, and not in an exported program.
 
         Raises:
-            ExperimentError: timm names no layer there that gives a map (HRNet, TResNet, SelecSLS).
+            ExperimentError: timm has no way into the middle of this network.
         """
         if stages == self.depth:
             return self.feature_map(images_nchw)
-        found: list[Any] = []
-        try:
-            hook = self._stage(stages - 1).register_forward_hook(
-                lambda _module, _inputs, output: found.append(output)
+        if not hasattr(self.net, "forward_intermediates"):
+            raise ExperimentError(
+                "train.anomaly.memory_layer: timm gives no map from the middle of this network; "
+                "give 1.0 for the last, or take another model.arch"
             )
-        except AttributeError as error:
-            raise self._no_map(stages) from error
-        try:
-            self.net.forward_features(images_nchw)
-        finally:
-            hook.remove()
-        if not found or not isinstance(found[0], Tensor) or found[0].ndim != 4:
-            raise self._no_map(stages)
-        return self.as_map(found[0])
-
-    def _no_map(self, stages: int) -> ExperimentError:
-        return ExperimentError(
-            f"train.anomaly.memory_layer: this network of timm's gives no map after stage {stages} "
-            f"of {self.depth}; give 1.0 for the last, or take another model.arch"
+        taken: list[Tensor] = self.net.forward_intermediates(
+            images_nchw,
+            indices=[stages - 1],
+            output_fmt="NCHW",
+            stop_early=True,
+            intermediates_only=True,
         )
+        return taken[0]
 
     def layers(self) -> list[list[nn.Parameter]]:
         """Stage by stage, as timm groups them."""

@@ -226,7 +226,9 @@ class VitBackbone(Backbone):
 
     def as_map(self, activation: Tensor) -> Tensor:
         rows, cols = self.grid.rows_cols
-        return activation[:, 1:].transpose(1, 2).reshape(len(activation), -1, rows, cols)
+        # Of len(patches), `torch.export` would make a constant, and freeze the batch.
+        patches = activation[:, 1:].transpose(1, 2)  # (N, width, L)
+        return patches.reshape(patches.shape[0], -1, rows, cols)
 
 
 def _shape(arch: str) -> VitShape:
