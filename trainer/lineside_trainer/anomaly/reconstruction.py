@@ -23,13 +23,14 @@ from lineside_trainer.evaluate.latents import draw_latents
 from lineside_trainer.experiment import AnomalySettings, Experiment
 from lineside_trainer.learning.fit import FitResult
 from lineside_trainer.learning.lesson import Lesson, learn
-from lineside_trainer.learning.reconstruction_learner import ReconstructionLearner
+from lineside_trainer.models.autoencoder import Autoencoder
 from lineside_trainer.models.autoencoder_detector import (
     AutoencoderDetector,
     Reading,
     read_autoencoder,
 )
 from lineside_trainer.prepared import Prepared
+from lineside_trainer.tasks.autoencoding import AutoencoderLearner
 
 
 class BuiltAutoencoder(Built):
@@ -42,10 +43,10 @@ class BuiltAutoencoder(Built):
     """
 
     def __init__(
-        self, learner: ReconstructionLearner, fitted: FitResult, settings: AnomalySettings
+        self, learner: AutoencoderLearner, fitted: FitResult, settings: AnomalySettings
     ) -> None:
         self.learner, self.fitted, self.chosen = learner, fitted, settings.score
-        self.judged_by = learner.judged_by
+        self.judged_by = "negative ELBO" if learner.autoencoder.variational else "squared error"
         self._autoencoder, self._settings = learner.autoencoder, settings
         self.detector = AutoencoderDetector(
             learner.autoencoder,
@@ -120,7 +121,9 @@ def learn_to_reconstruct(
             "gradcon, or --arch vae or beta_vae"
         )
     torch.manual_seed(experiment.run.seed)
-    learner = ReconstructionLearner(arch, prepared.input, settings.anomaly)
+    model_input = prepared.input
+    autoencoder = Autoencoder(arch, size_hw=model_input.size_hw, channels=model_input.channels)
+    learner = AutoencoderLearner(autoencoder, settings.anomaly)
     lesson = Lesson(
         title=f"good parts ({arch})",
         training=goodness.good_rows(prepared.split.indices["training"]),
@@ -129,4 +132,5 @@ def learn_to_reconstruct(
         augment=settings.augment,
     )
     fitted = learn(learner, prepared, lesson, run=experiment.run, folder=out, resume=resume)
-    return BuiltAutoencoder(learner.eval(), fitted, settings.anomaly)
+    learner.eval()
+    return BuiltAutoencoder(learner, fitted, settings.anomaly)
