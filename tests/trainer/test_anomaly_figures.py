@@ -134,6 +134,11 @@ def test_reconstructions_can_be_drawn_whatever_classes_are_called(
     assert picture(tmp_path / "r.png").shape[1] > picture(tmp_path / "one.png").shape[1]
 
 
+def test_what_is_said_is_what_the_device_says() -> None:
+    assert scored(2.5, bad=True).said(2.5) == "OK"
+    assert scored(2.6, bad=False).said(2.5) == "NOT_OK"
+
+
 def mapped(peak: float, *, channels: int = 1) -> Mapped:
     values = np.zeros((8, 8), dtype=np.float32)
     values[2:5, 2:5] = peak

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import sklearn.metrics as oracle
+from numpy.typing import NDArray
 
 from lineside_trainer.errors import DataError
 from lineside_trainer.evaluate.anomaly_judgement import (
     PAPER_SHARE,
     ScoredSet,
+    anomaly_yardstick,
     judge_anomaly,
     propose_limits,
 )
 from lineside_trainer.evaluate.anomaly_limit import check_good_parts, given_limit
+from lineside_trainer.evaluate.judgement import measure
 from lineside_trainer.evaluate.leaks import find_leaks
 from lineside_trainer.runs.anomaly_results import AnomalyResult, AnomalyScore, Leaks
 from lineside_trainer.runs.figure import Figure
@@ -43,20 +47,25 @@ def judged(validation: ScoredSet, test: ScoredSet, leaks: Leaks = NO_LEAKS) -> A
     return judge_anomaly(validation, test, limits, exported="gradcon", leaks=leaks)
 
 
+def theirs(bad: NDArray[np.bool_], values: NDArray[np.float64], limit: float) -> dict[str, float]:
+    flagged = values > limit
+    return {
+        "auroc": oracle.roc_auc_score(bad, values),
+        "average_precision": oracle.average_precision_score(bad, values),
+        "precision": oracle.precision_score(bad, flagged),
+        "recall": oracle.recall_score(bad, flagged),
+        "f1": oracle.f1_score(bad, flagged),
+        "overkill": flagged[~bad].mean(),
+    }
+
+
 def test_figures_are_those_of_another_implementation_at_the_validation_limit() -> None:
     validation, test = scored(60, 20, seed=1), scored(84, 66, seed=2)
     result = judged(validation, test)
     assert list(result.scores) == ["recon", "gradcon"]
     for name, found in result.scores.items():
-        values, flagged = test.scores[name], test.scores[name] > found.limit
-        expected = {
-            "auroc": oracle.roc_auc_score(test.bad, values),
-            "average_precision": oracle.average_precision_score(test.bad, values),
-            "precision": oracle.precision_score(test.bad, flagged),
-            "recall": oracle.recall_score(test.bad, flagged),
-            "f1": oracle.f1_score(test.bad, flagged),
-            "overkill": flagged[~test.bad].mean(),
-        }
+        values = test.scores[name]
+        expected = theirs(test.bad, values, found.limit)
         for field, value in expected.items():
             figure: Figure = getattr(found, field)
             assert figure.value == pytest.approx(value), field
@@ -75,6 +84,40 @@ def test_figures_are_those_of_another_implementation_at_the_validation_limit() -
         "test good": 84,
         "test bad": 66,
     }
+
+
+def test_spreads_are_those_of_whole_parts() -> None:
+    validation, test = scored(60, 20), scored(40, 40)
+    alike = ScoredSet(
+        bad=np.repeat(test.bad, 4),
+        parts=np.repeat(np.arange(80).astype(str), 4),
+        scores={name: np.repeat(values, 4) for name, values in test.scores.items()},
+    )
+    by_part = judged(validation, alike).scores["recon"].at_share
+    by_image = judged(validation, replace(alike, parts=np.arange(320).astype(str)))
+    narrow = by_image.scores["recon"].at_share
+    assert by_part is not None and by_part.f1.std is not None
+    assert narrow is not None and narrow.f1.std is not None
+    assert narrow.f1.std < 0.6 * by_part.f1.std  # half, of four times as many
+
+
+def test_the_yardstick_is_who_flags_all() -> None:
+    test = scored(84, 66)
+    judgement = measure(anomaly_yardstick(test.bad, test.scores["gradcon"], 1.5), test.parts)
+    assert judgement.metric == "auroc" and judgement.better
+    assert judgement.baseline["auroc"].value == 0.5
+    assert judgement.baseline["f1"].value == pytest.approx(2 * 0.44 / 1.44)
+    assert judgement.baseline["recall"].value == judgement.baseline["overkill"].value == 1.0
+
+
+@pytest.mark.parametrize(("kind", "metric"), [((50, 0), "overkill"), ((0, 50), "recall")])
+def test_of_one_kind_alone_the_yardstick_is_what_is_left(
+    kind: tuple[int, int], metric: str
+) -> None:
+    test = scored(*kind)
+    judgement = measure(anomaly_yardstick(test.bad, test.scores["recon"], 1.5), test.parts)
+    assert list(judgement.figures) == [metric] == [judgement.metric]
+    assert judgement.better == (metric == "overkill")  # nobody finds more than who flags all
 
 
 def test_good_validation_images_alone_choose_by_quantile_and_say_so() -> None:

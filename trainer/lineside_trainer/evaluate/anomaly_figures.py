@@ -58,19 +58,24 @@ def draw_score_histograms(
     for kind, (values, colour) in kinds.items():
         label = f"{kind} ({len(values)})"
         axes.hist(values, bins=edges.tolist(), color=colour, alpha=0.55, label=label)
-    counts = np.concatenate([np.histogram(v, edges)[0] for v, _ in kinds.values()])
-    logarithmic = bool(counts.max() > _LOG_FROM * counts[counts > 0].min())
-    if logarithmic:
-        axes.set_yscale("log")
-        axes.set_ylim(bottom=0.5)  # so that one image is a bar
-    else:
-        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    logarithmic = _scale_counts(axes, [np.histogram(v, edges)[0] for v, _ in kinds.values()])
     if limit is not None:
         axes.axvline(limit, color="black", linestyle="--", label=f"limit {limit:.4g}")
     axes.legend(frameon=False, fontsize=8)
     how = "images (logarithmic)" if logarithmic else "images"
     name_axes(axes, f"{samples} samples ({len(scores)})", f"score: {name}", how)
     save_canvas(canvas, path)
+
+
+def _scale_counts(axes: Axes, counts: Sequence[NDArray[np.int64]]) -> bool:
+    """Whether the scale became logarithmic."""
+    bars = np.concatenate(counts)
+    if bars.max() <= _LOG_FROM * bars[bars > 0].min():
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+        return False
+    axes.set_yscale("log")
+    axes.set_ylim(bottom=0.5)  # so that one image is a bar
+    return True
 
 
 def draw_ranking_curves(
@@ -106,16 +111,21 @@ def draw_ranking_curves(
     for place, (name, values) in enumerate((trivial or {}).items()):
         style = styles[place % len(styles)]
         _draw_both(roc, exact, bad, values, name, GRAY, width=0.8, style=style)
-    # Where nothing is flagged precision is undefined, so that lines begin beside the axis.
-    name_axes(roc, "ROC", "overkill: good images flagged", "recall: bad images flagged")
-    name_axes(exact, "precision over recall", "recall: bad images flagged", "precision")
-    for axes, corner in ((roc, "lower right"), (exact, "lower left")):
-        axes.set_xlim(-0.02, 1.02)
-        axes.set_ylim(-0.02, 1.02)
-        axes.legend(frameon=False, fontsize=7, loc=corner)
+    _frame_curves(roc, exact)
     good = int((~bad).sum())
     canvas.suptitle(f"{samples} samples: {good} good, {int(bad.sum())} bad", fontsize=9)
     save_canvas(canvas, path)
+
+
+def _frame_curves(roc: Axes, exact: Axes) -> None:
+    # Where nothing is flagged precision is undefined, so that lines begin beside the axis.
+    name_axes(roc, "ROC", "overkill: good images flagged", "recall: bad images flagged")
+    name_axes(exact, "precision over recall", "recall: bad images flagged", "precision")
+    for axes in (roc, exact):
+        axes.set_xlim(-0.02, 1.02)
+        axes.set_ylim(-0.02, 1.02)
+    roc.legend(frameon=False, fontsize=7, loc="lower right")
+    exact.legend(frameon=False, fontsize=7, loc="lower left")
 
 
 def _draw_both(

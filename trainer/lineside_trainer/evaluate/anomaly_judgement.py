@@ -22,7 +22,7 @@ from lineside.metrics import (
 )
 from lineside_trainer.errors import DataError
 from lineside_trainer.evaluate.anomaly_limit import SHARE, LimitProposal, propose_limit
-from lineside_trainer.evaluate.judgement import measure_each
+from lineside_trainer.evaluate.judgement import Yardstick, measure_each
 from lineside_trainer.evaluate.leaks import warn_of_leaks
 from lineside_trainer.runs.anomaly_results import (
     AnomalyResult,
@@ -123,14 +123,40 @@ def anomaly_statistics(
     }
 
 
-def _judge(test: ScoredSet, scores: FloatArray, limit: LimitProposal, seed: int) -> AnomalyScore:
-    statistics = anomaly_statistics(test.bad, scores, limit.limit)
-    if not test.bad.any():
+def anomaly_yardstick(bad: NDArray[np.bool_], scores: FloatArray, limit: float) -> Yardstick:
+    """The exported score beside who calls every image anomalous.
+
+    AUROC is the primary figure. Without a bad image it is the overkill, without a good one the
+    recall: nothing else is defined.
+
+    Args:
+        bad: (N,) bool.
+        scores: (N,) finite; higher is more anomalous.
+        limit: scores above it are flagged.
+    """
+    ours = _telling(anomaly_statistics(bad, scores, limit), bad)
+    metric = next(iter(ours))
+    return Yardstick(
+        metric=metric,
+        lower_is_better=metric == "overkill",
+        ours=ours,
+        trivial=_telling(anomaly_statistics(bad, np.ones(len(bad)), 0.0), bad),
+        baseline_name="call that every image is anomalous",
+    )
+
+
+def _telling(statistics: dict[str, Statistic], bad: NDArray[np.bool_]) -> dict[str, Statistic]:
+    if not bad.any():
         # Without a bad image every flag is a false one: a precision of 0 is no finding.
-        statistics = {"overkill": statistics["overkill"]}
-    if test.bad.all():
+        return {"overkill": statistics["overkill"]}
+    if bad.all():
         # Ranking or flagging bad images among themselves is none either.
-        statistics = {"recall": statistics["recall"]}
+        return {"recall": statistics["recall"]}
+    return statistics
+
+
+def _judge(test: ScoredSet, scores: FloatArray, limit: LimitProposal, seed: int) -> AnomalyScore:
+    statistics = _telling(anomaly_statistics(test.bad, scores, limit.limit), test.bad)
     return AnomalyScore(
         limit=limit.limit,
         limit_rule=limit.rule,

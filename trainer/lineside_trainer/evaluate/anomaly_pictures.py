@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import cv2
 import numpy as np
@@ -44,6 +44,10 @@ class Scored:
     true_class: str
     bad: bool
     score: float
+
+    def said(self, limit: float) -> Literal["OK", "NOT_OK"]:
+        """The evaluation at a limit, as ``lineside.decide`` has it."""
+        return "NOT_OK" if self.score > limit else "OK"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,7 +199,7 @@ def _title_truth(axes: Axes, one: Scored) -> None:
 
 
 def _title_said(axes: Axes, one: Scored, limit: float) -> None:
-    not_ok = one.score > limit
-    said = f"{'NOT_OK' if not_ok else 'OK'}  {one.score:.4g}"
-    wrong = not_ok != one.bad
-    axes.set_title(said, fontsize=7, fontweight="bold" if wrong else "normal")
+    said = one.said(limit)
+    wrong = (said == "NOT_OK") != one.bad
+    weight = "bold" if wrong else "normal"
+    axes.set_title(f"{said}  {one.score:.4g}", fontsize=7, fontweight=weight)
