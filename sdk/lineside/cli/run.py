@@ -64,7 +64,7 @@ def run(
         for change in station.model.limits.told() if station.model.limits else ():
             _say(f"lineside: limits: {change}")
         report = station.run(drain_timeout_s=drain_timeout_s)
-    say.end()
+    say.close(station)
     _print_report(report, as_json)
     _check_drained(report, settings, drain_timeout_s)
 
@@ -130,6 +130,11 @@ class _Progress:
         self._tell("maps", station.map_fault)
         if self._counts:
             self._count(station, connection.word)
+
+    def close(self, station: Station) -> None:
+        """Say what the last pictures met with, which are written after the last frame."""
+        self._tell("maps", station.map_fault)
+        self.end()
 
     def end(self) -> None:
         """Leave the counting line."""

@@ -262,6 +262,7 @@ def test_no_verdict_is_lost_where_no_picture_can_be_written(
     done = run(tmp_path, anomaly_bundle, "/proc/maps", broker.url)
     assert done.returncode == 0, done.stderr
     assert "maps written 0, lost 3" in done.stdout
+    assert "lineside: maps: /proc/maps: cannot be made" in done.stderr
     assert len(ear.payloads("verdict")) == 6
     states = [decode_state(data, source="ear") for data in ear.payloads("state")]
     assert {state.state.value for state in states} == {"online", "offline"}
