@@ -18,7 +18,7 @@ from lineside_trainer.models.autoencoder import (
     unscale_pixels,
 )
 from lineside_trainer.models.detector import MAP, SCORE, Detector
-from lineside_trainer.models.elbo import Reduction, divergences, reduce_units
+from lineside_trainer.models.elbo import Reduction, divergences, loss_units, reduce_units
 from lineside_trainer.models.gradcon import (
     GradientLoss,
     SealedDecoder,
@@ -48,6 +48,8 @@ class Reading:
 class AutoencoderDetector(Detector):
     """Raw pixels to one of the scores, and to the squared error of every pixel.
 
+    Scores are the loss per pixel and channel, in squares of -1..1, whatever the size of the image.
+
     A snapshot: what the autoencoder learns afterwards changes nothing here. The latent is its mean,
     not a draw, so that an image always has the same score; sec. III-B draws.
 
@@ -56,7 +58,7 @@ class AutoencoderDetector(Detector):
         score: "recon" (eq. 2), "elbo" (eq. 3 with its sign turned: divergence and error, and no
             beta) or "gradcon" (error and `gamma` times eq. 4, whose minus stands).
         gamma: weight of the gradients in "gradcon".
-        reduction: of the error over pixels and the divergence over latents.
+        reduction: what `beta` meant in training, and so how much the divergence weighs in "elbo".
 
     Raises:
         ExperimentError: "elbo" of a CAE, or "gradcon" before any step of training.
@@ -69,6 +71,7 @@ class AutoencoderDetector(Detector):
         check_score(autoencoder, score)
         self.map_hw = autoencoder.size_hw
         self._score, self._gamma, self._reduction = score, gamma, reduction
+        self._units = loss_units(autoencoder.size_hw, autoencoder.channels, reduction)
         self.encoder = SealedEncoder(autoencoder, with_variance=score == "elbo")
         self.decoder = SealedDecoder(autoencoder.decoder_layers())
         layers, references = autoencoder.decoder_layers(), autoencoder.training_gradients
@@ -80,9 +83,9 @@ class AutoencoderDetector(Detector):
         latent = self.encoder(images)
         decoded = self.decoder(latent.mean)
         squared = (decoded.reconstructions_nchw - images).square()  # (N, C, H, W)
-        score = reduce_units(squared, self._reduction)
+        score = reduce_units(squared, "mean")
         if self._score == "elbo":
-            score = score + divergences(latent, self._reduction)
+            score = score + divergences(latent, self._reduction) / self._units
         if self.gradients is not None:
             score = score + self._gamma * self.gradients(decoded, images)
         return {SCORE: score, MAP: squared.mean(dim=1)}
@@ -136,8 +139,8 @@ def read_autoencoder(
     Args:
         autoencoder: that has learnt, on the CPU.
         images_nhwc: (N, H, W, C) uint8, N at least 1.
-        gamma: of the GradCon score.
-        reduction: of the error over pixels and the divergence over latents.
+        gamma: as of `AutoencoderDetector`.
+        reduction: likewise.
     """
     detectors: dict[str, AutoencoderDetector] = {
         score: AutoencoderDetector(autoencoder, score=score, gamma=gamma, reduction=reduction)

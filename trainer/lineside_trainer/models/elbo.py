@@ -50,3 +50,13 @@ def reduce_units(values: Tensor, reduction: Reduction) -> Tensor:
     """
     flat = values.flatten(1)
     return flat.sum(dim=1) if reduction == "sum" else flat.mean(dim=1)
+
+
+def loss_units(size_hw: tuple[int, int], channels: int, reduction: Reduction) -> int:
+    """How often a loss of this reduction holds the error of one pixel's channel.
+
+    GradCon's two weights are defined beside the mean squared error (Kwon et al. 2020; in their code
+    of images in 0..1, of which ours in -1..1 is four times as much). Times this they stand beside a
+    sum with the same say.
+    """
+    return size_hw[0] * size_hw[1] * channels if reduction == "sum" else 1
