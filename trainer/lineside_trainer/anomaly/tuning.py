@@ -101,9 +101,7 @@ def _see(built: Built, lineup: Lineup, name: str) -> Seen:
     return built.see(lineup.prepared, lineup.goodness, rows)
 
 
-def make_contract(
-    experiment: Experiment, lineup: Lineup, built: Built, judged: Judged
-) -> Contract:
+def make_contract(experiment: Experiment, lineup: Lineup, built: Built, judged: Judged) -> Contract:
     """What the candidate promises."""
     settings, prepared, goodness = experiment.train, lineup.prepared, lineup.goodness
     memory = built.detector.memory
@@ -125,9 +123,7 @@ def make_contract(
     )
 
 
-def _result(
-    experiment: Experiment, lineup: Lineup, built: Built, judged: Judged
-) -> TrainResult:
+def _result(experiment: Experiment, lineup: Lineup, built: Built, judged: Judged) -> TrainResult:
     settings, judgement, initial = experiment.train, judged.judgement, lineup.initial
     return TrainResult(
         task=settings.task,
@@ -164,9 +160,7 @@ def _result(
 def _counts(lineup: Lineup) -> dict[str, int]:
     """Images by use; of validation and test good and bad ones apart."""
     goodness, indices = lineup.goodness, lineup.prepared.split.indices
-    counts = {
-        name: len(goodness.good_rows(indices[name])) for name in ("training", "quantisation")
-    }
+    counts = {name: len(goodness.good_rows(indices[name])) for name in ("training", "quantisation")}
     for name in ("validation", "test"):
         counts[f"{name}, good"] = len(goodness.good_rows(indices[name]))
         counts[f"{name}, bad"] = len(goodness.bad_rows(indices[name]))
