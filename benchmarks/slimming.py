@@ -13,24 +13,19 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from joint_runs import LIMIT, TARGET, Work, run_verb
 from record import RESULTS, circumstances, keep
+from turns import Form, measure, opened
 
 from lineside.bench import golden_frames, summarise
 from lineside.bundle import open_bundle
-from lineside.choose import list_candidates, open_proven
-from lineside.engines import EngineSettings
-from lineside.inspector import Inspector
 from lineside.verdict import Timings
 
 PRECISIONS = ("int8", "fp32")
-WARM_UP = 20
 
 Shapes = dict[str, tuple[int, float]]
 """Heads, and hidden units as a share of the whole network's, by name."""
@@ -44,16 +39,6 @@ SHAPES: Shapes = {
     "1 head, mlp 0.25": (1, 0.25),
 }
 WHOLE = "whole"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Form:
-    """One network in one engine and precision."""
-
-    network: str
-    engine: str
-    precision: str
-    inspector: Inspector
 
 
 def make_runs(
@@ -96,41 +81,6 @@ def seal(run: Path, precision: str, key: Path) -> tuple[Path, dict[str, float]]:
         )
     metrics: dict[str, float] = json.loads(report.read_text(encoding="utf-8"))["metrics"]
     return bundle, metrics
-
-
-@contextmanager
-def opened(bundles: dict[tuple[str, str], Path], trust: Path) -> Iterator[list[Form]]:
-    """Every network in every engine and precision, each proved by its golden samples."""
-    with ExitStack() as stack:
-        forms = []
-        for (network, precision), path in bundles.items():
-            bundle = stack.enter_context(open_bundle(path, trust=[trust]))
-            ways, _ = list_candidates(bundle, engine="auto", precision=precision, threads=1)
-            for model, candidate in ways:
-                engine = open_proven(bundle, model, candidate, EngineSettings())
-                stack.callback(engine.close)
-                inspector = Inspector(bundle, engine)
-                forms.append(
-                    Form(
-                        network=network,
-                        engine=candidate.engine,
-                        precision=precision,
-                        inspector=inspector,
-                    )
-                )
-        yield forms
-
-
-def measure(forms: Sequence[Form], frames: Sequence[Any], rounds: int) -> list[list[Timings]]:
-    """Each round every form once, the same frame; the first rounds are not counted."""
-    taken: list[list[Timings]] = [[] for _ in forms]
-    for number in range(WARM_UP + rounds):
-        frame = frames[number % len(frames)]
-        for form, timings in zip(forms, taken, strict=True):
-            verdict = form.inspector.inspect(frame)
-            if number >= WARM_UP:
-                timings.append(verdict.timings)
-    return taken
 
 
 def front(points: Sequence[dict[str, Any]]) -> list[str]:

@@ -32,6 +32,11 @@ class Worker:
         if self._failure is not None:
             raise self._failure
 
+    @property
+    def failure(self) -> BaseException | None:
+        """What ended the thread, for whoever goes on without it."""
+        return self._failure
+
     def _run(self) -> None:
         try:
             self._body()

@@ -8,12 +8,13 @@ from pathlib import Path
 from sysconfig import get_path
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
-from tiny_bundle import openvino_files
+from tiny_bundle import TinyBundle, openvino_files
 
 from lineside.bundle import (
     Agreement,
@@ -32,11 +33,14 @@ from lineside.bundle import (
     write_key_pair,
 )
 from lineside.cli.verify_decision import tell_decision, tell_guarantee
+from lineside.cli.verify_report import explain
 from lineside.contract import (
+    AnomalyHead,
     Contract,
     FrameSpec,
     InputSpec,
     LimitRule,
+    MemorySpec,
     OutputSpec,
     RegressionHead,
 )
@@ -250,6 +254,25 @@ def test_explain_shows_all_that_is_sealed(factory: Factory, good: Path) -> None:
     assert code == 0
     assert found["manifest"]["evidence"]["agreements"][0]["verdict_flips"] == 3
     assert found["manifest"]["evidence"]["guarantee"]["assurance"][0]["escaped"] == 2
+
+
+def test_explain_shows_where_an_anomaly_is_looked_for_and_with_what_memory(
+    anomaly_bundle: TinyBundle,
+) -> None:
+    sealed = anomaly_bundle.manifest
+    told = explain(sealed)
+    assert "head    anomaly from 'score'; classes good, bad; good good\n" in told
+    assert "map     'map', regions are named where it is beyond 0.5\n" in told
+    assert "memory" not in told
+    contract = msgspec.structs.replace(
+        sealed.contract,
+        head=AnomalyHead(target="state", classes=("fine", "dust", "crack"), good=("fine", "dust")),
+        memory=MemorySpec(width=384),
+    )
+    told = explain(msgspec.structs.replace(sealed, contract=contract))
+    assert "anomaly: state from 'score'; classes fine, dust, crack; good fine, dust\n" in told
+    assert "map     none: where a part is not OK, no region is named\n" in told
+    assert "memory  'memory', patches of 384 numbers, float32\n" in told
 
 
 def test_explain_says_so_where_nothing_is_promised() -> None:

@@ -226,6 +226,24 @@ def test_what_a_station_lacks_is_missing_with_a_remedy(
     assert code == 1
 
 
+def test_pictures_that_cannot_be_are_told_with_a_remedy(
+    station: Path, anomaly_bundle: TinyBundle
+) -> None:
+    """Of a model without a map the station would not start; without the folder it only warns."""
+    folder = station.parent
+    text = station.read_text(encoding="utf-8")
+    station.write_text(text + '[maps]\npath = "maps"\n', encoding="utf-8")
+    found = [check for check in examine_station(station) if check.topic == "maps"]
+    assert [check.state for check in found] == [State.MISSING, State.WARNING]
+    assert all(check.remedy for check in found)
+    assert "gives no map" in found[0].found
+    shutil.copy(anomaly_bundle.path, folder / "tiny.lsb")
+    shutil.copy(anomaly_bundle.public_key_path, folder / "tiny.pub")
+    (folder / "maps").mkdir()
+    (check,) = [check for check in examine_station(station) if check.topic == "maps"]
+    assert check.state is State.OK, check
+
+
 def test_a_broker_that_is_away_is_a_warning_because_verdicts_wait() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]

@@ -213,7 +213,7 @@ class SlimSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 class AnomalySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What `train --task anomaly` is told besides.
 
-    The first five are of autoencoders (`model.arch` cae, vae, beta_vae; Ulger et al.), the last
+    The first six are of autoencoders (`model.arch` cae, vae, beta_vae; Ulger et al.), the last
     three of a memory of good patches on any other network.
 
     Attributes:
@@ -225,6 +225,7 @@ class AnomalySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
             latents at beta 3 is a sum over both at beta 57.6.
         alpha: weight of the gradient constraint in training; 0 trains without.
         gamma: weight of the gradients in the GradCon score.
+        tsne_runs: of which the best picture of the latents is shown; the paper takes 100.
         memory_patches: how many patches the memory keeps.
         memory_layer: how deep in the network they are taken, as a share of its blocks or stages.
         memory_neighbours: side of the window of patches that is averaged around each, odd.
@@ -235,6 +236,7 @@ class AnomalySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     reduction: Literal["sum", "mean"] = "sum"
     alpha: NotNegative = 0.03
     gamma: NotNegative = 0.12
+    tsne_runs: Annotated[int, msgspec.Meta(ge=1, le=100)] = 5
     memory_patches: Count = 2000
     memory_layer: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)] = 1.0
     memory_neighbours: Annotated[int, msgspec.Meta(ge=1)] = 1

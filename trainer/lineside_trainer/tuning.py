@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lineside.commit import find_commit
 from lineside.contract import Contract, LimitRule
 from lineside.durable import make_folder
 from lineside_trainer.ancestry.forerunners import Forerunners, read_forerunners
@@ -20,6 +19,7 @@ from lineside_trainer.ancestry.initial import (
     load_backbone,
 )
 from lineside_trainer.ancestry.teaching import taught_rows
+from lineside_trainer.anomaly import check_anomaly, tune_anomaly
 from lineside_trainer.candidate import write_candidate
 from lineside_trainer.class_coverage import check_classes
 from lineside_trainer.conduct import conduct
@@ -42,7 +42,8 @@ from lineside_trainer.runs.predictions import (
     Prediction,
     write_predictions,
 )
-from lineside_trainer.runs.results import Run, TrainedRun, TrainResult
+from lineside_trainer.runs.provenance import candidate_provenance
+from lineside_trainer.runs.results import Run, TrainResult
 from lineside_trainer.runs.runfolder import (
     CANDIDATE,
     FIGURES,
@@ -51,7 +52,7 @@ from lineside_trainer.runs.runfolder import (
     write_document,
 )
 from lineside_trainer.runs.summary import summarise
-from lineside_trainer.tasks import Task, build_task, check_task, good_classes
+from lineside_trainer.tasks import ANOMALY, Task, build_task, check_task, good_classes
 from lineside_trainer.telling.doubts import tell_doubts
 from lineside_trainer.telling.example_maps import draw_example_maps
 from lineside_trainer.telling.tuning_report import report_tuning
@@ -73,18 +74,27 @@ def train(experiment: Experiment, out: Path, *, resume: bool) -> TrainResult:
         TrainerError: it went wrong on the way.
         StorageError: the disk is full, read-only or gone.
     """
-    if not experiment.train.target:
-        raise ExperimentError("train.target: nothing to learn is named; give --target COLUMN")
-    check_task(experiment.train)
-    check_probe(experiment.train)
+    _check(experiment)
+    work = tune_anomaly if experiment.train.task == ANOMALY else _train
     return conduct(
         "train",
         experiment,
         out,
         resume=resume,
         kind=TrainResult,
-        work=lambda: _train(experiment, out, resume=resume),
+        work=lambda: work(experiment, out, resume=resume),
     )
+
+
+def _check(experiment: Experiment) -> None:
+    settings = experiment.train
+    check_task(settings)
+    if settings.task == ANOMALY:
+        check_anomaly(experiment)
+        return
+    if not settings.target:
+        raise ExperimentError("train.target: nothing to learn is named; give --target COLUMN")
+    check_probe(settings)
 
 
 def _train(experiment: Experiment, out: Path, *, resume: bool) -> TrainResult:
@@ -118,7 +128,7 @@ def _train(experiment: Experiment, out: Path, *, resume: bool) -> TrainResult:
     )
     result = _result(experiment, tuned)
     check = write_candidate(
-        out / CANDIDATE, learner.network, contract, prepared, _provenance(result)
+        out / CANDIDATE, learner.network, contract, prepared, candidate_provenance(result)
     )
     doubts = tell_doubts(out, prepared)
     maps = draw_example_maps(out / FIGURES, learner, prepared, outputs["test"], settings)
@@ -302,32 +312,3 @@ def _run(experiment: Experiment, tuned: _Tuned) -> Run:
         notes=(*tuned.notes, *lesson.notes, *tuned.learner.notes, *tuned.judgement.notes),
         transductive=tuned.before.transductive or (initial is not None and initial.transductive),
     )
-
-
-def _provenance(result: TrainResult) -> dict[str, str]:
-    run = result.run
-    return {
-        "task": result.task,
-        "arch": result.arch,
-        "target": result.target,
-        "data_sha256": run.data_sha256,
-        "seed": str(run.seed),
-        "split_seed": str(run.split_seed),
-        "epochs": str(run.epochs),
-        "transductive": str(run.transductive).lower(),
-        # Names alone: the bundle goes to stations, the factory's folders do not.
-        "init": Path(result.init).name,
-        "weights": Path(result.weights).name,
-        "weights_sha256": result.weights_sha256,
-        **_earlier("teacher", result.teacher),
-        **_earlier("slimmed_from", result.slimmed_from),
-        f"test_{result.metric}": f"{result.test[result.metric].value:.6g}",
-        "baseline": result.baseline_name,
-        f"baseline_{result.metric}": f"{result.baseline[result.metric].value:.6g}",
-        **{f"version_{name}": version for name, version in run.versions.items()},
-        "commit": find_commit(Path(__file__)),
-    }
-
-
-def _earlier(name: str, run: TrainedRun | None) -> dict[str, str]:
-    return {name: Path(run.run).name, f"{name}_sha256": run.sha256} if run else {}

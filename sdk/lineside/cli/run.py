@@ -64,7 +64,7 @@ def run(
         for change in station.model.limits.told() if station.model.limits else ():
             _say(f"lineside: limits: {change}")
         report = station.run(drain_timeout_s=drain_timeout_s)
-    say.end()
+    say.close(station)
     _print_report(report, as_json)
     _check_drained(report, settings, drain_timeout_s)
 
@@ -110,7 +110,7 @@ def _stop_on_signals(stop: Callable[[], None]) -> None:
 
 
 class _Progress:
-    """On stderr: a line for each change at broker, disk or source; on a terminal a count too."""
+    """On stderr: a line for each change at broker, disk, source or maps; on a terminal a count."""
 
     def __init__(self, *, counts: bool) -> None:
         self._counts = counts
@@ -127,8 +127,14 @@ class _Progress:
             self._tell("broker", " ".join((connection.word, connection.detail)).strip())
         self._tell("disk", str(station.outbox.fault or ""))
         self._tell("source", station.source_fault)
+        self._tell("maps", station.map_fault)
         if self._counts:
             self._count(station, connection.word)
+
+    def close(self, station: Station) -> None:
+        """Say what the last pictures met with, which are written after the last frame."""
+        self._tell("maps", station.map_fault)
+        self.end()
 
     def end(self) -> None:
         """Leave the counting line."""
@@ -173,6 +179,8 @@ def _print_report(report: RunReport, as_json: bool) -> None:
         f"\nacknowledged {report.acknowledged} of {report.given} ever given, "
         f"waiting {report.waiting}, reconnects {report.reconnects}"
     )
+    if report.maps_written or report.maps_lost:
+        click.echo(f"maps written {report.maps_written}, lost {report.maps_lost}")
 
 
 def _print_tables(report: RunReport) -> None:

@@ -12,7 +12,7 @@ from lineside.choose import find_obstacle
 from lineside.cli.document import format_document
 from lineside.cli.table import format_table
 from lineside.cli.verify_decision import tell_decision, tell_guarantee
-from lineside.contract import ClassificationHead, Contract, HeadSpec, LimitRule
+from lineside.contract import AnomalyHead, Contract, HeadSpec, LabelledHead, LimitRule
 from lineside.engines import EngineSettings, open_engine
 from lineside.errors import EngineError
 from lineside.selftest import OutputDrift, SelfTestResult, measure_selftest
@@ -176,23 +176,33 @@ def _tell_contract(contract: Contract) -> str:
         f"{output.name!r}, {_tell_shape(output.shape)}, in {_tell_unit(output.unit)}"
         for output in contract.outputs
     )
-    head = contract.head
-    return "\n".join(
-        [
-            f"frame   {size} (height x width), {colour}, {frame.bit_depth} bit{window}",
-            f"input   {model_input.name!r}, {model_input.size_hw[0]}x{model_input.size_hw[1]} px, "
-            f"{model_input.channels} channel(s), uint8",
-            f"output  {outputs}",
-            f"head    {type(head).__struct_config__.tag}: {head.target} from {head.output!r}"
-            + _tell_classes(head),
-        ]
-    )
+    head, memory = contract.head, contract.memory
+    lines = [
+        f"frame   {size} (height x width), {colour}, {frame.bit_depth} bit{window}",
+        f"input   {model_input.name!r}, {model_input.size_hw[0]}x{model_input.size_hw[1]} px, "
+        f"{model_input.channels} channel(s), uint8",
+        f"output  {outputs}",
+        f"head    {_tell_head(head)}",
+    ]
+    if isinstance(head, AnomalyHead):
+        lines.append(f"map     {_tell_map(head)}")
+    if memory is not None:
+        lines.append(f"memory  {memory.name!r}, patches of {memory.width} numbers, float32")
+    return "\n".join(lines)
 
 
-def _tell_classes(head: HeadSpec) -> str:
-    if not isinstance(head, ClassificationHead):
-        return ""
-    return f"; classes {', '.join(head.classes)}; good {', '.join(head.good)}"
+def _tell_head(head: HeadSpec) -> str:
+    target = f": {head.target}" if head.target else ""
+    told = f"{type(head).__struct_config__.tag}{target} from {head.output!r}"
+    if isinstance(head, LabelledHead):
+        told += f"; classes {', '.join(head.classes)}; good {', '.join(head.good)}"
+    return told
+
+
+def _tell_map(head: AnomalyHead) -> str:
+    if not head.map:
+        return "none: where a part is not OK, no region is named"
+    return f"{head.map!r}, regions are named where it is beyond {head.region_limit:g}"
 
 
 def _tell_rule(rule: LimitRule) -> str:

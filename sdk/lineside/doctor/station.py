@@ -22,7 +22,8 @@ from lineside.errors import (
 from lineside.limits import LimitSettings, settle_limits
 from lineside.mqtt.settings import MqttSettings
 from lineside.plainfile import is_folder
-from lineside.station import StationConfiguration, read_configuration
+from lineside.station import MapSettings, StationConfiguration, read_configuration
+from lineside.station.maps import check_map_given
 
 _CONNECT_TIMEOUT_S: Final = 3.0
 
@@ -53,6 +54,7 @@ def examine_station(
         *_check_bundle(configuration, given_trust, machine_trust),
         _check_source(configuration.source.path),
         check_disk("outbox", configuration.outbox.path.parent, needed=True),
+        *_check_map_folder(configuration.maps),
         check_broker(configuration.mqtt),
     ]
 
@@ -71,9 +73,26 @@ def _check_bundle(
             identity = bundle.manifest.identity
             found = f"{settings.path}: {identity.product} {identity.version}, the seal holds"
             limits = _check_limits(bundle, configuration.limits, trusted)
+            maps = _check_map_output(bundle, configuration.maps)
     except (BundleError, ConfigurationError, KeyFileError, StorageError) as error:
         return [Check(topic="bundle", state=State.MISSING, found=str(error), remedy=remedy)]
-    return [Check(topic="bundle", state=State.OK, found=found), limits]
+    return [Check(topic="bundle", state=State.OK, found=found), limits, *maps]
+
+
+def _check_map_output(bundle: Bundle, settings: MapSettings) -> list[Check]:
+    if settings.path is None:
+        return []
+    try:
+        check_map_given(bundle.manifest.contract)
+    except ConfigurationError as error:
+        remedy = "take [maps] out, or have a model sealed that gives a map"
+        return [Check(topic="maps", state=State.MISSING, found=str(error), remedy=remedy)]
+    return []
+
+
+def _check_map_folder(settings: MapSettings) -> list[Check]:
+    # The station makes the folder and goes on without it; a warning, whatever is wrong.
+    return [] if settings.path is None else [check_disk("maps", settings.path, needed=False)]
 
 
 def _check_limits(bundle: Bundle, settings: LimitSettings, trusted: TrustedKeys) -> Check:

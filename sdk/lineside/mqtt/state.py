@@ -11,7 +11,7 @@ from lineside.errors import InputDataError
 from lineside.mqtt.payload import wire_number, wire_part_id, wire_text, wire_unit
 
 STATE_VERSION = 1
-STATE_LIMIT_BYTES = 768
+STATE_LIMIT_BYTES = 800
 WHY_LIMIT_CHARS = 80
 
 
@@ -48,6 +48,8 @@ class StateMessage(msgspec.Struct, frozen=True, kw_only=True):
         acked: verdicts that a broker has acknowledged.
         queue: verdicts that wait for the broker.
         reconnects: connections made since the station started, less one.
+        maps_lost: pictures of parts that are not OK that could not be written, since the station
+            started; no verdict is.
         limits: where the limits come from: ``sealed``, ``tightened``, ``override``; ``""`` in a
             last will.
         unit: of the limits, at most 6 bytes of UTF-8.
@@ -73,6 +75,7 @@ class StateMessage(msgspec.Struct, frozen=True, kw_only=True):
     acked: int = 0
     queue: int = 0
     reconnects: int = 0
+    maps_lost: int = 0
     limits: str = ""
     unit: str = ""
     ok: float | None = None
@@ -90,7 +93,7 @@ def make_state(word: StateWord, *, reason: str = "") -> StateMessage:
 
 
 def encode_state(message: StateMessage) -> bytes:
-    """At most 768 bytes: people's words are shortened like a part id."""
+    """At most 800 bytes: people's words are shortened like a part id."""
     short = msgspec.structs.replace(
         message,
         product=wire_part_id(message.product),

@@ -6,6 +6,7 @@ Every key with its meaning stands in docs/station.md; a test holds the two toget
 from __future__ import annotations
 
 import difflib
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeGuard
@@ -64,6 +65,20 @@ class BundleSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     cache_folder: Path | None = None
 
 
+class MapSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Section ``[maps]``: pictures of the parts that are not OK.
+
+    Attributes:
+        path: the folder, this station's alone; absent: none are written.
+        most: so many lie there at most; the oldest are deleted first.
+        keep_free_mib: with less free on that disk none is written, so that verdicts have room.
+    """
+
+    path: Path | None = None
+    most: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 1000
+    keep_free_mib: Annotated[int, msgspec.Meta(ge=0, le=1_048_576)] = 1024
+
+
 class StationConfiguration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole file."""
 
@@ -72,6 +87,7 @@ class StationConfiguration(msgspec.Struct, frozen=True, kw_only=True, forbid_unk
     limits: LimitSettings = LimitSettings()
     source: FolderSettings
     outbox: OutboxSettings = OutboxSettings()
+    maps: MapSettings = MapSettings()
     mqtt: MqttSettings = MqttSettings()
 
     @property
@@ -101,11 +117,11 @@ def read_configuration(path: str | Path) -> StationConfiguration:
         raise ConfigurationError(f"{file}: is nested too deeply", file=file) from error
     try:
         _refuse_unknown(document, StationConfiguration, "")
-        configuration = _convert(document)
+        configuration = _rebase(_convert(document), file.resolve().parent)
         _check(configuration)
     except ConfigurationError as error:
         raise ConfigurationError(f"{file}: {error}", file=file, path=error.path) from error
-    return _rebase(configuration, file.resolve().parent)
+    return configuration
 
 
 def _refuse_unknown(table: dict[str, Any], kind: type[msgspec.Struct], path: str) -> None:
@@ -153,11 +169,27 @@ def _check(configuration: StationConfiguration) -> None:
         raise ConfigurationError(
             f"mqtt.client_id: longer than {_CLIENT_ID_LIMIT_BYTES} bytes", path="mqtt.client_id"
         )
+    _check_maps(configuration)
+
+
+def _check_maps(configuration: StationConfiguration) -> None:
+    maps = configuration.maps
+    if maps.path is None:
+        if maps != MapSettings():
+            raise ConfigurationError(
+                "maps.path: is missing; name a folder, or take [maps] out", path="maps.path"
+            )
+    elif os.path.realpath(maps.path) == os.path.realpath(configuration.source.path):
+        raise ConfigurationError(
+            "maps.path: is source.path, so the station would inspect its own pictures; name "
+            "another folder",
+            path="maps.path",
+        )
 
 
 def _rebase(configuration: StationConfiguration, folder: Path) -> StationConfiguration:
     bundle, mqtt, limits = configuration.bundle, configuration.mqtt, configuration.limits
-    replace = msgspec.structs.replace
+    maps, replace = configuration.maps, msgspec.structs.replace
     return replace(
         configuration,
         bundle=replace(
@@ -169,6 +201,7 @@ def _rebase(configuration: StationConfiguration, folder: Path) -> StationConfigu
         limits=replace(limits, override=_under(folder, limits.override)),
         source=replace(configuration.source, path=folder / configuration.source.path),
         outbox=replace(configuration.outbox, path=folder / configuration.outbox.path),
+        maps=replace(maps, path=_under(folder, maps.path)),
         mqtt=replace(
             mqtt,
             password_file=_under(folder, mqtt.password_file),

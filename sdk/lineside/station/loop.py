@@ -13,6 +13,7 @@ import msgspec
 import lineside
 from lineside.errors import FrameError, StorageError
 from lineside.frame import Frame
+from lineside.inspector import Inspection
 from lineside.limits import Limits
 from lineside.mqtt.payload import encode_verdict, message_of
 from lineside.mqtt.publisher import Publisher
@@ -21,6 +22,7 @@ from lineside.mqtt.state import StateMessage, StateWord, make_state
 from lineside.mqtt.topics import StationTopics
 from lineside.outbox import Draft, Outbox, Stamp
 from lineside.sources import Capture, Source
+from lineside.station.maps import MapKeeper
 from lineside.station.report import RunReport, Tally
 from lineside.verdict import Evaluation, Reason, Verdict
 from lineside.worker import Worker
@@ -28,6 +30,8 @@ from lineside.worker import Worker
 # After a signal the station sends what it can for so long; the rest goes out at the next start.
 SHUTDOWN_DRAIN_S = 2.0
 _JOIN_S = 10.0
+# Five pictures at most wait or are being written.
+_MAPS_DRAIN_S = 5.0
 # Frames that are gone from their source need not be remembered for ever: at ten parts a second that
 # would fill the outbox in weeks. Three days cover a share that is away for a weekend, its mount
 # point empty, and comes back with the same files.
@@ -36,9 +40,13 @@ _FORGET_EVERY_S = 3600.0
 
 
 class Inspecting(Protocol):
-    """What the loop needs of an inspector: faults of frame and engine are verdicts, not raised."""
+    """What the loop needs of an inspector: faults of frame and engine are verdicts, not raised.
+
+    The second is asked where pictures are wanted, the first where none are.
+    """
 
     def inspect(self, frame: Frame) -> Verdict: ...
+    def inspect_with_map(self, frame: Frame) -> Inspection: ...
 
 
 class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,6 +76,7 @@ class Station:
         source: where frames come from.
         outbox: durable; stays open, the caller closes it.
         mqtt: the broker.
+        maps: takes the pictures of parts that are not OK; ``None``: none are made.
         progress: called before each frame and at least once a second while none comes.
     """
 
@@ -80,6 +89,7 @@ class Station:
         source: Source,
         outbox: Outbox,
         mqtt: MqttSettings,
+        maps: MapKeeper | None = None,
         progress: Callable[[Station], None] = lambda _: None,
     ) -> None:
         self.tally = Tally()
@@ -88,6 +98,7 @@ class Station:
         self._inspector = inspector
         self._model = model
         self._source = source
+        self._maps = maps
         self._progress = progress
         self._stopping = threading.Event()
         self._forget_at_s = 0.0
@@ -102,6 +113,11 @@ class Station:
     def source_fault(self) -> str:
         """Why no frames come just now, ``""`` when all is well."""
         return self._source.fault
+
+    @property
+    def map_fault(self) -> str:
+        """Why pictures are lost just now, ``""`` when all is well or none are wanted."""
+        return "" if self._maps is None else self._maps.fault
 
     def stop(self) -> None:
         """Finish the current frame and end; from any thread, or from a signal's handler."""
@@ -120,6 +136,8 @@ class Station:
         started_s = time.monotonic()
         self.outbox.when_committed(self.publisher.wake)
         self._sender.start()
+        if self._maps is not None:
+            self._maps.start()
         goodbye = "failed"
         try:
             self._inspect_all()
@@ -136,6 +154,8 @@ class Station:
         finally:
             self.publisher.stop(SHUTDOWN_DRAIN_S, reason=goodbye)
             self._sender.join(_JOIN_S)
+            if self._maps is not None:
+                self._maps.stop(_MAPS_DRAIN_S)
 
     def _inspect_all(self) -> None:
         self._look_around()
@@ -143,15 +163,23 @@ class Station:
             self._look_around()
             if capture is None:
                 continue
-            verdict = self._judge(capture)
+            inspection = self._judge(capture)
+            verdict = inspection.verdict
             draft = _draft(verdict, capture, (time.monotonic_ns() - capture.taken_ns) / 1000)
             if not self.outbox.put(draft, stopping=self._stopping):
                 return
             self.tally.add(verdict, read_us=capture.read_us)
+            if self._maps is not None:
+                self._maps.offer(capture, inspection)
 
-    def _judge(self, capture: Capture) -> Verdict:
-        if capture.frame is not None:
-            return self._inspector.inspect(capture.frame)
+    def _judge(self, capture: Capture) -> Inspection:
+        if capture.frame is None:
+            return Inspection(verdict=self._without_frame(capture))
+        if self._maps is not None:
+            return self._inspector.inspect_with_map(capture.frame)
+        return Inspection(verdict=self._inspector.inspect(capture.frame))
+
+    def _without_frame(self, capture: Capture) -> Verdict:
         fault = capture.fault or FrameError("no frame", reason=Reason.FRAME_MISSING.value)
         return Verdict(
             evaluation=Evaluation.NOT_DECIDABLE,
@@ -199,6 +227,7 @@ class Station:
             given=self.outbox.given,
             acked=self.outbox.acknowledged,
             queue=self.outbox.waiting,
+            maps_lost=0 if self._maps is None else self._maps.lost,
         )
 
     def _condition(self) -> StateMessage:
@@ -228,6 +257,8 @@ class Station:
             connection=connection.detail or "online",
             stopped=stopped,
             duration_s=duration_s,
+            maps_written=0 if self._maps is None else self._maps.written,
+            maps_lost=0 if self._maps is None else self._maps.lost,
         )
 
 

@@ -10,8 +10,9 @@ from lineside.limits import LimitSettings
 from lineside.loading import load
 from lineside.outbox import Outbox
 from lineside.sources import FolderSource
-from lineside.station.configuration import BundleSettings, StationConfiguration
+from lineside.station.configuration import BundleSettings, MapSettings, StationConfiguration
 from lineside.station.loop import ModelCard, Station
+from lineside.station.maps import MapKeeper
 
 
 @contextlib.contextmanager
@@ -23,8 +24,8 @@ def open_station(
     """Open bundle, outbox and source; closes them in the end.
 
     Raises:
-        ConfigurationError: the password cannot be read, no key is trusted, or the limits loosen the
-            sealed ones.
+        ConfigurationError: the password cannot be read, no key is trusted, the limits loosen the
+            sealed ones, or pictures are wanted of a model that gives no map.
         BundleError, KeyFileError, OverrideError, EngineError: see ``lineside.load``.
         StorageError: the outbox is torn, not writable, or in use by another station.
         InputDataError: the source is not there.
@@ -42,8 +43,13 @@ def open_station(
             source=source,
             outbox=outbox,
             mqtt=configuration.mqtt,
+            maps=_open_maps(configuration.maps, inspector),
             progress=progress,
         )
+
+
+def _open_maps(settings: MapSettings, inspector: Inspector) -> MapKeeper | None:
+    return None if settings.path is None else MapKeeper(settings, inspector.contract)
 
 
 def _open_inspector(settings: BundleSettings, limits: LimitSettings) -> Inspector:

@@ -27,6 +27,8 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
         connection: how the publisher stood with the broker at the end.
         stopped: ended by a signal before the source had no more.
         duration_s: from start to end.
+        maps_written: pictures of parts that are not OK.
+        maps_lost: those that could not be written.
     """
 
     frames: int
@@ -41,6 +43,8 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     connection: str
     stopped: bool
     duration_s: float
+    maps_written: int = 0
+    maps_lost: int = 0
 
 
 class Tally:

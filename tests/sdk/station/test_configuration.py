@@ -15,7 +15,7 @@ from lineside.errors import ConfigurationError
 from lineside.limits import LimitSettings
 from lineside.mqtt import MqttSettings, check_topic_part, parse_topic
 from lineside.mqtt.topics import KINDS, StationTopics
-from lineside.station import StationConfiguration, read_configuration
+from lineside.station import MapSettings, StationConfiguration, read_configuration
 
 GOOD = """
 [station]
@@ -50,6 +50,7 @@ def test_the_least_that_is_needed(
     assert configuration.source.path == tmp_path / "frames"
     assert configuration.outbox.path == tmp_path / "outbox.sqlite"
     assert configuration.limits == LimitSettings()
+    assert configuration.maps == MapSettings()
     assert configuration.mqtt.url == "mqtt://127.0.0.1:1883"
     assert configuration.topics.verdict == "lineside/v1/plant1/line3/aoi1/verdict"
 
@@ -62,6 +63,13 @@ def test_limits_and_where_their_override_lies(
     assert limits.override == tmp_path / "x.override"
 
 
+def test_where_pictures_lie_and_how_many(
+    read: Callable[[str], StationConfiguration], tmp_path: Path
+) -> None:
+    maps = read(GOOD + "[maps]\npath = 'maps'\nmost = 7").maps
+    assert maps == MapSettings(path=tmp_path / "maps", most=7, keep_free_mib=1024)
+
+
 @pytest.mark.parametrize(
     ("change", "path", "words"),
     [
@@ -70,6 +78,13 @@ def test_limits_and_where_their_override_lies(
         ("[outbox]\nqqq = 1", "outbox.qqq", "there are max_mib, path"),
         ("[outbox]\nmax_mib = 'big'", "outbox.max_mib", "Expected `int`"),
         ("[outbox]\npath = ''", "outbox.path", "expected a path"),
+        ("[maps]\nfolder = 'x'", "maps.folder", "there are keep_free_mib, most, path"),
+        ("[maps]\npath = 'x'\nmost = 0", "maps.most", ">= 1"),
+        ("[maps]\npath = 'x'\nkeep_free_mib = -1", "maps.keep_free_mib", ">= 0"),
+        ("[maps]\npath = ''", "maps.path", "expected a path"),
+        ("[maps]\nmost = 5", "maps.path", "is missing"),
+        ("[maps]\npath = 'frames'", "maps.path", "its own pictures"),
+        ("[maps]\npath = 'other/../frames/'", "maps.path", "its own pictures"),
         ("[limits]\nok_limit = 1", "limits.ok_limit", "there are not_ok, ok, override"),
         ("[limits]\nok = true", "limits.ok", "Expected `float"),
         ("[limits]\nok = '0.1'", "limits.ok", "Expected `float"),

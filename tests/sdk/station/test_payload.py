@@ -174,6 +174,7 @@ def state_of(
         acked=MAX_SEQ,
         queue=MAX_SEQ,
         reconnects=10**9,
+        maps_lost=MAX_SEQ,
         limits="tightened",
         unit=engine,
         ok=limit,

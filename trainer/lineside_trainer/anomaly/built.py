@@ -3,42 +3,20 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from lineside_trainer.anomaly.goodness import Goodness
+from lineside_trainer.anomaly.seen import Seen, Shown
 from lineside_trainer.evaluate import Picture
 from lineside_trainer.learning.fit import FitResult
 from lineside_trainer.learning.learner import Learner
 from lineside_trainer.models.detector import MAP, SCORE, Detector
 from lineside_trainer.prepared import IntArray, Prepared
 
-FloatArray = NDArray[np.float64]
-
 _AT_ONCE = 64
-
-
-@dataclass(frozen=True, kw_only=True)
-class Seen:
-    """What a detector makes of some images.
-
-    Attributes:
-        rows: (N,) of the table.
-        bad: (N,) bool.
-        scores: by name, (N,) each; the chosen one first.
-        maps: (N, h, w) float32.
-    """
-
-    rows: IntArray
-    bad: NDArray[np.bool_]
-    scores: Mapping[str, FloatArray]
-    maps: NDArray[np.float32]
 
 
 class Built(ABC):
@@ -65,10 +43,8 @@ class Built(ABC):
         return {}
 
     @abstractmethod
-    def draw(
-        self, folder: Path, prepared: Prepared, goodness: Goodness, seen: Seen, limit: float
-    ) -> tuple[Picture, ...]:
-        """Pictures that only this family has, of the test images that were seen."""
+    def draw(self, folder: Path, shown: Shown) -> tuple[Picture, ...]:
+        """Pictures that only this family has, of the test images."""
 
     @torch.no_grad()
     def see(self, prepared: Prepared, goodness: Goodness, rows: IntArray) -> Seen:

@@ -8,13 +8,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lineside_trainer.data.split import Split
+from lineside_trainer.data import Table
 from lineside_trainer.errors import DataError, ExperimentError
 from lineside_trainer.experiment import TrainSettings
 from lineside_trainer.prepared import IntArray, Prepared
 from lineside_trainer.tasks.classification import GOOD_NAMES
 
-_LEARNT_FROM: Final = ("training", "quantisation")
 _FEWEST_GOOD: Final = {"training": 2, "quantisation": 1, "validation": 2, "golden": 1, "test": 1}
 """Of one image nothing can be said about how good ones differ."""
 
@@ -36,11 +35,13 @@ class Goodness:
 
     def good_rows(self, rows: IntArray) -> IntArray:
         """Those of the rows that are known to be good."""
-        return rows[self.known[rows] == 0.0]
+        chosen: IntArray = rows[self.known[rows] == 0.0]
+        return chosen
 
     def bad_rows(self, rows: IntArray) -> IntArray:
         """Those of the rows that are known to be bad."""
-        return rows[self.known[rows] == 1.0]
+        chosen: IntArray = rows[self.known[rows] == 1.0]
+        return chosen
 
     def known_rows(self, rows: IntArray) -> IntArray:
         """Those of the rows that are known to be either."""
@@ -81,6 +82,12 @@ def _good_classes(settings: TrainSettings, classes: tuple[str, ...]) -> tuple[st
     )
 
 
+def label_all_good(table: Table) -> Table:
+    """The table with every image labelled as good, for samples to carry it."""
+    records = tuple(replace(record, target=0.0) for record in table.records)
+    return replace(table, records=records, unlabelled=())
+
+
 def spare_bad_parts(prepared: Prepared, goodness: Goodness, *, seen: bool) -> Prepared:
     """Move what training cannot use to where it is worth most: bad parts to the validation samples.
 
@@ -98,20 +105,13 @@ def spare_bad_parts(prepared: Prepared, goodness: Goodness, *, seen: bool) -> Pr
     held = set(parts[goodness.good_rows(fold)].tolist())
     bad = goodness.bad_rows(fold)
     moved = bad[[part not in held for part in parts[bad]]] if not seen else bad[:0]
-    left = len(bad) - len(moved)
     indices = dict(split.indices)
-    for name in _LEARNT_FROM:
-        indices[name] = np.setdiff1d(indices[name], moved)
-    indices["validation"] = np.sort(np.concatenate([indices["validation"], moved]))
-    notes = [*split.notes, *_notes(len(moved), left, seen=seen)]
-    changed = Split(
-        indices=indices,
-        notes=tuple(notes),
-        seed=split.seed,
-        by=split.by,
-        data_sha256=split.data_sha256,
-    )
-    return replace(prepared, split=changed)
+    # Ranges are of good parts, too: what is left of the bad ones lies where nothing looks at it.
+    indices["quantisation"] = np.setdiff1d(indices["quantisation"], bad)
+    indices["training"] = np.setdiff1d(fold, np.union1d(indices["quantisation"], moved))
+    indices["validation"] = np.union1d(indices["validation"], moved)
+    notes = (*split.notes, *_notes(len(moved), len(bad) - len(moved), seen=seen))
+    return replace(prepared, split=replace(split, indices=indices, notes=notes))
 
 
 def _notes(moved: int, left: int, *, seen: bool) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lineside.contract import AnomalyHead, Contract, LimitRule, MemorySpec, OutputSpec
 from lineside_trainer.ancestry.initial import InitialWeights, check_unseen, find_initial
-from lineside_trainer.anomaly.built import Built, Seen
+from lineside_trainer.anomaly.built import Built
 from lineside_trainer.anomaly.goodness import (
     Goodness,
     check_goodness,
@@ -18,7 +18,8 @@ from lineside_trainer.anomaly.goodness import (
 from lineside_trainer.anomaly.judging import Judged, judge_anomalies, tell_anomalies
 from lineside_trainer.anomaly.reconstruction import learn_to_reconstruct
 from lineside_trainer.anomaly.remembering import remember_good_parts
-from lineside_trainer.anomaly.telling import report_anomalies
+from lineside_trainer.anomaly.reporting import draw_anomalies, report_anomalies
+from lineside_trainer.anomaly.seen import Seen, Shown
 from lineside_trainer.candidate import write_candidate
 from lineside_trainer.data import write_split
 from lineside_trainer.experiment import Experiment
@@ -29,7 +30,7 @@ from lineside_trainer.prepared import Prepared, prepare_data
 from lineside_trainer.runs.predictions import PREDICTIONS, write_predictions
 from lineside_trainer.runs.provenance import candidate_provenance
 from lineside_trainer.runs.results import TrainResult
-from lineside_trainer.runs.runfolder import CANDIDATE, RESULT, SPLIT, write_document
+from lineside_trainer.runs.runfolder import CANDIDATE, FIGURES, RESULT, SPLIT, write_document
 from lineside_trainer.runs.summary import summarise
 
 
@@ -75,7 +76,17 @@ def tune_anomaly(experiment: Experiment, out: Path, *, resume: bool) -> TrainRes
         lineup.prepared,
         candidate_provenance(result),
     )
-    report_anomalies(out, experiment, result, built, lineup, judged, (validation, test), check)
+    shown = Shown(
+        prepared=lineup.prepared,
+        goodness=lineup.goodness,
+        test=test,
+        exported=judged.figures.exported,
+        limits=judged.limits,
+        region=judged.region,
+        trivial=judged.trivial,
+    )
+    pictures = draw_anomalies(out / FIGURES, shown, built)
+    report_anomalies(out, experiment, result, built, pictures, check)
     write_document(out / RESULT, result)
     return result
 
@@ -150,7 +161,7 @@ def _result(experiment: Experiment, lineup: Lineup, built: Built, judged: Judged
             experiment=experiment,
             settings=settings.fit,
             counts=_counts(lineup),
-            notes=(*lineup.notes, *built.notes, *judged.notes),
+            notes=(*lineup.notes, *built.notes, *judged.figures.notes),
             transductive=initial is not None and initial.transductive,
         ),
         anomaly=judged.figures,

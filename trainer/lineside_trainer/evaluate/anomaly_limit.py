@@ -44,10 +44,17 @@ class LimitProposal:
     """
 
     limit: float
-    rule: Literal["best_f1", "quantile"]
+    rule: Literal["best_f1", "quantile", "given"]
     good_parts: int
     bad_parts: int
     sentence: str
+
+
+def given_limit(limit: float) -> LimitProposal:
+    """One that somebody told, e.g. `train.limit`."""
+    return LimitProposal(
+        limit=limit, rule="given", good_parts=0, bad_parts=0, sentence=f"limit {limit:.6g}: given"
+    )
 
 
 def propose_limit(
@@ -105,16 +112,16 @@ def region_limit(
     return _quantile(given, names, share, why="it lies ", of=_PEAK)
 
 
-def _checked(
-    scores: ArrayLike, bad: ArrayLike, parts: ArrayLike | None, share: float, *, of: str
-) -> tuple[FloatArray, NDArray[np.bool_], NDArray[np.generic]]:
-    if not 0.0 < share < 1.0:
-        raise ValueError(f"share: {share:g}; a share above 0 and below 1 is needed")
-    given, member = np.asarray(scores, np.float64), np.asarray(bad, np.bool_)
-    names = np.arange(len(given)) if parts is None else np.asarray(parts)
-    if not np.isfinite(given).all():
-        strange = int((~np.isfinite(given)).sum())
-        raise DataError(f"{strange} of {len(given)} validation images: the {of} is not finite")
+def check_good_parts(
+    bad: ArrayLike, parts: ArrayLike | None = None, *, share: float = SHARE
+) -> None:
+    """Refuse validation images that cannot propose a limit, before hours of training.
+
+    Raises:
+        DataError: too few parts are good.
+    """
+    member = np.asarray(bad, np.bool_)
+    names = np.arange(len(member)) if parts is None else np.asarray(parts)
     good = len(np.unique(names[~member]))
     if good < FEWEST_GOOD:
         raise DataError(
@@ -123,7 +130,19 @@ def _checked(
             f"{share:.3g} of the good parts may lie beyond it; move good parts there, or give "
             "the limit yourself"
         )
-    return given, member, names
+
+
+def _checked(
+    scores: ArrayLike, bad: ArrayLike, parts: ArrayLike | None, share: float, *, of: str
+) -> tuple[FloatArray, NDArray[np.bool_], NDArray[np.generic]]:
+    if not 0.0 < share < 1.0:
+        raise ValueError(f"share: {share:g}; a share above 0 and below 1 is needed")
+    given, member = np.asarray(scores, np.float64), np.asarray(bad, np.bool_)
+    if not np.isfinite(given).all():
+        strange = int((~np.isfinite(given)).sum())
+        raise DataError(f"{strange} of {len(given)} validation images: the {of} is not finite")
+    check_good_parts(member, parts, share=share)
+    return given, member, np.arange(len(given)) if parts is None else np.asarray(parts)
 
 
 def needed_parts(share: float) -> int:

@@ -34,16 +34,16 @@ def draw_curves(path: Path, rows: Sequence[Row], *, best_epoch: int, validation:
     epochs = [row.epoch + 1 for row in rows]
     losses, judged = [row.training_loss for row in rows], [row.validation for row in rows]
     left.plot(epochs, losses, color=BLUE)
-    _name(left, "training loss", "epoch", "loss")
+    name_axes(left, "training loss", "epoch", "loss")
     right.plot(epochs, judged, color=ORANGE)
     right.axvline(best_epoch + 1, color=GRAY, linestyle=":", label=f"kept: epoch {best_epoch + 1}")
     right.legend(frameon=False, fontsize=8)
-    _name(right, "validation", "epoch", validation)
+    name_axes(right, "validation", "epoch", validation)
     for axes, values in ((left, losses), (right, judged)):
         if min(values) >= 0.0:  # a cosine is not
             axes.set_ylim(bottom=0.0)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _save(canvas, path)
+    save_canvas(canvas, path)
 
 
 def draw_vital(path: Path, rows: Sequence[Row], *, name: str, healthy: float) -> None:
@@ -63,8 +63,8 @@ def draw_vital(path: Path, rows: Sequence[Row], *, name: str, healthy: float) ->
     axes.set_ylim(bottom=0.0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(frameon=False, fontsize=8)
-    _name(axes, name, "epoch", name)
-    _save(canvas, path)
+    name_axes(axes, name, "epoch", name)
+    save_canvas(canvas, path)
 
 
 def draw_pictures(path: Path, rows_nhwc: dict[str, Tensor]) -> None:
@@ -84,7 +84,7 @@ def draw_pictures(path: Path, rows_nhwc: dict[str, Tensor]) -> None:
             axes.set_xticks([])
             axes.set_yticks([])
         axes_row[0].set_ylabel(caption, fontsize=8)
-    _save(canvas, path)
+    save_canvas(canvas, path)
 
 
 def draw_predictions(
@@ -104,8 +104,8 @@ def draw_predictions(
     high = float(max(targets.max(), predicted.max()))
     axes.plot([low, high], [low, high], color=GRAY, linewidth=1.0)
     axes.scatter(targets, predicted, s=9, alpha=0.5, color=BLUE, linewidths=0)
-    _name(axes, f"test samples ({len(targets)})", f"true {name}", f"predicted {name}")
-    _save(canvas, path)
+    name_axes(axes, f"test samples ({len(targets)})", f"true {name}", f"predicted {name}")
+    save_canvas(canvas, path)
 
 
 def draw_residuals(
@@ -124,15 +124,16 @@ def draw_residuals(
     left, right = canvas.subplots(1, 2)
     left.axhline(0.0, color=GRAY, linewidth=1.0)
     left.scatter(targets, residuals, s=9, alpha=0.5, color=BLUE, linewidths=0)
-    _name(left, "residuals", f"true {name}", "predicted less true")
+    name_axes(left, "residuals", f"true {name}", "predicted less true")
     right.hist(residuals, bins=40, color=BLUE)
     right.axvline(float(residuals.mean()), color=ORANGE, label=f"mean {residuals.mean():.3g}")
     right.legend(frameon=False, fontsize=8)
-    _name(right, "how often", "predicted less true", "images")
-    _save(canvas, path)
+    name_axes(right, "how often", "predicted less true", "images")
+    save_canvas(canvas, path)
 
 
-def _name(axes: Axes, title: str, x: str, y: str) -> None:
+def name_axes(axes: Axes, title: str, x: str, y: str) -> None:
+    """Titles in the size that all figures have, and no frame above and on the right."""
     axes.set_title(title, fontsize=9)
     axes.set_xlabel(x, fontsize=8)
     axes.set_ylabel(y, fontsize=8)
@@ -140,7 +141,12 @@ def _name(axes: Axes, title: str, x: str, y: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _save(canvas: Canvas, path: Path) -> None:
+def save_canvas(canvas: Canvas, path: Path) -> None:
+    """Write a figure, the same bytes every time.
+
+    Raises:
+        StorageError: the disk is full, read-only or gone.
+    """
     png = io.BytesIO()
     canvas.savefig(png, format="png", dpi=130, metadata={"Software": None})
     write_durably(path, [png.getvalue()])
@@ -169,8 +175,8 @@ def draw_confusion(
         axes.text(column, row, count, ha="center", va="center", fontsize=8, color=colour)
     axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right")
     axes.set_yticks(range(len(classes)), classes)
-    _name(axes, f"test samples ({len(targets)})", "said", "true")
-    _save(canvas, path)
+    name_axes(axes, f"test samples ({len(targets)})", "said", "true")
+    save_canvas(canvas, path)
 
 
 def draw_scores(
@@ -191,5 +197,5 @@ def draw_scores(
     axes.scatter(scores, targets + spread, s=9, alpha=0.5, color=BLUE, linewidths=0)
     axes.set_yticks(range(len(classes)), classes)
     axes.set_xlim(-0.02, 1.02)
-    _name(axes, f"test samples ({len(targets)})", "score: probability of any defect", "true")
-    _save(canvas, path)
+    name_axes(axes, f"test samples ({len(targets)})", "score: probability of any defect", "true")
+    save_canvas(canvas, path)

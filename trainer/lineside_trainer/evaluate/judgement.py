@@ -109,8 +109,7 @@ def measure(yardstick: Yardstick, parts: NDArray[np.str_]) -> Judgement:
     """
     names = np.unique(parts)
     few = len(names) < FEWEST_PARTS
-    drawn = np.arange(len(parts)).astype(str) if few else parts
-    by = "image" if few else "part"
+    drawn, by = _what_is_drawn(parts)
     ours, trivial = yardstick.ours[yardstick.metric], yardstick.trivial[yardstick.metric]
     return Judgement(
         metric=yardstick.metric,
@@ -122,6 +121,23 @@ def measure(yardstick: Yardstick, parts: NDArray[np.str_]) -> Judgement:
         by_part=_by_part(ours, parts, names) if few else {},
         notes=(_few_parts_note(len(names)),) if few else (),
     )
+
+
+def measure_each(statistics: Mapping[str, Statistic], parts: NDArray[np.str_]) -> dict[str, Figure]:
+    """Figures beside those of a yardstick, with intervals as `measure` draws them; one that these
+    samples leave undefined is left out.
+
+    Args:
+        statistics: of N samples, by name.
+        parts: (N,) part ids.
+    """
+    return _figures(statistics, *_what_is_drawn(parts))
+
+
+def _what_is_drawn(parts: NDArray[np.str_]) -> tuple[NDArray[np.str_], str]:
+    if len(np.unique(parts)) < FEWEST_PARTS:
+        return np.arange(len(parts)).astype(str), "image"
+    return parts, "part"
 
 
 def _few_parts_note(count: int) -> str:

@@ -1,6 +1,7 @@
 """Networks, without losses."""
 
 from lineside_trainer.models._registry import build_backbone, check_model
+from lineside_trainer.models.autoencoder import AUTOENCODERS
 from lineside_trainer.models.backbone import (
     Backbone,
     use_fused_attention,
@@ -10,6 +11,7 @@ from lineside_trainer.models.headed import Headed
 from lineside_trainer.models.normalise import Normalise
 
 __all__ = [
+    "AUTOENCODERS",
     "Backbone",
     "Headed",
     "Normalise",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from lineside.contract import InputSpec
+from lineside_trainer.errors import ExperimentError
 from lineside_trainer.experiment import ModelSettings, Pool
+from lineside_trainer.models.autoencoder import AUTOENCODERS, check_autoencoder
 from lineside_trainer.models.backbone import Backbone
 from lineside_trainer.models.cnn import CNNS, CnnBackbone, check_cnn
 from lineside_trainer.models.slim import check_slim, slim_blocks, slim_size
@@ -18,7 +20,9 @@ def check_model(model: ModelSettings, size_hw: tuple[int, int]) -> None:
         ExperimentError: an unknown network, an image size it cannot take.
     """
     check_slim(model)
-    if model.arch in SHAPES:
+    if model.arch in AUTOENCODERS:
+        check_autoencoder(model.arch, size_hw)
+    elif model.arch in SHAPES:
         check_vit(model.arch, size_hw, model.patch_px)
     elif model.arch in CNNS:
         check_cnn(model.arch, size_hw)
@@ -47,6 +51,11 @@ def build_backbone(
         ExperimentError: an unknown network, an image size it cannot take, `drop_path` where no
             residual branch is.
     """
+    if model.arch in AUTOENCODERS:
+        raise ExperimentError(
+            f"model.arch: {model.arch} has no features that a head could read: it learns by "
+            "`lineside train --task anomaly` alone"
+        )
     check_model(model, model_input.size_hw)
     if model.arch in SHAPES:
         grid = PatchGrid(

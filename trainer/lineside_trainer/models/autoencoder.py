@@ -64,6 +64,11 @@ def scale_pixels(images_nhwc: Tensor) -> Tensor:
     return images_nhwc.permute(0, 3, 1, 2).float() / 127.5 - 1.0
 
 
+def unscale_pixels(images_nchw: Tensor) -> Tensor:
+    """Back to what is looked at: (N, C, H, W) in -1..1 to (N, H, W, C) float32 in 0..255."""
+    return ((images_nchw.permute(0, 2, 3, 1) + 1.0) * 127.5).clamp(0.0, 255.0)
+
+
 def bicubic_doubling(extent: int) -> Tensor:
     """(2 * extent, extent) float32: torch's bicubic of factor 2 along one axis, as a matrix.
 
@@ -166,6 +171,42 @@ class DecoderLayer(nn.Module):
         return F.leaky_relu(self.norm(convolved), SLOPE)
 
 
+class MeanGradients(nn.Module):
+    """Running means of the decoder's weight gradients over all steps so far (eq. 4).
+
+    Sums and a count, in the checkpoint like any buffer, so that a resumed run goes on with them and
+    the kept epoch keeps those of its own time.
+
+    Args:
+        shapes: of the weights, from the latent on.
+    """
+
+    count: Tensor
+
+    def __init__(self, shapes: Sequence[tuple[int, ...]]) -> None:
+        super().__init__()
+        self.register_buffer("count", torch.zeros(()))
+        for index, shape in enumerate(shapes):
+            self.register_buffer(f"sum_{index}", torch.zeros(shape))
+        self._sums = len(shapes)
+
+    @property
+    def gathered(self) -> bool:
+        """There has been a step."""
+        return bool(self.count > 0)
+
+    def add(self, gradients: Sequence[Tensor]) -> None:
+        """One more step's, each of its weight's shape."""
+        for index, gradient in enumerate(gradients):
+            self.get_buffer(f"sum_{index}").add_(gradient)
+        self.count.add_(1.0)
+
+    def means(self) -> list[Tensor]:
+        """float32; zeros where there has been no step."""
+        steps = self.count.clamp(min=1.0)
+        return [self.get_buffer(f"sum_{index}") / steps for index in range(self._sums)]
+
+
 class Autoencoder(nn.Module):
     """Images to latents and back.
 
@@ -176,6 +217,7 @@ class Autoencoder(nn.Module):
 
     Attributes:
         variational: there is a log-variance beside the mean.
+        training_gradients: of the decoder's weights, gathered while it learns.
 
     Raises:
         ExperimentError: as `check_autoencoder`.
@@ -194,6 +236,9 @@ class Autoencoder(nn.Module):
             else None
         )
         self.decoder = _make_decoder(channels, size_hw)
+        self.training_gradients = MeanGradients(
+            [tuple(layer.conv.weight.shape) for layer in self.decoder_layers()]
+        )
 
     def encode(self, images_nchw: Tensor) -> Latent:
         """(N, C, H, W) float32 in -1..1 to what it is encoded as."""
@@ -204,6 +249,10 @@ class Autoencoder(nn.Module):
         """(N, 10, H/8, W/8) to (N, C, H, W) in -1..1."""
         images: Tensor = self.decoder(codes)
         return images
+
+    def encoder_layers(self) -> Sequence[EncoderLayer]:
+        """From the image to the bottleneck."""
+        return [layer for layer in self.encoder if isinstance(layer, EncoderLayer)]
 
     def decoder_layers(self) -> Sequence[DecoderLayer]:
         """From the latent to the image."""

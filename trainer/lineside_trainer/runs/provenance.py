@@ -12,7 +12,9 @@ from typing import Final
 
 import torch
 
+from lineside.commit import find_commit
 from lineside.engines.machine import cpu_name
+from lineside_trainer.runs.results import TrainedRun, TrainResult
 
 _DISTRIBUTIONS: Final = (
     *("lineside", "lineside-trainer"),
@@ -38,3 +40,33 @@ def command() -> str:
     name = Path(sys.argv[0]).name
     # `python -c` leaves no name behind, and whoever calls our command line so means `lineside`.
     return shlex.join(["lineside" if name == "-c" else name, *sys.argv[1:]])
+
+
+def candidate_provenance(result: TrainResult) -> dict[str, str]:
+    """What a candidate, and the bundle made of it, say of the run they are from."""
+    run = result.run
+    return {
+        "task": result.task,
+        "arch": result.arch,
+        "target": result.target,
+        "data_sha256": run.data_sha256,
+        "seed": str(run.seed),
+        "split_seed": str(run.split_seed),
+        "epochs": str(run.epochs),
+        "transductive": str(run.transductive).lower(),
+        # Names alone: the bundle goes to stations, the factory's folders do not.
+        "init": Path(result.init).name,
+        "weights": Path(result.weights).name,
+        "weights_sha256": result.weights_sha256,
+        **_earlier("teacher", result.teacher),
+        **_earlier("slimmed_from", result.slimmed_from),
+        f"test_{result.metric}": f"{result.test[result.metric].value:.6g}",
+        "baseline": result.baseline_name,
+        f"baseline_{result.metric}": f"{result.baseline[result.metric].value:.6g}",
+        **{f"version_{name}": version for name, version in run.versions.items()},
+        "commit": find_commit(Path(__file__)),
+    }
+
+
+def _earlier(name: str, run: TrainedRun | None) -> dict[str, str]:
+    return {name: Path(run.run).name, f"{name}_sha256": run.sha256} if run else {}

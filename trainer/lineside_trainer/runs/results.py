@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import msgspec
 
+from lineside_trainer.runs.anomaly_results import AnomalyResult
+
+# One room further down, because what the line above brings holds figures too.
+from lineside_trainer.runs.figure import Figure as Figure
+
 
 class Ends(msgspec.Struct, frozen=True, kw_only=True):
     """Where a curve began, ended, and was best; `best_epoch` counts from 0."""
@@ -12,26 +17,6 @@ class Ends(msgspec.Struct, frozen=True, kw_only=True):
     last: float
     best: float
     best_epoch: int
-
-
-class Figure(msgspec.Struct, frozen=True, kw_only=True):
-    """A figure with its interval.
-
-    Attributes:
-        value: on all samples.
-        low: lower end; None where one sample gives no interval.
-        high: upper end; likewise.
-        confidence: e.g. 0.95.
-        drawn_by: "part", or "image" where there are too few parts.
-        drawn: how many of them.
-    """
-
-    value: float
-    low: float | None
-    high: float | None
-    confidence: float
-    drawn_by: str
-    drawn: int
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
@@ -145,6 +130,7 @@ class TrainResult(msgspec.Struct, frozen=True, kw_only=True):
         run: the rest.
         teacher: what it learnt from beside the labels; None where there was no teacher.
         slimmed_from: the wider network that it was cut from; None where it was not.
+        anomaly: every score's figures; None of other tasks.
     """
 
     task: str
@@ -167,6 +153,7 @@ class TrainResult(msgspec.Struct, frozen=True, kw_only=True):
     run: Run
     teacher: TrainedRun | None = None
     slimmed_from: TrainedRun | None = None
+    anomaly: AnomalyResult | None = None
 
 
 class Spread(msgspec.Struct, frozen=True, kw_only=True):

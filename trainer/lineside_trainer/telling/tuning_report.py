@@ -55,7 +55,7 @@ def report_tuning(
         pictures=(
             *pictures,
             Picture(file=curves, caption="Losses over epochs."),
-            *_pretraining_pictures(out / FIGURES, result.init),
+            *pretraining_pictures(out / FIGURES, result.init),
         ),
         run=result.run,
         experiment=encode_experiment(experiment),
@@ -96,23 +96,30 @@ def _forerunners(result: TrainResult) -> dict[str, str]:
     }
 
 
+def tell_candidate(check: CandidateCheck) -> dict[str, dict[str, str]]:
+    """How the exported program compares with the network, as a table."""
+    told = (
+        f"differ by {check.max_abs_difference:.3g} at most on {check.samples} validation "
+        f"images (tolerance {check.tolerance_abs:.3g})"
+    )
+    return {"Candidate": {"program against network": told}}
+
+
 def _more_tables(result: TrainResult, check: CandidateCheck) -> dict[str, dict[str, str]]:
-    tables = {
-        "Candidate": {
-            "program against network": (
-                f"differ by {check.max_abs_difference:.3g} at most on {check.samples} validation "
-                f"images (tolerance {check.tolerance_abs:.3g})"
-            )
-        }
-    }
+    tables = tell_candidate(check)
     if result.test_by_part:
         heading = f"Test {show_metric(result.metric)} by part"
         tables[heading] = {part: f"{value:.4g}" for part, value in result.test_by_part.items()}
     return tables
 
 
-def _pretraining_pictures(figures: Path, init: str) -> tuple[Picture, ...]:
-    """Copies, so that this run's folder can be sent away alone."""
+def pretraining_pictures(figures: Path, init: str) -> tuple[Picture, ...]:
+    """What the report of a run's pre-training shows: copies, so that this run's folder can be sent
+    away alone; none where it started from noise.
+
+    Raises:
+        TrainerError: they cannot be read any more.
+    """
     if not init:
         return ()
     before = read_document(Path(init) / RESULT, PretrainResult)

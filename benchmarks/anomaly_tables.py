@@ -1,0 +1,319 @@
+"""Tables II and III of Ulger et al. on their own data family, and memories of good patches beside.
+
+    python benchmarks/anomaly_tables.py --work runs/anomaly --ulger DIR
+
+Each row is a `lineside train --task anomaly`, each seed a run of its own with its own training and
+validation images; all are tested on the same images, which nothing is chosen on
+(`shrunk_joints.py`). A row whose score is learnt with the gradient constraint is a run of its own;
+the others of one network share theirs. Runs that are finished are left alone, so a stopped call
+goes on. Precision, recall and F1 are those at the limit that validation proposed, of test sets
+redrawn with the paper's share of bad images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import shlex
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from joint_runs import LINESIDE
+from record import RESULTS, circumstances, keep
+from shrunk_joints import SHRUNK_PX, fold_column, write_shrunk_joints
+
+from lineside.metrics import auroc
+
+BETAS: Final = (0.01, 0.1, 1.0, 3.0, 10.0)
+"""Table III; at 1 it is a VAE."""
+
+PAPER: Final = {
+    "CAE recon": 0.641,
+    "CAE gradcon": 0.742,
+    "VAE recon": 0.789,
+    "VAE elbo": 0.787,
+    "VAE gradcon": 0.796,
+    "beta-VAE recon": 0.803,
+    "beta-VAE elbo": 0.799,
+    "beta-VAE gradcon": 0.809,
+    "beta 0.01": 0.743,
+    "beta 0.1": 0.776,
+    "beta 1": 0.796,
+    "beta 3": 0.809,
+    "beta 10": 0.735,
+}
+"""F1 of tables II and III."""
+
+ALL_ANOMALOUS_F1: Final = 0.611
+"""2 p / (1 + p) at the paper's share of bad images, 66 of 150."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """What is trained.
+
+    Attributes:
+        name: of its folder.
+        train: words for `lineside train`.
+        config: TOML that no option covers.
+        pretrain: words for `lineside pretrain`; empty starts from noise.
+    """
+
+    name: str
+    train: tuple[str, ...]
+    config: str = ""
+    pretrain: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A row of a table.
+
+    Attributes:
+        table: "II", "III" or "memory".
+        name: as in `PAPER`.
+        network: whose run it is read from.
+        score: a key of the run's scores.
+    """
+
+    table: str
+    name: str
+    network: str
+    score: str
+
+
+def autoencoders(epochs: int) -> dict[str, Network]:
+    """Each network plain and with the gradient constraint."""
+    networks = {}
+    for arch in ("cae", "vae", "beta_vae"):
+        for constrained in (False, True):
+            name = f"{arch}{'_gradcon' if constrained else ''}"
+            networks[name] = _autoencoder(name, arch, epochs, constrained=constrained)
+    for beta in BETAS:
+        if beta not in (1.0, 3.0):  # those are the VAE and the default
+            name = f"beta_{beta:g}_gradcon"
+            networks[name] = _autoencoder(name, "beta_vae", epochs, constrained=True, beta=beta)
+    return networks
+
+
+def _autoencoder(
+    name: str, arch: str, epochs: int, *, constrained: bool, beta: float | None = None
+) -> Network:
+    words = ("--arch", arch, "--epochs", str(epochs))
+    return Network(
+        name=name,
+        train=words if beta is None else (*words, "--beta", str(beta)),
+        config="" if constrained else "[train.anomaly]\nalpha = 0.0\n",
+    )
+
+
+def rows() -> tuple[Row, ...]:
+    """Of all tables, in the paper's order."""
+    found = []
+    for arch, label in (("cae", "CAE"), ("vae", "VAE"), ("beta_vae", "beta-VAE")):
+        for score in ("recon", "elbo", "gradcon"):
+            if (arch, score) != ("cae", "elbo"):
+                network = f"{arch}_gradcon" if score == "gradcon" else arch
+                found.append(Row(table="II", name=f"{label} {score}", network=network, score=score))
+    for beta in BETAS:
+        network = {1.0: "vae_gradcon", 3.0: "beta_vae_gradcon"}.get(beta, f"beta_{beta:g}_gradcon")
+        found.append(Row(table="III", name=f"beta {beta:g}", network=network, score="gradcon"))
+    return tuple(found)
+
+
+def memories(epochs: int) -> dict[str, Network]:
+    """Memories on networks that were pre-trained on the good training images of the same seed."""
+    return {
+        "memory_mae_vit_tiny": Network(
+            name="memory_mae_vit_tiny",
+            train=(),
+            pretrain=("--method", "mae", "--arch", "vit_tiny", "--epochs", str(epochs)),
+        ),
+        "memory_simsiam_resnet18": Network(
+            name="memory_simsiam_resnet18",
+            train=(),
+            pretrain=("--method", "simsiam", "--arch", "resnet18", "--epochs", str(epochs)),
+        ),
+    }
+
+
+class Runs:
+    """Where the runs are; made once, gone on with after a stop.
+
+    Args:
+        work: folder of everything.
+        data: the shrunk joints.
+        precision: "bf16" or "fp32".
+        threads: of each run.
+    """
+
+    def __init__(self, work: Path, data: Path, precision: str, threads: int) -> None:
+        self._work, self._data = work, data
+        self._precision, self._threads = precision, threads
+
+    def make(self, network: Network, seed: int) -> dict[str, Any]:
+        """One run; its `result.json`."""
+        shared = (
+            *("--data", self._data, "--group", "part", "--split-column", fold_column(seed)),
+            *("--seed", seed, "--precision", self._precision),
+        )
+        train: tuple[object, ...] = ("--task", "anomaly", "--target", "class", "--good", "normal")
+        folder = self._work / network.name
+        if network.pretrain:
+            before = folder / f"pretrain{seed}"
+            self._verb("pretrain", before, *shared, *network.pretrain)
+            train = (*train, "--init", before)
+        if network.config:
+            config = folder / "settings.toml"
+            config.parent.mkdir(parents=True, exist_ok=True)
+            config.write_text(network.config, encoding="utf-8")
+            train = (*train, "--config", config)
+        return self._verb("train", folder / f"seed{seed}", *shared, *train, *network.train)
+
+    def _verb(self, verb: str, out: Path, *options: object) -> dict[str, Any]:
+        result = out / "result.json"
+        if not result.exists():
+            again = ("--resume",) if (out / "experiment.toml").exists() else ()
+            words = [str(LINESIDE), verb, *map(str, (*options, "--out", out, *again))]
+            print(f"$ {shlex.join(['lineside', *words[1:]])}", file=sys.stderr, flush=True)
+            environment = os.environ | {"OMP_NUM_THREADS": str(self._threads)}
+            log = out.with_suffix(".log")
+            log.parent.mkdir(parents=True, exist_ok=True)
+            with log.open("ab") as file:
+                done = subprocess.run(words, stdout=file, stderr=file, env=environment, check=False)
+            if done.returncode:
+                sys.exit(f"lineside {verb} ended with exit code {done.returncode}: see {log}")
+        document: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
+        return document
+
+
+def fill(
+    runs: Runs, networks: Sequence[Network], seeds: int, jobs: int
+) -> dict[str, list[dict[str, Any]]]:
+    """All runs, seed by seed so that a stopped call has whole seeds; results by network."""
+    orders = [(network, seed) for seed in range(seeds) for network in networks]
+    with ThreadPoolExecutor(max_workers=jobs) as pool:
+        done = list(pool.map(lambda order: runs.make(*order), orders))
+    found: dict[str, list[dict[str, Any]]] = {network.name: [] for network in networks}
+    for (network, _), result in zip(orders, done, strict=True):
+        found[network.name].append(result)
+    return found
+
+
+def tabulate(row: Row, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """One row: mean and spread over the seeds."""
+    scores = [result["anomaly"]["scores"][row.score] for result in results]
+    shared = {
+        name: _spread([score["at_share"][name]["mean"] for score in scores])
+        for name in ("precision", "recall", "f1")
+    }
+    return {
+        "table": row.table,
+        "row": row.name,
+        "score": row.score,
+        "seeds": len(scores),
+        "paper_f1": PAPER.get(row.name),
+        **shared,
+        "auroc": _spread([score["auroc"]["value"] for score in scores]),
+        "f1_as_is": _spread([score["f1"]["value"] for score in scores]),
+        "limit_rule": sorted({score["limit_rule"] for score in scores}),
+    }
+
+
+def _spread(values: Sequence[float]) -> dict[str, float | None]:
+    several = len(values) > 1
+    return {
+        "mean": statistics.fmean(values),
+        "std": statistics.stdev(values) if several else None,
+        "least": min(values),
+        "most": max(values),
+    }
+
+
+def trivial(results: Sequence[dict[str, Any]], data: Path) -> dict[str, Any]:
+    """What needs no model, on the same test images; the size is that before shrinking."""
+
+    leaks = results[0]["anomaly"]["leaks"]
+    with (data / "labels.csv").open(newline="", encoding="utf-8") as file:
+        test = [row for row in csv.DictReader(file) if row[fold_column(0)] == "test"]
+    bad = np.array([row["class"] != "normal" for row in test])
+    pixels = np.array([float(row["pixels"]) for row in test])
+    return {
+        "size before shrinking, AUROC": float(auroc(bad, pixels)),
+        **{
+            f"{name} as the model sees it, AUROC": leak["auroc"]
+            for name, leak in leaks["scores"].items()
+        },
+        "all anomalous, F1 at the paper's share": ALL_ANOMALOUS_F1,
+        "all anomalous, F1 as is": leaks["all_anomalous_f1"],
+    }
+
+
+def show(lines: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """A Markdown table."""
+    yield "| table | row | precision | recall | F1 | paper's F1 | AUROC |"
+    yield "|---|---|---|---|---|---|---|"
+    for line in lines:
+        cells = [_cell(line[name]) for name in ("precision", "recall", "f1")]
+        paper = "" if line["paper_f1"] is None else f"{line['paper_f1']:.3f}"
+        yield (
+            f"| {line['table']} | {line['row']} | {' | '.join(cells)} | {paper} | "
+            f"{_cell(line['auroc'])} |"
+        )
+
+
+def _cell(found: dict[str, float | None]) -> str:
+    std = "" if found["std"] is None else f" ± {found['std']:.3f}"
+    return f"{found['mean']:.3f}{std}"
+
+
+def main() -> None:
+    """Make the runs, write the document, print the tables."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--work", type=Path, required=True, help="folder of the runs")
+    parser.add_argument("--ulger", type=Path, required=True, help="the data set, with labels.csv")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=100, help="of the autoencoders (table I)")
+    parser.add_argument("--pretrain-epochs", type=int, default=200)
+    parser.add_argument("--only", nargs="*", help="names of networks; default all")
+    parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")
+    parser.add_argument("--jobs", type=int, default=2, help="runs at once")
+    parser.add_argument("--threads", type=int, default=1, help="of each run")
+    parser.add_argument("--out", type=Path, default=RESULTS / "anomaly_tables.json")
+    asked = parser.parse_args()
+    data = asked.work / f"ulger_{SHRUNK_PX}px"
+    write_shrunk_joints(asked.ulger, data)
+    networks = autoencoders(asked.epochs) | memories(asked.pretrain_epochs)
+    chosen = [networks[name] for name in asked.only or networks]
+    runs = Runs(asked.work, data, asked.precision, asked.threads)
+    results = fill(runs, chosen, asked.seeds, asked.jobs)
+    table = [*rows(), *(_memory_row(name) for name in networks if name.startswith("memory"))]
+    lines = [tabulate(row, results[row.network]) for row in table if row.network in results]
+    found = {
+        **circumstances("anomaly scores on shrunk solder joints: F1, precision, recall, AUROC"),
+        "epochs": asked.epochs,
+        "pretrain_epochs": asked.pretrain_epochs,
+        "data_sha256": sorted({r["run"]["data_sha256"] for rs in results.values() for r in rs}),
+        "trivial": trivial(next(iter(results.values())), data),
+        "rows": lines,
+    }
+    keep(asked.out, found)
+    print("\n".join(show(lines)))
+
+
+def _memory_row(name: str) -> Row:
+    label = name.replace("memory_", "memory, ").replace("_", " ", 1)
+    return Row(table="memory", name=label, network=name, score="memory")
+
+
+if __name__ == "__main__":
+    main()
