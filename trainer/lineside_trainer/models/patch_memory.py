@@ -203,8 +203,8 @@ class MemoryDetector(Detector):
         if memory is None:
             raise TrainerError("no good patches are remembered yet; build the memory first")
         distances = nearest_distances(self.embed(image), memory.to(image.device))  # (N, h*w)
-        highest = distances.topk(self.counted, dim=1).values
-        return {SCORE: highest.mean(dim=1), MAP: distances.reshape(-1, *self.map_hw)}
+        score = mean_of_highest(distances, self.counted)
+        return {SCORE: score, MAP: distances.reshape(-1, *self.map_hw)}
 
     @torch.no_grad()
     def _measure(self, model_input: InputSpec) -> tuple[int, int, int]:
@@ -225,3 +225,8 @@ def nearest_distances(patches: Tensor, memory: Tensor) -> Tensor:
     nearest = (lengths - 2.0 * (patches @ memory.T)).amin(dim=-1)  # (N, L), less the patch's own
     squared = patches.square().sum(dim=-1) + nearest
     return squared.clamp(min=SAME_BELOW**2).sqrt()
+
+
+def mean_of_highest(distances: Tensor, count: int) -> Tensor:
+    """(N, L) float32 to (N,): the score, see `TOP_SHARE`."""
+    return distances.topk(count, dim=1).values.mean(dim=1)
