@@ -110,7 +110,7 @@ def _result(
         weights_sha256=initial.sha256 if initial else "",
         run=summarise(
             prepared,
-            learner,
+            learner.layers(),
             fitted,
             experiment=experiment,
             settings=settings.fit,

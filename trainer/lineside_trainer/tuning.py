@@ -304,7 +304,7 @@ def _run(experiment: Experiment, tuned: _Tuned) -> Run:
         counts[ASSURANCE] = len(prepared.split.indices[ASSURANCE])
     return summarise(
         prepared,
-        tuned.learner,
+        tuned.learner.layers(),
         tuned.fitted,
         experiment=experiment,
         settings=experiment.train.fit,

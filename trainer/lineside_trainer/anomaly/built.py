@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lineside_trainer.anomaly.goodness import Goodness
 from lineside_trainer.anomaly.seen import Seen, Shown
 from lineside_trainer.evaluate import Picture
+from lineside_trainer.experiment import FitSettings
 from lineside_trainer.learning.fit import FitResult
-from lineside_trainer.learning.learner import Learner
 from lineside_trainer.models.detector import MAP, SCORE, Detector
 from lineside_trainer.prepared import IntArray, Prepared
 
@@ -25,7 +26,7 @@ class Built(ABC):
     Attributes:
         detector: in eval mode, on the CPU.
         fitted: how it learnt.
-        learner: whose parameters are counted.
+        layers: every trained parameter once.
         judged_by: what the validation figures of `fitted` are.
         chosen: the name of the score that the detector gives.
         notes: what a reader must know.
@@ -33,10 +34,14 @@ class Built(ABC):
 
     detector: Detector
     fitted: FitResult
-    learner: Learner
+    layers: Sequence[Sequence[nn.Parameter]]
     judged_by: str
     chosen: str
     notes: tuple[str, ...]
+
+    def epochs(self, settings: FitSettings) -> int:
+        """How many were to be done."""
+        return settings.epochs
 
     def other_scores(self, images_nhwc: Tensor) -> dict[str, Tensor]:  # noqa: ARG002
         """Further scores of (N, H, W, C) uint8 images, for the report; (N,) each."""

@@ -14,7 +14,7 @@ from lineside_trainer.experiment import TrainSettings
 from lineside_trainer.prepared import IntArray, Prepared
 from lineside_trainer.tasks.classification import GOOD_NAMES
 
-_FEWEST_GOOD: Final = {"training": 2, "quantisation": 1, "validation": 2, "golden": 1, "test": 1}
+_FEWEST_GOOD: Final = {"training": 2, "quantisation": 1, "validation": 2, "test": 1}
 """Of one image nothing can be said about how good ones differ."""
 
 
@@ -110,8 +110,26 @@ def spare_bad_parts(prepared: Prepared, goodness: Goodness, *, seen: bool) -> Pr
     indices["quantisation"] = np.setdiff1d(indices["quantisation"], bad)
     indices["training"] = np.setdiff1d(fold, np.union1d(indices["quantisation"], moved))
     indices["validation"] = np.union1d(indices["validation"], moved)
+    for wanted in (0.0, 1.0):
+        _lend_to_golden(indices, prepared, goodness.known == wanted)
     notes = (*split.notes, *_notes(len(moved), len(bad) - len(moved), seen=seen))
     return replace(prepared, split=replace(split, indices=indices, notes=notes))
+
+
+def _lend_to_golden(
+    indices: dict[str, IntArray], prepared: Prepared, kind: NDArray[np.bool_]
+) -> None:
+    """Where no golden sample is of this kind, the smallest validation part of it becomes one:
+    frames of one kind alone prove little on a device. The last of its kind stays where it is."""
+    if kind[indices["golden"]].any():
+        return
+    rows, parts = indices["validation"], prepared.table.parts
+    names, sizes = np.unique(parts[rows[kind[rows]]], return_counts=True)
+    if len(names) < 2:
+        return
+    lent = rows[parts[rows] == names[int(sizes.argmin())]]
+    indices["validation"] = np.setdiff1d(rows, lent)
+    indices["golden"] = np.union1d(indices["golden"], lent)
 
 
 def _notes(moved: int, left: int, *, seen: bool) -> list[str]:

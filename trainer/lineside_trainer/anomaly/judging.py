@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
-from lineside.metrics import auroc, f1
+from lineside.metrics import auroc
 from lineside_trainer.anomaly.goodness import Goodness
 from lineside_trainer.anomaly.seen import FloatArray, Seen
 from lineside_trainer.evaluate import Judgement, Yardstick, measure
 from lineside_trainer.evaluate.anomaly_judgement import (
     ScoredSet,
-    anomaly_statistics,
+    anomaly_yardstick,
     judge_anomaly,
     propose_limits,
 )
@@ -71,7 +71,7 @@ def judge_anomalies(
     found = _trivial(prepared, test.rows)
     leaks = find_leaks(test.bad, found)
     trivial = turned_to_bad(leaks, found)
-    measuring = yardstick(after, exported, limits[exported].limit, trivial, leaks)
+    measuring = _yardstick(after, exported, limits[exported].limit, trivial, leaks)
     return Judged(
         limits=limits,
         region=_region(prepared, validation),
@@ -81,53 +81,23 @@ def judge_anomalies(
     )
 
 
-def yardstick(
-    test: ScoredSet,
-    exported: str,
-    limit: float,
-    trivial: Mapping[str, FloatArray],
-    leaks: Leaks,
+def _yardstick(
+    test: ScoredSet, exported: str, limit: float, trivial: Mapping[str, FloatArray], leaks: Leaks
 ) -> Yardstick:
-    """AUROC, beside that of the best score that needs no model; F1 beside calling all anomalous.
-
-    Without a bad image nothing can be told apart: then how many good ones are rejected counts.
-
-    Args:
-        test: what is judged.
-        exported: the score that counts.
-        limit: its scores above it are flagged.
-        trivial: (N,) each, in their better direction.
-        leaks: of them.
-    """
-    ours = anomaly_statistics(test.bad, test.scores[exported], limit)
-    everything = np.ones(len(test.bad))
-    if not test.bad.any():
-        return Yardstick(
-            metric="overkill",
-            lower_is_better=True,
-            ours={"overkill": ours["overkill"]},
-            trivial={"overkill": anomaly_statistics(test.bad, everything, 0.0)["overkill"]},
-            baseline_name="all anomalous",
-        )
-    if test.bad.all():
-        return Yardstick(
-            metric="recall",
-            lower_is_better=False,
-            ours={"recall": ours["recall"]},
-            trivial={"recall": anomaly_statistics(test.bad, everything, 0.0)["recall"]},
-            baseline_name="all anomalous",
-        )
+    """Where something can be ranked, AUROC is held against the best score that needs no model:
+    calling every image anomalous ranks nothing."""
+    plain = anomaly_yardstick(test.bad, test.scores[exported], limit)
     known = {name: leak.auroc for name, leak in leaks.scores.items() if leak.auroc is not None}
+    if plain.metric != "auroc" or not known:
+        return plain
     best = max(known, key=lambda name: known[name])
-    return Yardstick(
-        metric="auroc",
-        lower_is_better=False,
-        ours=ours,
+    return replace(
+        plain,
         trivial={
+            **plain.trivial,
             "auroc": lambda weights: auroc(test.bad, trivial[best], weights),
-            "f1": lambda weights: f1(test.bad, everything, 0.0, weights),
         },
-        baseline_name=f"{best} alone (F1: all anomalous)",
+        baseline_name=f"{best} alone (all but AUROC: every image called anomalous)",
     )
 
 

@@ -45,7 +45,7 @@ class BuiltAutoencoder(Built):
     def __init__(
         self, learner: AutoencoderLearner, fitted: FitResult, settings: AnomalySettings
     ) -> None:
-        self.learner, self.fitted, self.chosen = learner, fitted, settings.score
+        self.layers, self.fitted, self.chosen = learner.layers(), fitted, settings.score
         self.judged_by = "negative ELBO" if learner.autoencoder.variational else "squared error"
         self._autoencoder, self._settings = learner.autoencoder, settings
         self.detector = AutoencoderDetector(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import msgspec
+
 from lineside.contract import AnomalyHead, Contract, LimitRule, MemorySpec, OutputSpec
 from lineside_trainer.ancestry.initial import InitialWeights, check_unseen, find_initial
 from lineside_trainer.anomaly.built import Built
@@ -156,10 +158,10 @@ def _result(experiment: Experiment, lineup: Lineup, built: Built, judged: Judged
         candidate=CANDIDATE,
         run=summarise(
             lineup.prepared,
-            built.learner,
+            built.layers,
             built.fitted,
             experiment=experiment,
-            settings=settings.fit,
+            settings=msgspec.structs.replace(settings.fit, epochs=built.epochs(settings.fit)),
             counts=_counts(lineup),
             notes=(*lineup.notes, *built.notes, *judged.figures.notes),
             transductive=initial is not None and initial.transductive,

@@ -120,8 +120,13 @@ def check_shareable(learner: nn.Module, place: Place, device: str) -> None:
     """Refuse what several processes would not learn as one does.
 
     Raises:
-        ExperimentError: batch norm on CPUs: each process would normalise by its own share.
+        ExperimentError: batch norm on CPUs: each process would normalise by its own share; or a
+            learner that says why it learns alone.
     """
+    if place.size > 1 and isinstance(learner, Learner) and learner.alone:
+        raise ExperimentError(
+            f"run.devices: {learner.alone}, so it learns in one process: leave --devices away"
+        )
     normed = any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in learner.modules())
     if place.size > 1 and normed and device == "cpu":
         raise ExperimentError(

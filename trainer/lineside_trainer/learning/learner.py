@@ -16,9 +16,11 @@ class Learner(nn.Module):
 
     Attributes:
         keeps_last: the last epoch is kept instead of the one that was judged best.
+        alone: why one process must have whole batches; "" learns in several alike.
     """
 
     keeps_last: bool = False
+    alone: str = ""
 
     @abstractmethod
     def loss(self, images_nhwc: Tensor, targets: Tensor, generator: torch.Generator) -> Tensor:
@@ -45,6 +47,9 @@ class Learner(nn.Module):
     @abstractmethod
     def layers(self) -> Sequence[Sequence[nn.Parameter]]:
         """Every trained parameter once, from the input to the output."""
+
+    def after_backward(self) -> None:
+        """Look at a step's gradients, which nothing has clipped yet."""
 
     def vitals(self) -> dict[str, float]:
         """Figures by name of the judging that has just ended, for the logbook; counted anew."""

@@ -131,6 +131,9 @@ class FitModule(LightningModule):
         self.loss_sum += loss.detach()
         return loss
 
+    def on_after_backward(self) -> None:
+        self.learner.after_backward()
+
     def share_loss(self) -> None:
         """Let the sum of losses be that of all processes' images, as each of them must save it."""
         mean_of_all(self.loss_sum)

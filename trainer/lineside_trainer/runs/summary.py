@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
+
+from torch import nn
 
 from lineside_trainer.experiment import Experiment, FitSettings
 from lineside_trainer.learning.fit import FitResult
-from lineside_trainer.learning.learner import Learner
 from lineside_trainer.prepared import Prepared
 from lineside_trainer.runs.provenance import command, machine, versions
 from lineside_trainer.runs.results import Ends, Run
@@ -14,7 +16,7 @@ from lineside_trainer.runs.results import Ends, Run
 
 def summarise(
     prepared: Prepared,
-    learner: Learner,
+    layers: Sequence[Sequence[nn.Parameter]],
     fitted: FitResult,
     *,
     experiment: Experiment,
@@ -27,7 +29,7 @@ def summarise(
 
     Args:
         prepared: the data.
-        learner: for its size.
+        layers: every trained parameter once.
         fitted: how the fit went.
         experiment: for its seeds.
         settings: of the fit.
@@ -50,7 +52,7 @@ def summarise(
         validation=_ends(judged, fitted.best_epoch),
         seconds=sum(row.seconds for row in rows),
         images_per_s=statistics.median(row.images_per_s for row in rows),
-        parameters=sum(p.numel() for layer in learner.layers() for p in layer),
+        parameters=sum(p.numel() for layer in layers for p in layer),
         device=fitted.device,
         precision=fitted.precision,
         seed=experiment.run.seed,

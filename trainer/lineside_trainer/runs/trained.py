@@ -34,7 +34,7 @@ from lineside_trainer.runs.runfolder import (
     read_document,
     write_document,
 )
-from lineside_trainer.tasks import Task, build_task
+from lineside_trainer.tasks import ANOMALY, Task, build_task
 
 LEARNT_FROM: Final = ("training", "quantisation")
 CHOSEN_ON: Final = ("validation", "golden")
@@ -105,9 +105,15 @@ def read_trained(folder: Path, setting: str) -> Trained:
             f"{setting}: {folder} is no finished run ({missing[0].relative_to(folder)} is "
             "missing); name the --out folder of a finished `lineside train`"
         )
+    experiment = read_experiment(folder / EXPERIMENT, {})
+    if experiment.train.task == ANOMALY:
+        raise ExperimentError(
+            f"{setting}: {folder} learnt from good parts alone (--task anomaly) and has no head for "
+            "labels; its maps are in its report, and `lineside inspect --maps` draws them"
+        )
     return Trained(
         folder=folder,
-        experiment=read_experiment(folder / EXPERIMENT, {}),
+        experiment=experiment,
         result=read_document(folder / RESULT, TrainResult),
         contract=decode_contract(contract.read_bytes(), source=str(contract)),
         weights=read_weights(folder / BEST),
