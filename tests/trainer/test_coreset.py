@@ -8,7 +8,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.nn import functional
 
 from lineside_trainer.models import coreset
 from lineside_trainer.models.coreset import choose_coreset
@@ -20,20 +19,20 @@ def make_points(count: int, width: int = 16, seed: int = 0) -> Tensor:
     centres = torch.randn(8, width, generator=generator)
     which = torch.randint(8, (count,), generator=generator)
     noise = torch.randn(count, width, generator=generator) * 0.05 * (1 + which[:, None])
-    return functional.normalize(centres[which] + noise, dim=1)
+    return centres[which] + noise
 
 
 def reach_of(points: Tensor, rows: Tensor) -> float:
-    return float((1 - (points.double() @ points[rows].double().T).amax(dim=1)).max())
+    return float(torch.cdist(points.double(), points[rows].double()).amin(dim=1).max())
 
 
 def plain_loop(points: Tensor, count: int, first: int) -> list[int]:
     """Algorithm 1 of Roth et al., word for word, in double precision."""
     exact = points.double().numpy()
-    chosen, nearest = [first], 1 - exact @ exact[first]
+    chosen, nearest = [first], np.square(exact - exact[first]).sum(axis=1)
     while len(chosen) < count:
         chosen.append(int(nearest.argmax()))
-        nearest = np.minimum(nearest, 1 - exact @ exact[chosen[-1]])
+        nearest = np.minimum(nearest, np.square(exact - exact[chosen[-1]]).sum(axis=1))
     return chosen
 
 
@@ -42,11 +41,11 @@ def test_it_chooses_what_the_plain_loop_does(
     candidates: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(coreset, "_CANDIDATES", candidates)  # many rounds, or one
-    monkeypatch.setattr(coreset, "_COSINES_AT_ONCE", 1000)
+    monkeypatch.setattr(coreset, "_PRODUCTS_AT_ONCE", 1000)
     points = make_points(1500)
     found = choose_coreset(points, 200, seed=3)
     assert found.rows.tolist() == plain_loop(points, 200, int(found.rows[0]))
-    assert found.reach == pytest.approx(reach_of(points, found.rows), abs=1e-5)
+    assert found.reach == pytest.approx(reach_of(points, found.rows), rel=1e-4)
 
 
 @given(
@@ -65,7 +64,7 @@ def test_it_gives_different_points_only_and_all_where_there_are_no_more(
     assert len(set((found.rows % count).tolist())) == len(found.rows)
     assert found.asked == wanted
     if wanted >= count:
-        assert found.reach <= coreset.SAME_BELOW
+        assert found.reach == 0.0
 
 
 def test_a_smaller_one_is_the_beginning_of_a_larger_one() -> None:
@@ -99,6 +98,9 @@ def test_progress_rises_to_the_end() -> None:
 def test_equal_embeddings_count_as_one() -> None:
     """The measurement behind `SAME_BELOW`: cosines of equal rows, at widths that networks have."""
     for width in (192, 512, 1024):
-        points = functional.normalize(torch.randn(4000, width), dim=1)
-        assert float((1 - (points * points).sum(dim=1)).abs().max()) < coreset.SAME_BELOW
-        assert len(choose_coreset(points[:5].repeat(50, 1), 20, seed=0).rows) == 5
+        points = torch.randn(4000, width) * torch.logspace(-2, 2, 4000)[:, None]
+        lengths = points.square().sum(dim=1)
+        squared = (2 * lengths - 2 * (points @ points.T).diagonal()).abs()
+        assert float((squared / lengths).max()) < coreset.SAME_BELOW / 2
+        few = points[:: 4000 // 5]
+        assert len(choose_coreset(few.repeat(50, 1), 20, seed=0).rows) == len(few)

@@ -10,6 +10,8 @@ import onnxruntime
 import openvino
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from lineside.contract import InputSpec
@@ -18,7 +20,7 @@ from lineside_trainer.errors import ExperimentError, TrainerError
 from lineside_trainer.experiment import AnomalySettings, ModelSettings
 from lineside_trainer.models import Normalise, build_backbone
 from lineside_trainer.models.detector import MAP, SCORE
-from lineside_trainer.models.patch_memory import MemoryDetector, stages_at
+from lineside_trainer.models.patch_memory import SAME_BELOW, MemoryDetector, Whiten, stages_at
 
 INPUT = InputSpec(size_hw=(32, 48), channels=1)
 FAMILIES = [("vit_tiny", 0.5), ("resnet18", 0.6), ("sam_cnn", 0.6), ("swin_tiny", 0.5)]
@@ -30,9 +32,9 @@ def make_detector(arch: str = "vit_tiny", layer: float = 0.5, side: int = 1) -> 
     torch.manual_seed(0)
     size = InputSpec(size_hw=(64, 64), channels=1) if arch == "swin_tiny" else INPUT
     backbone = build_backbone(ModelSettings(arch=arch, patch_px=8), size)
-    settings = AnomalySettings(memory_layer=layer, memory_neighbours=side)
+    told = AnomalySettings(memory_layer=layer, memory_neighbours=side)
     normalise = Normalise((120.0,), (60.0,))
-    return MemoryDetector(normalise, backbone, model_input=size, settings=settings).eval()
+    return MemoryDetector(normalise, backbone, model_input=size, settings=told).eval()
 
 
 def make_images(detector: MemoryDetector, count: int, seed: int = 0) -> Tensor:
@@ -46,26 +48,58 @@ def memory_of(detector: MemoryDetector, images: Tensor) -> Tensor:
     return detector.embed(images).flatten(0, 1)
 
 
+def whitened(detector: MemoryDetector, images: Tensor) -> MemoryDetector:
+    with torch.no_grad():
+        detector.whiten.measure(detector.patches(images).flatten(0, 1))
+    return detector
+
+
 @torch.no_grad()
 def test_what_is_remembered_is_no_anomaly_and_anything_else_is() -> None:
-    detector = make_detector()
-    good = make_images(detector, 4)
+    good = make_images(make_detector(), 4)
+    detector = whitened(make_detector(), good)
     detector.remember(memory_of(detector, good))
     known, strange = (detector(images) for images in (good, make_images(detector, 4, seed=1)))
-    assert float(known[SCORE].abs().max()) < 1e-6
-    assert float(strange[SCORE].min()) > 1e-3
-    assert torch.equal(strange[SCORE], strange[MAP].flatten(1).amax(dim=1))
+    assert torch.equal(known[MAP], torch.full_like(known[MAP], SAME_BELOW))
+    assert float(strange[SCORE].min()) > 2 * SAME_BELOW
 
 
 @torch.no_grad()
-def test_distances_are_those_of_equation_6_in_double_precision() -> None:
-    detector = make_detector(side=3)
+def test_distances_are_exact_and_the_score_is_the_mean_of_the_highest_tenth() -> None:
+    detector = whitened(make_detector(side=3), make_images(make_detector(), 20, seed=2))
     memory = memory_of(detector, make_images(detector, 5))[::3]
     images = make_images(detector, 3, seed=1)
     patches = detector.embed(images).double()
-    expected = torch.cdist(patches, memory.double()[None]).square().amin(dim=-1) / 2
-    found = detector(images, memory)[MAP].flatten(1).double()
-    assert float((found - expected).abs().max()) < 1e-6  # |a - b|^2 / 2 of unit vectors
+    expected = torch.cdist(patches, memory.double()[None]).amin(dim=-1)
+    found = detector(images, memory)
+    assert torch.allclose(found[MAP].flatten(1).double(), expected, atol=1e-5)
+    tenth = expected.sort(dim=1, descending=True).values[:, :2].mean(dim=1)  # of 24 patches
+    assert torch.allclose(found[SCORE].double(), tenth, atol=1e-5)
+
+
+@given(st.integers(0, 50), st.integers(2, 12), st.floats(1e-3, 1e3))
+@settings(max_examples=25, deadline=None)
+def test_whitened_patches_have_one_covariance_whatever_the_scale(
+    seed: int, width: int, scale: float
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    mixing = torch.randn(width, width, generator=generator) + 3 * torch.eye(width)
+    patches = scale * (torch.randn(4000, width, generator=generator) @ mixing + 5.0)
+    whiten = Whiten(width)
+    whiten.measure(patches)
+    white = whiten(patches)
+    assert torch.allclose(white.mean(dim=0), torch.zeros(width), atol=1e-3)
+    spread = torch.linalg.eigvalsh(torch.cov(white.T)) * width
+    assert float(spread.max()) <= 1.001
+    plain = torch.linalg.eigvalsh(torch.cov(patches.T))
+    assert float(spread.min() / spread.max()) > min(0.9, 20 * float(plain.min() / plain.max()))
+
+
+def test_patches_that_are_all_alike_stay_finite() -> None:
+    whiten = Whiten(5)
+    whiten.measure(torch.full((7, 5), 3.0))
+    assert torch.equal(whiten(torch.full((2, 5), 3.0)), torch.zeros(2, 5))
+    assert whiten(torch.randn(2, 5)).isfinite().all()
 
 
 @torch.no_grad()
@@ -73,7 +107,7 @@ def test_the_map_shows_where() -> None:
     """A square that no good part has, in one corner."""
     detector = make_detector("resnet18", layer=0.6)
     good = make_images(detector, 6) // 64 + 100
-    detector.remember(memory_of(detector, good))
+    whitened(detector, good).remember(memory_of(detector, good))
     image = make_images(detector, 1, seed=3) // 64 + 100
     image[:, :8, 40:] = torch.arange(8, dtype=torch.uint8)[None, None, :, None] * 36
     anomaly = detector(image)[MAP][0]
@@ -89,15 +123,15 @@ def test_neighbours_average_what_is_there() -> None:
     images = make_images(plain, 2)
     activation = plain.backbone.map_after(plain.normalise(images), plain.stages)
     corner = activation[:, :, :2, :2].mean(dim=(2, 3))
-    expected = torch.nn.functional.normalize(corner, dim=1)
-    assert torch.allclose(wide.embed(images)[:, 0], expected, atol=1e-6)
-    assert torch.allclose(wide.embed(images).norm(dim=-1), torch.ones(2, 24), atol=1e-6)
+    assert torch.allclose(wide.patches(images)[:, 0], corner, atol=1e-6)
+    assert torch.equal(plain.patches(images)[0, 7], activation[0, :, 1, 1])
 
 
 @pytest.mark.parametrize(("arch", "layer"), FAMILIES)
 @torch.no_grad()
 def test_one_graph_serves_any_batch_and_any_memory(arch: str, layer: float, tmp_path: Path) -> None:
     detector = make_detector(arch, layer, side=3)
+    whitened(detector, make_images(detector, 20, seed=5))
     program = export_program(
         detector, _input(detector), memory_of(detector, make_images(detector, 1))
     )
@@ -170,9 +204,9 @@ def test_measuring_the_map_leaves_the_network_as_it_was() -> None:
     torch.manual_seed(0)
     backbone = build_backbone(ModelSettings(arch="resnet18"), INPUT)
     before = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
-    settings = AnomalySettings(memory_layer=0.6)
+    told = AnomalySettings(memory_layer=0.6)
     normalise = Normalise((1.0,), (1.0,))
-    MemoryDetector(normalise, backbone, model_input=INPUT, settings=settings)
+    MemoryDetector(normalise, backbone, model_input=INPUT, settings=told)
     assert backbone.training
     assert all(torch.equal(before[name], now) for name, now in backbone.state_dict().items())
 
