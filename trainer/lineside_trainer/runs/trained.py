@@ -108,8 +108,8 @@ def read_trained(folder: Path, setting: str) -> Trained:
     experiment = read_experiment(folder / EXPERIMENT, {})
     if experiment.train.task == ANOMALY:
         raise ExperimentError(
-            f"{setting}: {folder} learnt from good parts alone (--task anomaly), without a head for "
-            "labels; its maps are in its report, and `lineside inspect --maps` draws them"
+            f"{setting}: {folder} learnt from good parts alone (--task anomaly), so it has no head "
+            "for labels; its maps are in its report, and `lineside inspect --maps` draws them"
         )
     return Trained(
         folder=folder,
