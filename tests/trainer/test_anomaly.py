@@ -1,0 +1,221 @@
+"""`train --task anomaly`: learns from good parts alone, and says what that is worth."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bright_plates import write_plates
+from command_line import refuse, succeed
+from scratched_plates import write_scratched_plates
+
+from lineside.candidate import MEMORY, read_samples
+from lineside.contract import AnomalyHead, decode_contract
+from lineside_trainer.data.split import read_set_names
+from lineside_trainer.errors import DataError, ExperimentError
+from lineside_trainer.runs.predictions import read_predictions
+from lineside_trainer.runs.results import TrainResult
+from lineside_trainer.runs.runfolder import read_document
+
+SHORT = ("--image-size", 32, "--epochs", 3, "--batch-size", 16, "--device", "cpu")
+ANOMALY = ("--task", "anomaly", "--target", "class")
+
+
+@pytest.fixture(scope="module")
+def plates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_scratched_plates(tmp_path_factory.mktemp("plates"), good=120, bad=30)
+
+
+@pytest.fixture(scope="module")
+def autoencoder(plates: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "vae"
+    words = ("--data", plates, *ANOMALY, "--arch", "beta_vae", *SHORT, "--epochs", 12)
+    succeed("train", *words, "--score", "recon", "--out", out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def memory(plates: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("memory")
+    words = ("--data", plates, "--method", "simsiam", "--arch", "test_resnet", *SHORT)
+    succeed("pretrain", *words, "--out", folder / "pre")
+    words = ("--data", plates, *ANOMALY, "--init", folder / "pre", "--memory-patches", 20)
+    succeed("train", *words, "--out", folder / "run")
+    return folder / "run"
+
+
+def result_of(run: Path) -> TrainResult:
+    return read_document(run / "result.json", TrainResult)
+
+
+@pytest.mark.parametrize("family", ["autoencoder", "memory"])
+def test_scratches_are_found_by_who_never_saw_one(
+    family: str, request: pytest.FixtureRequest
+) -> None:
+    run: Path = request.getfixturevalue(family)
+    result = result_of(run)
+    assert result.metric == "auroc"
+    assert result.test["auroc"].value > 0.9
+    assert result.anomaly is not None
+    chosen = result.anomaly.scores[result.anomaly.exported]
+    assert chosen.limit_rule == "best_f1"
+    assert chosen.at_share is not None and chosen.at_share.f1.mean > 0.7
+    assert (run / "report.html").stat().st_size > 50_000
+    assert {"scores.png", "ranking.png", "maps.png"} <= {
+        path.name for path in (run / "figures").iterdir()
+    }
+
+
+@pytest.mark.parametrize("family", ["autoencoder", "memory"])
+def test_no_step_sees_a_bad_part(family: str, request: pytest.FixtureRequest) -> None:
+    run: Path = request.getfixturevalue(family)
+    sets = read_set_names(run / "split.json")
+    learnt = [*sets["training"], *sets["quantisation"]]
+    result = result_of(run)
+    used = result.run.counts["training"] + result.run.counts["quantisation"]
+    assert used == sum(name.startswith("good") for name in learnt)
+    samples = read_samples(run / "candidate" / "samples.npz")
+    assert not samples["quantisation"].targets[samples["quantisation"].targets == 1.0].size
+
+
+def test_bad_parts_of_the_training_fold_choose_the_limit(autoencoder: Path) -> None:
+    sets = read_set_names(autoencoder / "split.json")
+    assert not [name for name in sets["training"] if name.startswith("bad")]
+    assert sum(name.startswith("bad") for name in sets["validation"]) > 15
+    assert any(
+        "training learns from good parts alone" in n for n in result_of(autoencoder).run.notes
+    )
+
+
+def test_after_a_pretraining_they_choose_nothing(memory: Path) -> None:
+    """It has seen them: a limit that they chose would be chosen on what was learnt from."""
+    sets = read_set_names(memory / "split.json")
+    assert [name for name in sets["training"] if name.startswith("bad")]
+    assert any("the pre-training has seen them" in note for note in result_of(memory).run.notes)
+
+
+def test_the_candidate_says_what_it_gives(memory: Path, autoencoder: Path) -> None:
+    for run, width in ((autoencoder, None), (memory, True)):
+        path = run / "candidate" / "contract.json"
+        contract = decode_contract(path.read_bytes(), source=str(path))
+        assert isinstance(contract.head, AnomalyHead)
+        assert contract.head.good == ("good",)
+        assert contract.head.classes == ("good", "scratch")
+        assert [output.name for output in contract.outputs] == ["score", "map"]
+        assert contract.proposed_rule is not None and contract.proposed_rule.worse == "higher"
+        assert (contract.memory is not None) is bool(width)
+    patches = np.load(memory / "candidate" / MEMORY, allow_pickle=False)
+    assert len(patches) == 20 and patches.dtype == np.float32
+
+
+def test_every_score_of_every_image_is_written_down(autoencoder: Path) -> None:
+    told = read_predictions(autoencoder / "predictions.csv")
+    assert {"recon", "elbo", "gradcon"} == set(told[0].said.scores)
+    assert {one.set for one in told} == {"validation", "test"}
+    assert {one.said.predicted for one in told} == {"good", "bad"}
+
+
+def test_a_run_goes_on_to_the_same_result(plates: Path, tmp_path: Path) -> None:
+    words = ("--data", plates, *ANOMALY, "--arch", "cae", *SHORT, "--score", "recon")
+    succeed("train", *words, "--out", tmp_path / "run")
+    before = (tmp_path / "run" / "result.json").read_bytes()
+    succeed("train", *words, "--out", tmp_path / "run", "--resume")
+    assert (tmp_path / "run" / "result.json").read_bytes() == before
+
+
+class TestGoodPartsAlone:
+    """No bad part is known, as in most factories on the first day."""
+
+    @pytest.fixture(scope="class")
+    def run(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        folder = tmp_path_factory.mktemp("good")
+        write_scratched_plates(folder / "plates", good=60, bad=0)
+        words = ("--task", "anomaly", "--arch", "cae", *SHORT, "--score", "recon")
+        succeed("train", "--data", folder / "plates", *words, "--out", folder / "run")
+        return folder / "run"
+
+    def test_no_f1_is_printed_and_the_report_says_why(self, run: Path) -> None:
+        result = result_of(run)
+        assert list(result.test) == ["overkill"] == [result.metric]
+        notes = " ".join(result.run.notes)
+        assert "no test image is bad" in notes and "F1" in notes
+        document = json.loads((run / "result.json").read_text())
+        assert document["anomaly"]["scores"]["recon"]["f1"] is None
+
+    def test_the_limit_is_a_quantile_of_good_parts(self, run: Path) -> None:
+        found = result_of(run).anomaly
+        assert found is not None
+        assert found.scores["recon"].limit_rule == "quantile"
+
+    def test_samples_are_labelled_good(self, run: Path) -> None:
+        samples = read_samples(run / "candidate" / "samples.npz")
+        assert all((known.targets == 0.0).all() for known in samples.values())
+
+    def test_one_class_folder_is_enough(self, tmp_path: Path) -> None:
+        plates = write_scratched_plates(tmp_path / "plates", good=30, bad=0)
+        words = (*ANOMALY, "--arch", "cae", *SHORT, "--score", "recon", "--epochs", 1)
+        succeed("train", "--data", plates, *words, "--out", tmp_path / "run")
+        assert result_of(tmp_path / "run").metric == "overkill"
+
+
+class TestBadInput:
+    @pytest.fixture
+    def words(self, plates: Path, tmp_path: Path) -> tuple[object, ...]:
+        return ("train", "--data", plates, "--out", tmp_path / "run", *SHORT)
+
+    def test_no_good_image(self, tmp_path: Path) -> None:
+        plates = write_scratched_plates(tmp_path / "plates", good=1, bad=40)
+        words = ("--data", plates, *ANOMALY, "--arch", "cae", *SHORT, "--batch-size", 1)
+        told = refuse(DataError, "train", *words, "--out", tmp_path / "run")
+        assert "good parts among the" in told and "--good" in told
+        assert not (tmp_path / "run").exists()
+
+    def test_one_image(self, tmp_path: Path) -> None:
+        plates = write_scratched_plates(tmp_path / "plates", good=1, bad=0)
+        words = ("--data", plates, "--task", "anomaly", "--arch", "cae", *SHORT)
+        assert "part(s)" in refuse(DataError, "train", *words, "--out", tmp_path / "run")
+
+    def test_a_network_that_has_learnt_nothing(self, words: tuple[object, ...]) -> None:
+        told = refuse(ExperimentError, *words, *ANOMALY, "--arch", "vit_tiny")
+        assert "would be noise" in told and "--init" in told
+
+    def test_classes_without_a_good_name(self, tmp_path: Path) -> None:
+        plates = write_plates(tmp_path, size_hw=(32, 32), parts=20)
+        words = ("--data", plates, "--task", "anomaly", "--target", "part", *SHORT)
+        told = refuse(ExperimentError, "train", *words, "--out", tmp_path / "run")
+        assert "--good NAME" in told
+
+    @pytest.mark.parametrize(
+        ("more", "said"),
+        [
+            (("--arch", "cae", "--score", "elbo"), "no ELBO"),
+            (("--arch", "cae", "--good", "fine"), "'fine' is no class"),
+            (("--arch", "cae", "--unit", "mm"), "has the unit 1"),
+            (("--arch", "cae", "--probe"), "train.probe"),
+            (("--arch", "cae", "--label-share", 0.5), "train.label_share"),
+            (("--arch", "cae", "--image-size", 30), "multiples of 8"),
+        ],
+    )
+    def test_settings_that_mean_nothing(
+        self, words: tuple[object, ...], more: tuple[object, ...], said: str
+    ) -> None:
+        assert said in refuse(ExperimentError, *words, *ANOMALY, *more)
+
+    def test_good_classes_of_no_column(self, words: tuple[object, ...]) -> None:
+        told = refuse(
+            ExperimentError, *words, "--task", "anomaly", "--arch", "cae", "--good", "good"
+        )
+        assert "--target" in told
+
+    def test_an_autoencoder_in_another_task(self, words: tuple[object, ...]) -> None:
+        told = refuse(
+            ExperimentError, *words, "--task", "classification", "--target", "class",
+            "--arch", "vae",
+        )  # fmt: skip
+        assert "--task anomaly" in told
+
+    def test_explaining_it(self, autoencoder: Path, plates: Path) -> None:
+        told = refuse(ExperimentError, "explain", autoencoder, plates / "bad_0.png")
+        assert "inspect --maps" in told
