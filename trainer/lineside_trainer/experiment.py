@@ -70,15 +70,21 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class FitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How to descend: AdamW, linear warm-up, cosine to zero.
+    """How to descend: AdamW, linear warm-up, cosine to zero; or Adam at a rate that falls when
+    nothing gets better.
 
     Attributes:
         epochs: passes over the training images.
         batch_size: images a step.
         lr: highest learning rate, as it is used; no scaling by batch size.
+        optimizer: "adamw" decays weights apart from the gradient, "adam" as a part of it (L2).
+        schedule: "cosine", or "plateau": the highest rate from the first step on, times
+            `plateau_factor` whenever `plateau_patience` epochs in a row were not better.
+        plateau_factor: what a plateau leaves of the rate.
+        plateau_patience: epochs without a better validation figure that make a plateau.
         weight_decay: on matrices only.
-        beta2: AdamW's second moment; 0.95 suits masked autoencoders (He et al. 2022, table 8).
-        warmup_share: share of all steps over which the rate rises.
+        beta2: of the second moment; 0.95 suits masked autoencoders (He et al. 2022, table 8).
+        warmup_share: share of all steps over which the rate rises; of a cosine alone.
         grad_clip: largest norm of the gradient; 0 is off.
         layer_decay: factor on the rate from each layer to the one below; 1 is off.
         ema: weight of the past in the averaged weights that are judged and kept; 0 is off.
@@ -89,6 +95,10 @@ class FitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     epochs: Count
     batch_size: Count = 64
     lr: Positive
+    optimizer: Literal["adamw", "adam"] = "adamw"
+    schedule: Literal["cosine", "plateau"] = "cosine"
+    plateau_factor: Annotated[float, msgspec.Meta(gt=0.0, lt=1.0)] = 0.1
+    plateau_patience: Count = 10
     weight_decay: NotNegative = 0.05
     beta2: Annotated[float, msgspec.Meta(gt=0.0, lt=1.0)] = 0.999
     warmup_share: Annotated[float, msgspec.Meta(ge=0.0, lt=1.0)] = 0.1
@@ -178,6 +188,33 @@ METHOD_DEFAULTS: Final[Mapping[str, Table]] = {
 
 FROM_NOISE_DEFAULTS: Final[Table] = {"train": {"fit": {"layer_decay": 1.0}}}
 """Likewise where `train` starts from nothing that was learnt before."""
+
+_AUTOENCODER_FIT: Final[Table] = {
+    "epochs": 100,
+    "batch_size": 64,
+    "lr": 1e-2,
+    "optimizer": "adam",
+    "schedule": "plateau",
+    "plateau_factor": 0.1,
+    "weight_decay": 1e-4,
+    "warmup_share": 0.0,
+    "grad_clip": 0.0,
+    "layer_decay": 1.0,
+    "ema": 0.0,
+}
+_AUTOENCODER_AUGMENT: Final[Table] = {"flip_vertical": False, "crop": "none"}
+
+AUTOENCODER_DEFAULTS: Final[Mapping[str, Table]] = {
+    arch: {
+        "train": {
+            "fit": _AUTOENCODER_FIT,
+            "augment": _AUTOENCODER_AUGMENT,
+            "anomaly": {"beta": beta},
+        }
+    }
+    for arch, beta in (("cae", 0.0), ("vae", 1.0), ("beta_vae", 3.0))
+}
+"""Likewise by `model.arch` of an anomaly task: table I and sec. IV-A of Ulger et al."""
 
 
 class TeacherSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

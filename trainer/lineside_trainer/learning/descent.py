@@ -1,4 +1,4 @@
-"""AdamW's parameter groups and the learning rate over the steps."""
+"""Adam's parameter groups and the learning rate over the steps."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from lineside_trainer.experiment import FitSettings
 Layers = Sequence[Sequence[nn.Parameter]]
 
 
-def make_optimizer(layers: Layers, settings: FitSettings) -> optim.AdamW:
-    """AdamW with layer-wise learning-rate decay (Clark et al. 2020, sec. 3.2).
+def make_optimizer(layers: Layers, settings: FitSettings) -> optim.Adam:
+    """Adam or AdamW with layer-wise learning-rate decay (Clark et al. 2020, sec. 3.2).
 
     Args:
         layers: parameters from the input to the output; the last layer learns at ``lr``.
@@ -28,7 +28,8 @@ def make_optimizer(layers: Layers, settings: FitSettings) -> optim.AdamW:
             chosen = [p for p in parameters if (_is_matrix(p)) is is_matrix]
             if chosen:
                 groups.append({"params": chosen, "lr": settings.lr * scale, "weight_decay": decay})
-    return optim.AdamW(groups, betas=(0.9, settings.beta2), fused=True)
+    kind = optim.AdamW if settings.optimizer == "adamw" else optim.Adam
+    return kind(groups, betas=(0.9, settings.beta2), fused=True)
 
 
 def rate_factor(step: int, steps: int, warmup_share: float) -> float:
@@ -38,6 +39,22 @@ def rate_factor(step: int, steps: int, warmup_share: float) -> float:
         return (step + 1) / warmup
     done = (step - warmup) / max(1, steps - warmup)
     return 0.5 * (1.0 + math.cos(math.pi * min(1.0, done)))
+
+
+def plateau_rate(judgements: Sequence[float], settings: FitSettings) -> float:
+    """Share of the highest rate after so many epochs.
+
+    Args:
+        judgements: the validation figure of every epoch so far; smaller is better.
+        settings: `plateau_factor` and `plateau_patience` count.
+    """
+    best, without_better, plateaus = math.inf, 0, 0
+    for judgement in judgements:
+        better = judgement < best
+        best, without_better = min(best, judgement), 0 if better else without_better + 1
+        if without_better == settings.plateau_patience:
+            plateaus, without_better = plateaus + 1, 0
+    return settings.plateau_factor**plateaus
 
 
 def _is_matrix(parameter: nn.Parameter) -> bool:

@@ -24,7 +24,7 @@ from lineside_trainer.data.draws import SharedGenerator
 from lineside_trainer.durable import write_tensors
 from lineside_trainer.errors import TrainerError
 from lineside_trainer.experiment import FitSettings, RunSettings
-from lineside_trainer.learning.descent import make_optimizer, rate_factor
+from lineside_trainer.learning.descent import make_optimizer, plateau_rate, rate_factor
 from lineside_trainer.learning.learner import Learner
 from lineside_trainer.learning.processes import mean_of_all, tell_all, this_place
 from lineside_trainer.learning.progress import Progress
@@ -110,12 +110,24 @@ class FitModule(LightningModule):
 
     def configure_optimizers(self) -> Any:
         optimizer = make_optimizer(self.learner.layers(), self._settings)
+        if self._settings.schedule == "plateau":
+            for group in optimizer.param_groups:
+                group["initial_lr"] = group["lr"]
+            return optimizer
         steps, warmup_share = self.steps, self._settings.warmup_share
         schedule = LambdaLR(optimizer, lambda step: rate_factor(step, steps, warmup_share))
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
+        if self._settings.schedule == "plateau":
+            # Of the logbook alone, which a checkpoint holds: nothing else is there to be resumed.
+            judgements = [row.validation for row in self.logbook.rows]
+            share = plateau_rate(judgements, self._settings)
+            for group in self.trainer.optimizers[0].param_groups:
+                group["lr"] = group["initial_lr"] * share
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         step_seed = self._seed * _STEPS_A_SEED + self.global_step

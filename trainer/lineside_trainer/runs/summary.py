@@ -69,10 +69,11 @@ def _early_stop(fitted: FitResult, settings: FitSettings) -> tuple[str, ...]:
     if done == settings.epochs:
         return ()
     share = fitted.rows[-1].lr / settings.lr
+    ends = f"; its cosine would have ended at epoch {settings.epochs}"
     return (
         f"stopped early after epoch {done} of {settings.epochs}: none was better since epoch "
         f"{fitted.best_epoch + 1} (patience {settings.patience}). The learning rate stood at "
-        f"{share:.0%} of its highest; its cosine would have ended at epoch {settings.epochs}",
+        f"{share:.0%} of its highest{ends if settings.schedule == 'cosine' else ''}",
     )
 
 
