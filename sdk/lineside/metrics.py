@@ -130,6 +130,33 @@ def average_precision(
     return _share((steps * precision).sum(axis=-1), found[..., -1])
 
 
+def auroc(positive: ArrayLike, scores: ArrayLike, weights: ArrayLike = 1.0) -> FloatArray:
+    """How often a positive sample's score lies above another's; equal scores count half.
+
+    The area under the ROC curve: Hanley & McNeil 1982, sec. III. Chance gets 0.5. Arguments as for
+    ``average_precision``.
+
+    Returns:
+        (...) in 0..1; NaN where all samples are positive, or none is.
+
+    Raises:
+        ValueError: a score is not finite: it has no rank.
+    """
+    rank_by = np.asarray(scores, dtype=np.float64)
+    if not np.isfinite(rank_by).all():
+        raise ValueError("AUROC: a score is not finite, so it has no rank")
+    order = np.argsort(-rank_by, kind="stable")
+    weight = _weights(weights, len(rank_by))[..., order]
+    hits = weight * np.asarray(positive, dtype=np.bool_)[order]
+    thresholds = np.flatnonzero(np.append(np.diff(rank_by[order]) != 0.0, True))
+    found = np.cumsum(hits, axis=-1)[..., thresholds]
+    others = np.cumsum(weight, axis=-1)[..., thresholds] - found
+    widths = np.diff(others, axis=-1, prepend=0.0)
+    # The trapezoid: of equal scores, half of those pairs count.
+    heights = found - np.diff(found, axis=-1, prepend=0.0) / 2.0
+    return _share((widths * heights).sum(axis=-1), found[..., -1] * others[..., -1])
+
+
 def mean_average_precision(
     targets: ArrayLike, probabilities: ArrayLike, weights: ArrayLike = 1.0
 ) -> FloatArray:
