@@ -12,7 +12,7 @@ from lineside.choose import find_obstacle
 from lineside.cli.document import format_document
 from lineside.cli.table import format_table
 from lineside.cli.verify_decision import tell_decision, tell_guarantee
-from lineside.contract import ClassificationHead, Contract, HeadSpec, LimitRule
+from lineside.contract import Contract, HeadSpec, LabelledHead, LimitRule
 from lineside.engines import EngineSettings, open_engine
 from lineside.errors import EngineError
 from lineside.selftest import OutputDrift, SelfTestResult, measure_selftest
@@ -181,7 +181,7 @@ def _tell_contract(contract: Contract) -> str:
         [
             f"frame   {size} (height x width), {colour}, {frame.bit_depth} bit{window}",
             f"input   {model_input.name!r}, {model_input.size_hw[0]}x{model_input.size_hw[1]} px, "
-            f"{model_input.channels} channel(s), uint8",
+            f"{model_input.channels} channel(s), uint8" + _tell_memory(contract),
             f"output  {outputs}",
             f"head    {type(head).__struct_config__.tag}: {head.target} from {head.output!r}"
             + _tell_classes(head),
@@ -189,8 +189,13 @@ def _tell_contract(contract: Contract) -> str:
     )
 
 
+def _tell_memory(contract: Contract) -> str:
+    memory = contract.memory
+    return "" if memory is None else f"; {memory.name!r}, patches of {memory.width} values, float32"
+
+
 def _tell_classes(head: HeadSpec) -> str:
-    if not isinstance(head, ClassificationHead):
+    if not isinstance(head, LabelledHead):
         return ""
     return f"; classes {', '.join(head.classes)}; good {', '.join(head.good)}"
 
