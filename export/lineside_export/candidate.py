@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from lineside.candidate import (
     CONTRACT,
+    MEMORY,
     NEEDED_SETS,
     ONNX_MODEL,
     PROGRAM,
@@ -23,6 +24,7 @@ from lineside.candidate import (
 )
 from lineside.contract import Contract, HeadSpec, decode_contract
 from lineside.errors import ConfigurationError, FrameError, InputDataError
+from lineside.memory import Rows, read_memory
 from lineside.preprocess import prepare
 from lineside_export.errors import CandidateError
 from lineside_export.headmetric import target_fault
@@ -37,6 +39,8 @@ class Candidate:
         program_file: ``program.pt2`` or ``model.onnx``.
         program_sha256: of that file.
         contract: what goes in, what comes out.
+        memory: (M, width) float32, finite; ``None`` where the contract names none.
+        memory_sha256: of that file, "" likewise.
         samples: by set name; quantisation, validation and golden are not empty.
         samples_sha256: of the samples file.
         provenance: the trainer's words.
@@ -46,6 +50,8 @@ class Candidate:
     program_file: Path
     program_sha256: str
     contract: Contract
+    memory: Rows | None = None
+    memory_sha256: str = ""
     samples: Mapping[str, SampleSet]
     samples_sha256: str
     provenance: Mapping[str, str]
@@ -91,13 +97,16 @@ def read_candidate(folder: Path) -> Candidate:
     program_file = _find_program(folder)
     samples_file = folder / SAMPLES
     samples = _read_samples(samples_file, contract.head)
+    memory = _read_memory(folder / MEMORY, contract)
     return Candidate(
         folder=folder,
         program_file=program_file,
-        program_sha256=hashlib.sha256(_read_bytes(program_file)).hexdigest(),
+        program_sha256=_sha256(program_file),
         contract=contract,
+        memory=memory,
+        memory_sha256="" if memory is None else _sha256(folder / MEMORY),
         samples=samples,
-        samples_sha256=hashlib.sha256(_read_bytes(samples_file)).hexdigest(),
+        samples_sha256=_sha256(samples_file),
         provenance=_read_provenance(folder / PROVENANCE),
     )
 
@@ -115,6 +124,27 @@ def _read_bytes(file: Path) -> bytes:
         return file.read_bytes()
     except OSError as error:
         raise CandidateError(f"{file}: {error.strerror}: write the candidate again") from error
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(_read_bytes(file)).hexdigest()
+
+
+def _read_memory(file: Path, contract: Contract) -> Rows | None:
+    if contract.memory is None:
+        if file.exists():
+            raise CandidateError(
+                f"{file}: is there, and {CONTRACT} names no memory, so the program would judge "
+                "without it: name it there, or take the file away"
+            )
+        return None
+    try:
+        return read_memory(file, contract.memory)
+    except InputDataError as error:
+        raise CandidateError(
+            f"{error}: {CONTRACT} names a memory, and the program takes it as its second input: "
+            f"write {MEMORY} again, or name none"
+        ) from error
 
 
 def _read_contract(file: Path) -> Contract:

@@ -108,6 +108,6 @@ def _with_costs(
     forms = [found.made for found in unmeasured if found.made is not None]
     if not forms:
         return list(tried)
-    costs = measure_costs(forms, judge.images_nhwc, material.contract, progress)
+    costs = measure_costs(forms, judge.images_nhwc, material, progress)
     by_label = {made.label: cost for made, cost in zip(forms, costs, strict=True)}
     return [replace(found, cost=by_label.get(found.label, found.cost)) for found in tried]

@@ -183,7 +183,7 @@ def export(  # one parameter for each option
         precisions=wished,
         sweep=sweep,
         engines=chosen,
-        wish=make_wish(rule_flags, read.contract),
+        wish=make_wish(rule_flags, read),
         gates=Gates(
             max_flips=max_flips,
             max_drop=max_drop,
@@ -241,12 +241,14 @@ def _engines(listed: str | None, target: Target) -> tuple[str, ...]:
 
 
 def _summary(done: Export, order: Order) -> str:
+    from lineside.cli.verify_decision import tell_way
+
     rule = done.settled.rule
     lines = [
         f"{order.out}: {done.sealed.size_bytes / 1e6:.2f} MB, hash {done.sealed.hash[:16]}, sealed "
         f"by key {order.key.public.key_id.hex()}",
         f"rule: OK up to {rule.ok_limit:g}, NOT_OK beyond {rule.not_ok_limit:g} "
-        f"({rule.worse} is worse)",
+        f"({rule.worse} is worse), {tell_way(done.settled.decision)}",
         *_promised(done, order),
     ]
     lines += [
@@ -262,7 +264,7 @@ def _summary(done: Export, order: Order) -> str:
 
 
 def _promised(done: Export, order: Order) -> list[str]:
-    from lineside.cli.verify_decision import tabulate_counts
+    from lineside.cli.verify_decision import tabulate_counts, tell_overkill
 
     guarantee, lines = done.settled.guarantee, []
     if done.settled.decision.part_images == "each" and order.wish.part_images is None:
@@ -280,6 +282,9 @@ def _promised(done: Export, order: Order) -> list[str]:
         lines += ["", tabulate_counts(guarantee.assurance), ""]
     elif done.settled.decision.validation and order.wish.way != "fixed":
         lines += ["validation parts:", "", tabulate_counts(done.settled.decision.validation), ""]
+    bound = done.settled.decision.overkill_bound
+    if bound is not None:
+        lines.append(f"overkill: {tell_overkill(bound)}")
     return lines
 
 

@@ -14,10 +14,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from lineside.contract import Contract, encode_contract
+from lineside.contract import encode_contract
 from lineside_export import peak_memory
 from lineside_export.errors import ExportError
-from lineside_export.formats import Format
+from lineside_export.formats import Format, Given, memory_parts
 from lineside_export.vendors import scratch_folder
 
 _WARM_UP: Final = 20
@@ -43,7 +43,7 @@ class Cost:
 def measure_costs(
     forms: Sequence[Format],
     images_nhwc: NDArray[np.uint8],
-    contract: Contract,
+    given: Given,
     progress: Callable[[str], None],
 ) -> list[Cost]:
     """Latencies in turns, so that whatever else the machine does hurts all alike; then memory.
@@ -51,7 +51,7 @@ def measure_costs(
     Args:
         forms: those that can be opened here.
         images_nhwc: (N, H, W, C) uint8, used in turn.
-        contract: names and shapes.
+        given: names and shapes, and the memory.
         progress: told what is being done.
 
     Raises:
@@ -59,26 +59,26 @@ def measure_costs(
         ExportError: a process that runs one dies, or does not come to an end.
     """
     progress(f"latency of {len(forms)} forms, {_ROUNDS} rounds in turn, one thread")
-    latencies_us = _measure_latencies_us(forms, images_nhwc, contract)
+    latencies_us = _measure_latencies_us(forms, images_nhwc, given)
     progress("peak memory, each form in a process of its own")
     return [
         Cost(
             p50_us=float(np.percentile(taken, 50)),
             p99_us=float(np.percentile(taken, 99)),
-            peak_memory_bytes=measure_peak_bytes(made, contract),
+            peak_memory_bytes=measure_peak_bytes(made, given),
         )
         for made, taken in zip(forms, latencies_us, strict=True)
     ]
 
 
 def _measure_latencies_us(
-    forms: Sequence[Format], images_nhwc: NDArray[np.uint8], contract: Contract
+    forms: Sequence[Format], images_nhwc: NDArray[np.uint8], given: Given
 ) -> list[list[float]]:
     taken: list[list[float]] = [[] for _ in forms]
     with contextlib.ExitStack() as stack:
         engines = []
         for made in forms:
-            engines.append(made.open(contract))
+            engines.append(made.open(given))
             stack.callback(engines[-1].close)
         for number in range(_WARM_UP + _ROUNDS):
             image = images_nhwc[number % len(images_nhwc)][np.newaxis]
@@ -91,7 +91,7 @@ def _measure_latencies_us(
     return taken
 
 
-def measure_peak_bytes(made: Format, contract: Contract) -> int:
+def measure_peak_bytes(made: Format, given: Given) -> int:
     """Resident memory at most of a process that opens the form and runs it.
 
     Raises:
@@ -100,8 +100,8 @@ def measure_peak_bytes(made: Format, contract: Contract) -> int:
     """
     with scratch_folder() as folder:
         (folder / peak_memory.ENTRY).write_bytes(msgspec.json.encode(made.entry))
-        (folder / peak_memory.CONTRACT).write_bytes(encode_contract(contract))
-        for part in made.parts:
+        (folder / peak_memory.CONTRACT).write_bytes(encode_contract(given.contract))
+        for part in (*made.parts, *memory_parts(given)):
             file = folder / part.name
             file.parent.mkdir(exist_ok=True)
             file.write_bytes(part.data)

@@ -15,18 +15,20 @@ from msgspec.structs import replace
 
 from lineside.bundle import Decision, EscapeGuarantee
 from lineside.bundle.evidence import PartImages, Way
-from lineside.contract import ClassificationHead, HeadSpec, LimitRule
+from lineside.contract import HeadSpec, LimitRule
 from lineside_export.binomial import rate_bound
 from lineside_export.candidate import Candidate
 from lineside_export.errors import CandidateError, ExportError, GuaranteeError
 from lineside_export.guarantee import Proof, limit_grid, parts_needed, prove
+from lineside_export.headrule import head_rule
 from lineside_export.limits import (
-    ANY,
     Costs,
     Tally,
     at_least_recall,
     best_f1,
     least_cost,
+    overkill_bound,
+    overkill_limit,
     tally,
     within_overkill,
 )
@@ -41,8 +43,15 @@ from lineside_export.partscores import (
     samples_sha256,
 )
 
-# A rule of probabilities keeps its limits from 0 to below 1: see `rules.choose_rule`.
-_PROBABILITY: Final = (0.0, float(np.nextafter(1.0, 0.0)))
+OVERKILL_CONFIDENCE: Final = 0.95
+_CHOSEN_BY: Final[dict[Way, tuple[float, ...]]] = {
+    "fixed": (),
+    "best-f1": (1.0,),
+    "recall": (1.0,),
+    "cost": (0.0, 1.0),
+    "overkill": (0.0,),
+}
+"""Which parts must be among the validation ones: bad ones 1, good ones 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +78,9 @@ class RuleWish:
         way: ``fixed`` takes them as they are.
         min_recall: of ``recall``: bad parts beyond the limit / bad parts.
         costs: of ``cost``.
-        max_overkill: good parts judged ``NOT_OK`` / good parts; the NOT_OK limit is moved out until
-            that holds on the validation parts. ``None`` leaves it.
+        max_overkill: good parts judged ``NOT_OK`` / good parts: of ``overkill`` both limits are
+            where that holds on the validation parts; of the other ways the NOT_OK limit is moved
+            out until it does, and ``None`` leaves it.
         part_images: see `partscores`; ``None``: together, unless a part has good and bad images.
         promise: ``None``: nothing is to be proven.
     """
@@ -117,15 +127,11 @@ def check_wish(candidate: Candidate, wish: RuleWish) -> None:
         CandidateError: no assurance samples, though a promise is asked for.
     """
     bad = _bad(candidate, "validation", wish)
-    needs = {"best-f1": (1.0,), "recall": (1.0,), "cost": (0.0, 1.0), "fixed": ()}[wish.way]
+    needs = _CHOSEN_BY[wish.way]
     needs = (*needs, 0.0) if wish.max_overkill is not None else needs
     for kind in needs:
         if not (bad == kind).any():
-            told = "bad" if kind else "good"
-            raise ExportError(
-                f"no {told} part is among the validation samples with a known target, so no limit "
-                f"can be chosen on them: give --rule fixed with a --limit, or more {told} parts"
-            )
+            raise ExportError(_why_no_choice(wish.way, "bad" if kind else "good", bad))
     if wish.promise is None:
         return
     if not len(candidate.samples.get("assurance", ())):
@@ -140,6 +146,16 @@ def check_wish(candidate: Candidate, wish: RuleWish) -> None:
     if parts_needed(0, **_asked(wish.promise)) > count:
         why = _why_too_few(wish.promise, bad=count, escaped=0)
         raise _refusal(wish.promise, count, 0, why + _hint(candidate, wish))
+
+
+def _why_no_choice(way: Way, kind: str, bad: FloatArray) -> str:
+    told = f"no {kind} part is among the validation samples with a known target, so "
+    remedy = f"give --rule fixed with a --limit, or more {kind} parts"
+    if kind == "bad" and way in ("best-f1", "recall") and (bad == 0.0).any():
+        figure = "F1" if way == "best-f1" else "recall"
+        told += f"there is no {figure}: it counts the bad parts that a limit finds"
+        return f"{told}; give --rule overkill, which goes by good parts alone, or {remedy[5:]}"
+    return f"{told}no limit can be chosen on them: {remedy}"
 
 
 def _refuse_unlike_parts(candidate: Candidate, wish: RuleWish) -> None:
@@ -192,19 +208,26 @@ def choose_limits(scored: Sequence[PartScores], wish: RuleWish, head: HeadSpec) 
     """
     if wish.way == "fixed" and wish.max_overkill is None:
         return wish.start
-    found = tally(scored, _PROBABILITY if isinstance(head, ClassificationHead) else ANY)
-    sign = wish.start.sign
-    ok, not_ok = _by_way(found, wish, sign)
-    if wish.max_overkill is not None:
-        limit = within_overkill(found, wish.max_overkill)
-        if limit is None:
-            raise ExportError(
-                f"no NOT_OK limit rejects at most {100 * wish.max_overkill:g} % of the good "
-                "validation parts: too many look as bad as can be; train a better model"
-            )
-        not_ok = max(not_ok, limit)
+    bounds, sign = head_rule(head).bounds, wish.start.sign
+    found = tally(scored, bounds)
+    if wish.way == "overkill":
+        assert wish.max_overkill is not None, "the command line has a default"
+        ok = not_ok = _allowed(overkill_limit(scored, wish.max_overkill, bounds), wish)
+    else:
+        ok, not_ok = _by_way(found, wish, sign)
+        if wish.max_overkill is not None:
+            not_ok = max(not_ok, _allowed(within_overkill(found, wish.max_overkill), wish))
     # Adding 0.0 makes a plain zero of a negative one.
     return replace(wish.start, ok_limit=sign * ok + 0.0, not_ok_limit=sign * not_ok + 0.0)
+
+
+def _allowed(limit: float | None, wish: RuleWish) -> float:
+    if limit is None:
+        raise ExportError(
+            f"no NOT_OK limit rejects at most {100 * (wish.max_overkill or 0.0):g} % of the good "
+            "validation parts: too many look as bad as can be; train a better model"
+        )
+    return limit
 
 
 def examine_limits(
@@ -274,12 +297,17 @@ def describe_decision(
 ) -> Decision:
     """How the limits came about, with what the sealed rule does to the validation parts."""
     part_images, _ = counted_by(candidate, wish)
-    known = bool(len(validation[0].bad) + len(validation[0].good))
+    good = len(validation[0].good)
+    known = bool(len(validation[0].bad) + good)
+    bound = None
+    if wish.way == "overkill" and wish.max_overkill is not None:
+        bound = overkill_bound(wish.max_overkill, good, confidence=OVERKILL_CONFIDENCE)
     return Decision(
         way=wish.way,
         wishes=wish.numbers,
         part_images=part_images,
         validation=tuple(count_parts(found, rule) for found in validation) if known else (),
+        overkill_bound=bound,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 import numpy as np
@@ -13,6 +13,7 @@ from onnx import ModelProto
 from lineside.bundle import ModelEntry, PartData
 from lineside.contract import Contract
 from lineside.engines import Engine, EngineSettings, open_engine
+from lineside.memory import MEMORY_PART, Rows, encode_memory
 from lineside_export import graph, openvino_ir
 from lineside_export.candidate import Candidate
 from lineside_export.program import Program, load_program
@@ -20,6 +21,27 @@ from lineside_export.program import Program, load_program
 # One image comes at a time; compiled for another batch, int8 gives other numbers.
 DEVICE_BATCH: Final = 1
 FLOAT: Final = "fp32"
+
+
+class Given(Protocol):
+    """What every form of a model runs with, beside its own files.
+
+    Attributes:
+        contract: names and shapes.
+        memory: what the contract's memory holds; ``None`` where it names none.
+    """
+
+    @property
+    def contract(self) -> Contract: ...
+    @property
+    def memory(self) -> Rows | None: ...
+
+
+def memory_parts(given: Given) -> tuple[PartData, ...]:
+    """The memory as a bundle's part, where there is one."""
+    if given.memory is None:
+        return ()
+    return (PartData(name=MEMORY_PART, data=encode_memory(given.memory)),)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,25 +85,25 @@ class Format:
         """Of all its files."""
         return sum(memoryview(part.data).nbytes for part in self.parts)
 
-    def open(self, contract: Contract, way: Way = AS_ON_DEVICE) -> Engine:
+    def open(self, given: Given, way: Way = AS_ON_DEVICE) -> Engine:
         """Compile with the device's own engine; the caller closes it.
 
         Raises:
             EngineError: the engine refuses the model.
         """
-        data = {part.name: memoryview(part.data) for part in self.parts}
+        data = {part.name: memoryview(part.data) for part in (*self.parts, *memory_parts(given))}
         entry = msgspec.structs.replace(self.entry, batch=way.batch)
         settings = EngineSettings(threads=way.threads)
-        return open_engine(entry, data.__getitem__, contract, settings)
+        return open_engine(entry, data.__getitem__, given.contract, settings)
 
     def infer(
-        self, images_nhwc: NDArray[np.uint8], contract: Contract, way: Way = AS_ON_DEVICE
+        self, images_nhwc: NDArray[np.uint8], given: Given, way: Way = AS_ON_DEVICE
     ) -> dict[str, NDArray[np.float32]]:
         """Run on this machine with the device's own engine.
 
         Args:
             images_nhwc: (N, H, W, C) uint8.
-            contract: names and shapes.
+            given: names and shapes, and the memory.
             way: how it is compiled.
 
         Returns:
@@ -90,7 +112,7 @@ class Format:
         Raises:
             EngineError: the engine refuses the model or fails.
         """
-        engine = self.open(contract, way)
+        engine = self.open(given, way)
         try:
             return engine.infer(images_nhwc)
         finally:
@@ -116,13 +138,11 @@ class Source:
         """Who computes the reference: ``torch``, else ``onnxruntime``."""
         return "onnxruntime" if self.program is None else "torch"
 
-    def infer(
-        self, images_nhwc: NDArray[np.uint8], contract: Contract
-    ) -> dict[str, NDArray[np.float32]]:
+    def infer(self, images_nhwc: NDArray[np.uint8], given: Given) -> dict[str, NDArray[np.float32]]:
         """The reference: as `Format.infer`, in float32 by whoever came with the candidate."""
         if self.program is not None:
-            return self.program.infer(images_nhwc)
-        return onnx_format(FLOAT, self.data).infer(images_nhwc, contract)
+            return self.program.infer(images_nhwc, given.memory)
+        return onnx_format(FLOAT, self.data).infer(images_nhwc, given)
 
 
 def read_source(candidate: Candidate) -> Source:

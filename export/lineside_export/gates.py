@@ -21,6 +21,7 @@ FLOAT_TOLERANCE_SHARE: Final = 2e-4
 # Root mean square of a form's drift over the spread of the scores. A weak model's error hides its
 # own collapse (a constant raises its MSE little); this does not let it.
 MAX_NOISE_SHARE: Final = 0.2
+_MAP_NDIM: Final = 3  # frames, rows, columns
 DEFAULT_MAX_DROP: Final = 0.01
 DEFAULT_FLIP_SHARE: Final = 0.02
 
@@ -145,12 +146,12 @@ def _missed_by_fewer_bits(reference: Measurement, found: Comparison, gates: Gate
         missed.append(
             f"{len(found.flipped)} of {samples} verdicts flip, at most {allowed} may (--max-flips)"
         )
-    missed += _drowned("the scores", reference.scores, found.score_drift)
+    missed += _drowned("the scores", _spread(reference.scores), found.score_drift)
     for name, exact in reference.outputs.items():
         # Steady scores may be made of classes that are not.
         if exact.ndim > 1:
             drift = found.measured.outputs[name].astype(np.float64) - exact
-            missed += _drowned(f"the values of {name}", exact, drift)
+            missed += _drowned(f"the values of {name}", _spread(exact), drift)
     before, now, metric = reference.metric, found.measured.metric, reference.judged_by
     if before is not None and now is not None and metric.lost(before, now, gates.max_drop):
         missed.append(
@@ -160,8 +161,18 @@ def _missed_by_fewer_bits(reference: Measurement, found: Comparison, gates: Gate
     return missed
 
 
-def _drowned(what: str, exact: NDArray[np.floating[Any]], drift: NDArray[np.float64]) -> list[str]:
-    noise, spread = float(np.sqrt((drift**2).mean())), float(exact.std())
+def _spread(exact: NDArray[np.floating[Any]]) -> float:
+    """How much values tell frames apart, as a standard deviation.
+
+    Of a map, (N, h, w), each place counts by itself: edges that are bright in every frame would
+    hide noise, and say nothing of this one.
+    """
+    values = exact.astype(np.float64)
+    return float(np.sqrt(values.var(axis=0).mean()) if exact.ndim == _MAP_NDIM else values.std())
+
+
+def _drowned(what: str, spread: float, drift: NDArray[np.float64]) -> list[str]:
+    noise = float(np.sqrt((drift**2).mean()))
     if noise <= MAX_NOISE_SHARE * spread:
         return []
     return [

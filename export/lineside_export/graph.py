@@ -25,12 +25,14 @@ _OPSET: Final = 20
 # Per-channel weights need DequantizeLinear with an axis (ONNX operator changelog, version 13).
 _OLDEST_OPSET: Final = 13
 _BATCH: Final = "batch"
+_PATCHES: Final = "patches"
 _PRODUCER: Final = "lineside-export"
 _WORTH_HALVING: Final = 16
 
 
 def program_to_onnx(program: Program, contract: Contract) -> ModelProto:
-    """Translate by torch's exporter: dynamic batch, uint8 NHWC in, the contract's names.
+    """Translate by torch's exporter: dynamic batch, uint8 NHWC in, the contract's names; where it
+    names a memory, that is the second input, its number of patches dynamic too.
 
     Raises:
         CandidateError: the program uses something that ONNX lacks.
@@ -40,7 +42,7 @@ def program_to_onnx(program: Program, contract: Contract) -> ModelProto:
             translated = torch.onnx.export(
                 program.exported,
                 dynamo=True,
-                input_names=[contract.input.name],
+                input_names=[port.name for port in (contract.input, contract.memory) if port],
                 output_names=list(program.output_names),
                 opset_version=_OPSET,
                 optimize=True,
@@ -78,11 +80,11 @@ def read_onnx(candidate: Candidate) -> ModelProto:
             f"{file}: operator set {version}; at least {_OLDEST_OPSET} is needed, {_OPSET} is best"
         )
     _check_ports(file, model, candidate.contract)
-    return clean_model(model)
+    return _with_names(clean_model(model))
 
 
 def clean_model(model: ModelProto) -> ModelProto:
-    """Drop stack traces, paths, documentation and inferred shapes; name the batch.
+    """Drop stack traces, paths, documentation and inferred shapes; name the open dimensions.
 
     They name this machine and its versions, change from run to run, and make the file larger.
     """
@@ -96,7 +98,21 @@ def clean_model(model: ModelProto) -> ModelProto:
     del cleaned.graph.value_info[:]
     for port in (*_inputs(cleaned), *cleaned.graph.output):
         port.type.tensor_type.shape.dim[0].dim_param = _BATCH
+    for port in _inputs(cleaned):
+        # A contract's image is uint8, its memory float32.
+        if port.type.tensor_type.elem_type == TensorProto.FLOAT:
+            port.type.tensor_type.shape.dim[0].dim_param = _PATCHES
     return cleaned
+
+
+def _with_names(model: ModelProto) -> ModelProto:
+    """Give every operator a name of its own: tools are told by name what to leave alone."""
+    taken: set[str] = set()
+    for place, node in enumerate(model.graph.node):
+        if not node.name or node.name in taken:
+            node.name = f"{node.op_type}_at_{place}"
+        taken.add(node.name)
+    return model
 
 
 def copy_model(model: ModelProto) -> ModelProto:
@@ -208,14 +224,7 @@ def _inputs(model: ModelProto) -> list[Any]:
 
 
 def _check_ports(file: Path, model: ModelProto, contract: Contract) -> None:
-    wanted = contract.input
-    ports = _inputs(model)
-    if [port.name for port in ports] != [wanted.name]:
-        raise CandidateError(
-            f"{file}: takes the inputs ({', '.join(port.name for port in ports)}), the contract "
-            f"names one, {wanted.name!r}"
-        )
-    _check_port(file, ports[0], TensorProto.UINT8, (*wanted.size_hw, wanted.channels))
+    _check_inputs(file, {port.name: port for port in _inputs(model)}, contract)
     by_name = {port.name: port for port in model.graph.output}
     if set(by_name) != {output.name for output in contract.outputs}:
         raise CandidateError(
@@ -226,18 +235,35 @@ def _check_ports(file: Path, model: ModelProto, contract: Contract) -> None:
         _check_port(file, by_name[output.name], TensorProto.FLOAT, output.shape)
 
 
-def _check_port(file: Path, port: Any, kind: int, shape: tuple[int, ...]) -> None:
+def _check_inputs(file: Path, ports: Mapping[str, Any], contract: Contract) -> None:
+    wanted, memory = contract.input, contract.memory
+    expected = {wanted.name} if memory is None else {wanted.name, memory.name}
+    if set(ports) != expected:
+        told = f"one, {wanted.name!r}" if memory is None else f"{wanted.name!r} and {memory.name!r}"
+        raise CandidateError(
+            f"{file}: takes the inputs ({', '.join(ports)}), the contract names {told}"
+        )
+    _check_port(
+        file, ports[wanted.name], TensorProto.UINT8, (*wanted.size_hw, wanted.channels), _BATCH
+    )
+    if memory is not None:
+        _check_port(file, ports[memory.name], TensorProto.FLOAT, (memory.width,), _PATCHES)
+
+
+def _check_port(
+    file: Path, port: Any, kind: int, shape: tuple[int, ...], first: str = _BATCH
+) -> None:
     tensor = port.type.tensor_type
     sizes = [size.dim_value if size.HasField("dim_value") else None for size in tensor.shape.dim]
-    open_batch = bool(sizes) and sizes[0] is None
+    is_open = bool(sizes) and sizes[0] is None
     fits = len(sizes) == 1 + len(shape) and all(
         found in (None, expected) for found, expected in zip(sizes[1:], shape, strict=True)
     )
-    if tensor.elem_type != kind or not open_batch or not fits:
+    if tensor.elem_type != kind or not is_open or not fits:
         shown = ", ".join("?" if size is None else str(size) for size in sizes)
         raise CandidateError(
             f"{file}: {port.name!r} is {TensorProto.DataType.Name(tensor.elem_type)} ({shown}), "
             f"the contract says {TensorProto.DataType.Name(kind)} "
-            f"({', '.join(map(str, ('batch', *shape)))}) with a dynamic batch: cast and "
+            f"({', '.join(map(str, (first, *shape)))}), {first} being dynamic: cast and "
             "normalisation belong into the graph (docs/export.md)"
         )

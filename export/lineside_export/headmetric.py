@@ -9,9 +9,15 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lineside.contract import ClassificationHead, HeadSpec, RegressionHead
+from lineside.contract import (
+    AnomalyHead,
+    ClassificationHead,
+    HeadSpec,
+    LabelledHead,
+    RegressionHead,
+)
 from lineside.heads import score_outputs
-from lineside.metrics import mean_average_precision, squared_errors
+from lineside.metrics import auroc, mean_average_precision, squared_errors
 
 Outputs = Mapping[str, NDArray[np.float32]]
 
@@ -24,6 +30,7 @@ class HeadMetric:
         name: key in documents and in the manifest.
         label: for people.
         lower_is_better: which way it gets worse.
+        needs: what must be known for there to be a figure, in words.
         measure: (M,) known targets, outputs of the same samples and the head to the figure; NaN
             where these samples leave it undefined. Takes that head and no other (hence ``Any``).
     """
@@ -31,6 +38,7 @@ class HeadMetric:
     name: str
     label: str
     lower_is_better: bool
+    needs: str
     measure: Callable[[NDArray[np.float64], Outputs, Any], float]
 
     def lost(self, before: float, now: float, share: float) -> bool:
@@ -69,7 +77,7 @@ def target_fault(targets: NDArray[np.float64], head: HeadSpec) -> str:
     """
     if np.isinf(targets).any():
         return f"sample {int(np.isinf(targets).argmax())} has an infinite target; NaN means unknown"
-    if not isinstance(head, ClassificationHead):
+    if not isinstance(head, LabelledHead):
         return ""
     known = np.where(np.isnan(targets), 0.0, targets)
     strange = (known != np.floor(known)) | (known < 0) | (known >= len(head.classes))
@@ -92,9 +100,27 @@ def _average_precision(
     return float(mean_average_precision(targets.astype(np.int64), outputs[head.output]))
 
 
+def _auroc(targets: NDArray[np.float64], outputs: Outputs, head: AnomalyHead) -> float:
+    good = [head.classes.index(name) for name in head.good]
+    return float(auroc(~np.isin(targets, good), score_outputs(outputs, head)))
+
+
 _METRICS: Final[dict[type[HeadSpec], HeadMetric]] = {
-    RegressionHead: HeadMetric(name="mse", label="MSE", lower_is_better=True, measure=_mse),
+    RegressionHead: HeadMetric(
+        name="mse", label="MSE", lower_is_better=True, needs="a known target", measure=_mse
+    ),
     ClassificationHead: HeadMetric(
-        name="average_precision", label="AP", lower_is_better=False, measure=_average_precision
+        name="average_precision",
+        label="AP",
+        lower_is_better=False,
+        needs="known samples of two classes",
+        measure=_average_precision,
+    ),
+    AnomalyHead: HeadMetric(
+        name="auroc",
+        label="AUROC",
+        lower_is_better=False,
+        needs="known good samples and known bad ones",
+        measure=_auroc,
     ),
 }

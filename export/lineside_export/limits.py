@@ -1,6 +1,6 @@
 """Limits chosen on validation parts: best F1, a recall, the least cost, a wished overkill. Pure.
 
-None of them promises anything about other parts; `guarantee` does. Limits and scores are as in
+None of them promises anything about bad parts; `guarantee` does. Limits and scores are as in
 `PartScores`: higher is worse. Several forms count as so many times the parts.
 """
 
@@ -12,6 +12,7 @@ from typing import Final
 
 import numpy as np
 
+from lineside_export.binomial import rate_bound
 from lineside_export.partscores import FloatArray, PartScores
 
 ANY: Final = (-np.inf, np.inf)
@@ -113,6 +114,51 @@ def least_cost(found: Tally, costs: Costs) -> tuple[float, float]:
     return float(found.limits[ok]), float(found.limits[not_ok])
 
 
+def overkill_allowed(max_overkill: float, good: int) -> int:
+    """How many of so many good parts may be ``NOT_OK``: counted and not divided."""
+    return int(np.floor(np.round(max_overkill * good, 9)))
+
+
+def overkill_limit(
+    scored: Sequence[PartScores], max_overkill: float, bounds: tuple[float, float] = ANY
+) -> float | None:
+    """The tightest limit beyond which at most this share of the good parts lies, by every form.
+
+    It lies midway between the last good part that is let through and the next worse part, and
+    where none is worse on the last one itself: never beyond what was seen.
+
+    Args:
+        scored: the validation parts, by each form, with at least one good part.
+        max_overkill: good parts judged ``NOT_OK`` / good parts, 0..1.
+        bounds: as for `tally`.
+
+    Returns:
+        The limit; ``None`` where none that is allowed rejects so few.
+    """
+    limits = [within_overkill(tally([found], bounds), max_overkill) for found in scored]
+    known = [limit for limit in limits if limit is not None]
+    return max(known) if len(known) == len(limits) else None
+
+
+def overkill_bound(max_overkill: float, good: int, *, confidence: float) -> float:
+    """Upper end of the exact one-sided interval of the overkill rate at `overkill_limit`.
+
+    The limit is no tighter than the order statistic of the good parts that so many lie beyond, and
+    what lies beyond an order statistic follows a beta distribution whatever the scores' own is
+    (Wilks 1941): Clopper and Pearson's bound of the allowed count, though the limit was chosen on
+    the same parts.
+
+    Args:
+        max_overkill: that the limit was chosen for.
+        good: parts that it was chosen on.
+        confidence: of the bound.
+
+    Returns:
+        0..1.
+    """
+    return rate_bound(overkill_allowed(max_overkill, good), good, confidence=confidence)
+
+
 def within_overkill(found: Tally, max_overkill: float) -> float | None:
     """The tightest NOT_OK limit that rejects at most this share of the good parts.
 
@@ -123,5 +169,5 @@ def within_overkill(found: Tally, max_overkill: float) -> float | None:
     Returns:
         The limit; ``None`` where none that is allowed rejects so few.
     """
-    few = found.good - found.good_below <= np.round(max_overkill * found.good, 9)
+    few = found.good - found.good_below <= overkill_allowed(max_overkill, found.good)
     return float(found.limits[few][0]) if few.any() else None

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from lineside.bundle import PartCounts
 from lineside.bundle.evidence import PartImages
 from lineside.candidate import SampleSet
-from lineside.contract import ClassificationHead, HeadSpec, LimitRule
+from lineside.contract import HeadSpec, LabelledHead, LimitRule
 
 FloatArray = NDArray[np.float64]
 
@@ -49,20 +49,28 @@ def bad_images(targets: FloatArray, head: HeadSpec, truth: LimitRule) -> FloatAr
     """Which images show a bad part, by what is known of it.
 
     Args:
-        targets: (N,) float64, NaN where unknown; of a classification the place of the class.
+        targets: (N,) float64, NaN where unknown; of a head with classes the place of the class.
         head: of the contract.
-        truth: of a regression: targets beyond its `ok_limit` are bad. A classification does not
-            look at it: bad is what is none of the good classes.
+        truth: of a regression: targets beyond its `ok_limit` are bad. A head with classes does
+            not look at it: bad is what is none of the good ones.
 
     Returns:
         (N,) float64: 1 bad, 0 good, NaN unknown.
     """
-    if isinstance(head, ClassificationHead):
+    if isinstance(head, LabelledHead):
         good = [head.classes.index(name) for name in head.good]
         bad = ~np.isin(targets, good)
     else:
         bad = truth.sign * targets > truth.sign * truth.ok_limit
     return np.where(np.isnan(targets), np.nan, bad.astype(np.float64))
+
+
+def known_bad(samples: SampleSet, head: HeadSpec) -> bool:
+    """Whether the classes say of any of these images that it shows a bad part."""
+    nothing = LimitRule(ok_limit=0.0, not_ok_limit=0.0)
+    return isinstance(head, LabelledHead) and bool(
+        (bad_images(samples.targets, head, nothing) == 1.0).any()
+    )
 
 
 def mixed_part(bad: FloatArray, parts: Sequence[str]) -> str:

@@ -22,6 +22,8 @@ from onnx import ModelProto
 
 from lineside_export import graph, openvino_ir
 from lineside_export.errors import GraphError
+from lineside_export.formats import Given
+from lineside_export.memory_side import onnx_memory_side, openvino_memory_side
 from lineside_export.targets import Target
 from lineside_export.vendors import quiet_vendors, told
 
@@ -34,41 +36,52 @@ _SMOOTH_ALPHA: Final = 0.5
 def quantise_onnx(
     model: ModelProto,
     images_nhwc: NDArray[np.uint8],
-    input_name: str,
+    given: Given,
     target: Target,
     keep_float: Sequence[str] = (),
 ) -> ModelProto:
-    """Quantise an ONNX model; its batch stays dynamic.
+    """Quantise an ONNX model; its batch stays dynamic, and what a memory flows through float.
 
     Args:
         model: float32, uint8 NHWC input.
         images_nhwc: (N, H, W, C) uint8 quantisation samples.
-        input_name: of the graph.
+        given: names of the inputs, and the memory.
         target: whose arithmetic is meant.
         keep_float: names of operators that are left alone.
 
     Raises:
         GraphError: nncf refuses the model, or found nothing to quantise.
     """
-    chosen = choose_samples(images_nhwc)
-    feeds = [{input_name: image[np.newaxis]} for image in chosen]
-    quantised = _quantise(model, feeds, target, keep_float)
+    memory = given.contract.memory
+    beside = [] if memory is None else [n.name for n in onnx_memory_side(model, memory.name)]
+    quantised = _quantise(model, _feeds(images_nhwc, given), target, [*keep_float, *beside])
     if graph.count_operators(quantised, "QuantizeLinear") == 0:
         raise GraphError("nncf put no quantiser into the ONNX model: nothing in it can be int8")
     return graph.clean_model(quantised)
 
 
 def quantise_openvino(
-    model: Any, images_nhwc: NDArray[np.uint8], target: Target, keep_float: Sequence[str] = ()
+    model: Any,
+    images_nhwc: NDArray[np.uint8],
+    given: Given,
+    target: Target,
+    keep_float: Sequence[str] = (),
 ) -> Any:
     """Quantise an ``openvino.Model``; arguments and errors as `quantise_onnx`."""
-    chosen = choose_samples(images_nhwc)
-    feeds = [image[np.newaxis] for image in chosen]
-    quantised = _quantise(model, feeds, target, keep_float)
+    memory = given.contract.memory
+    beside = () if memory is None else openvino_memory_side(model, memory.name)
+    quantised = _quantise(model, _feeds(images_nhwc, given), target, [*keep_float, *beside])
     if openvino_ir.count_operators(quantised, "FakeQuantize") == 0:
         raise GraphError("nncf put no quantiser into the OpenVINO model: nothing can be int8")
     openvino_ir.unfuse_means(quantised)
     return quantised
+
+
+def _feeds(images_nhwc: NDArray[np.uint8], given: Given) -> list[dict[str, NDArray[Any]]]:
+    """One frame each, with the memory itself: what it is compared with has a say in the ranges."""
+    name, memory = given.contract.input.name, given.contract.memory
+    beside = {} if memory is None or given.memory is None else {memory.name: given.memory}
+    return [{name: image[np.newaxis], **beside} for image in choose_samples(images_nhwc)]
 
 
 def choose_samples(images_nhwc: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -19,7 +19,7 @@ def measure_reference(
     Raises:
         CandidateError: it fails, gives NaN, or what is no probability where it promises one.
     """
-    outputs = source.infer(candidate.images_nhwc(set_name), candidate.contract)
+    outputs = source.infer(candidate.images_nhwc(set_name), candidate)
     for name, values in outputs.items():
         bad = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1)
         if bad.any():

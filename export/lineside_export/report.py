@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
+from lineside.bundle import Decision
 from lineside.cli.table import format_table
 from lineside.contract import LimitRule
 from lineside.durable import make_folder, write_durably
@@ -49,7 +50,20 @@ def forms_table(reference: Measurement, tried: Sequence[Tried]) -> str:
         by_label = {found.label: found.cost for found in tried}
         for row in rows:
             row[-1:-1] = _cost_cells(by_label.get(row[0]))
-    return format_table(head, rows, right=tuple(range(2, len(head) - 1)))
+    table = format_table(head, rows, right=tuple(range(2, len(head) - 1)))
+    unknown = _unknown(reference)
+    return f"{table}\n\n{unknown}" if unknown else table
+
+
+def _unknown(reference: Measurement) -> str:
+    """Why there is no metric to hold forms by, "" where there is one."""
+    judged_by = reference.judged_by
+    if reference.metric is not None:
+        return ""
+    return (
+        f"no {judged_by.label}: it needs {judged_by.needs} among the validation samples; forms are "
+        "held by drift, flips and noise alone"
+    )
 
 
 def _cost_cells(cost: Cost | None) -> list[str]:
@@ -90,16 +104,23 @@ def _fate(tried: Tried) -> str:
 
 
 def parity_document(
-    candidate: Candidate, parity: Parity, rule: LimitRule, tried: Sequence[Tried]
+    candidate: Candidate,
+    parity: Parity,
+    rule: LimitRule,
+    tried: Sequence[Tried],
+    decision: Decision | None = None,
 ) -> dict[str, Any]:
-    """All figures with what they were made of: machine, versions, data."""
+    """All figures with what they were made of: machine, versions, data; and how the limits came."""
     reference = parity.reference
+    unknown = _unknown(reference)
     return {
         **made_of(candidate),
         "rule": rule,
+        **({} if decision is None else {"decision": decision}),
         "reference": {
             "computed_by": reference.label,
             reference.judged_by.name: reference.metric,
+            **({"no_metric": unknown} if unknown else {}),
         },
         "forms": [_form_document(candidate, parity, found) for found in tried],
         "ways": [_way_document(found) for found in (*parity.comparisons, *parity.ways)],
@@ -112,6 +133,7 @@ def made_of(candidate: Candidate) -> dict[str, Any]:
         "product": candidate.contract.product,
         "program_sha256": candidate.program_sha256,
         "samples_sha256": candidate.samples_sha256,
+        **({"memory_sha256": candidate.memory_sha256} if candidate.memory is not None else {}),
         "samples": {name: len(samples) for name, samples in candidate.samples.items()},
         "machine": {"cpu": cpu_name(), "cores": usable_cores(), "system": platform.platform()},
         "versions": {"python": platform.python_version(), **tool_versions()},
@@ -134,7 +156,12 @@ def origin(candidate: Candidate, samples: str) -> str:
 
 
 def write_report(
-    folder: Path, candidate: Candidate, parity: Parity, rule: LimitRule, tried: Sequence[Tried]
+    folder: Path,
+    candidate: Candidate,
+    parity: Parity,
+    rule: LimitRule,
+    tried: Sequence[Tried],
+    decision: Decision | None = None,
 ) -> None:
     """Write the JSON document, the figure, and every frame whose verdict flips.
 
@@ -143,7 +170,7 @@ def write_report(
     Raises:
         StorageError: the folder cannot be written.
     """
-    document = parity_document(candidate, parity, rule, tried)
+    document = parity_document(candidate, parity, rule, tried, decision)
     encoded = msgspec.json.format(msgspec.json.encode(document), indent=2)
     picture = _draw(candidate, parity, rule)
     make_folder(folder / FLIPS)

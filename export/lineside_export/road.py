@@ -173,7 +173,7 @@ def _prove_golden(
         for made in sealed_forms(tried)
     ]
     golden_set, limits = candidate.samples["golden"], list(tolerances.values())
-    seen = embed(source.model, candidate.contract.head.output, images_nhwc)
+    seen = embed(source.model, images_nhwc, candidate)
     picked = choose_golden(on_golden, limits, rule, golden_set.frames_hwc, seen)
     return make_golden(golden_set, picked, measured, limits), tolerances
 
@@ -205,6 +205,7 @@ def _seal(
         order.out,
         manifest,
         formats=forms,
+        given=candidate,
         golden=golden,
         key=order.key,
         write_figures=lambda: _write_figures(candidate, order, parity, tried, settled),
@@ -222,7 +223,7 @@ def _seal(
 def _write_figures(
     candidate: Candidate, order: Order, parity: Parity, tried: Sequence[Tried], settled: Settled
 ) -> None:
-    write_report(order.report, candidate, parity, settled.rule, tried)
+    write_report(order.report, candidate, parity, settled.rule, tried, settled.decision)
     if settled.proof is not None and order.wish.promise is not None:
         write_guarantee_report(
             order.report,

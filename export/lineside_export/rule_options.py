@@ -14,7 +14,7 @@ import click
 
 if TYPE_CHECKING:
     from lineside.bundle.evidence import PartImages, Way
-    from lineside.contract import Contract
+    from lineside_export.candidate import Candidate
     from lineside_export.deciding import Promise, RuleWish
     from lineside_export.limits import Costs
     from lineside_export.rules import Worse
@@ -32,7 +32,7 @@ class RuleFlags:
 
     limit: float | None
     worse: Worse | None
-    rule: Way
+    rule: Way | None
     min_recall: float | None
     cost_escape: float | None
     cost_overkill: float | None
@@ -81,10 +81,10 @@ _OPTIONS: Final = (
     ),
     click.option(
         "--rule",
-        type=click.Choice(["fixed", "best-f1", "recall", "cost"]),
-        default="fixed",
-        show_default=True,
-        help="How limits are set: as given, or chosen on the validation parts.",
+        type=click.Choice(["fixed", "best-f1", "recall", "cost", "overkill"]),
+        help="How limits are set: as given, or chosen on the validation parts. Default: fixed; of "
+        "an anomaly model for which nobody gives or proposes a limit best-f1 where bad validation "
+        "parts are known, else overkill.",
     ),
     click.option(
         "--min-recall",
@@ -99,8 +99,9 @@ _OPTIONS: Final = (
         "--max-overkill",
         type=_SHARE,
         callback=finite,
-        help="Move the NOT_OK limit out until at most this share of good validation parts is "
-        "NOT_OK; what lies between goes to review.",
+        help="At most this share of good validation parts is NOT_OK: with --rule overkill, which "
+        "goes by good parts alone, both limits are where that holds (default: 0.01); with another "
+        "the NOT_OK limit is moved out, and what lies between goes to review.",
     ),
     click.option(
         "--max-escape",
@@ -162,41 +163,58 @@ def check_flags(flags: RuleFlags) -> None:
         _date(flags)
 
 
-def _belong(option: str, rule: str, given: bool, way: str) -> None:
+def _belong(option: str, rule: str, given: bool, way: str | None) -> None:
     if given != (way == rule):
         told = f"{option} belongs to --rule {rule}" if given else f"--rule {rule} needs {option}"
         raise click.UsageError(f"{told}; give both")
 
 
-def make_wish(flags: RuleFlags, contract: Contract) -> RuleWish:
-    """What these flags ask of a candidate with such a contract.
+def make_wish(flags: RuleFlags, candidate: Candidate) -> RuleWish:
+    """What these flags ask of a candidate; of its samples only the validation targets are read.
 
     Raises:
         ExportError: no limit to start from, or one that this head cannot have.
         click.UsageError: a limit where classes say what is bad.
     """
-    from lineside.contract import ClassificationHead, LimitRule
+    from lineside.contract import LabelledHead
     from lineside_export.deciding import RuleWish
-    from lineside_export.rules import choose_rule
+    from lineside_export.headrule import DEFAULT_MAX_OVERKILL
+    from lineside_export.rules import choose_rule, start_rule
 
-    chosen = flags.rule != "fixed" and isinstance(contract.head, ClassificationHead)
+    contract, way = candidate.contract, _way(flags, candidate)
+    chosen = way != "fixed" and isinstance(contract.head, LabelledHead)
     if chosen and flags.limit is not None:
         raise click.UsageError(
-            f"--limit and --rule {flags.rule}: the classes say which parts are bad, and the rule "
+            f"--limit and --rule {way}: the classes say which parts are bad, and the rule "
             "chooses the limit; leave one of them away"
         )
     if chosen and contract.proposed_rule is None:
-        start = LimitRule(ok_limit=0.5, not_ok_limit=0.5)
+        start = start_rule(contract)
     else:
         start = choose_rule(contract, limit=flags.limit, worse=flags.worse)
+    max_overkill = flags.max_overkill
+    if way == "overkill" and max_overkill is None:
+        max_overkill = DEFAULT_MAX_OVERKILL
     return RuleWish(
         start=start,
-        way=flags.rule,
+        way=way,
         min_recall=flags.min_recall,
         costs=_costs(flags),
-        max_overkill=flags.max_overkill,
+        max_overkill=max_overkill,
         part_images=flags.part_images,
         promise=_promise(flags),
+    )
+
+
+def _way(flags: RuleFlags, candidate: Candidate) -> Way:
+    from lineside_export.headrule import choose_way
+    from lineside_export.partscores import known_bad
+
+    return choose_way(
+        candidate.contract,
+        asked=flags.rule,
+        limit=flags.limit,
+        bad_parts=known_bad(candidate.samples["validation"], candidate.contract.head),
     )
 
 

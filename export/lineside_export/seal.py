@@ -33,7 +33,7 @@ from lineside.errors import StorageError
 from lineside.golden import GOLDEN_PART, GoldenSamples, encode_golden
 from lineside.selftest import SelfTestResult, run_selftest
 from lineside_export.candidate import Candidate
-from lineside_export.formats import Format
+from lineside_export.formats import Format, Given, memory_parts
 from lineside_export.parity import Parity, agreements, metrics
 from lineside_export.targets import Target
 from lineside_export.vendors import tool_versions
@@ -124,6 +124,7 @@ def seal(
     manifest: Manifest,
     *,
     formats: Sequence[Format],
+    given: Given,
     golden: GoldenSamples,
     key: Signer,
     write_figures: Callable[[], None],
@@ -137,7 +138,7 @@ def seal(
         BundleError: it does not open.
         StorageError: it cannot be written.
     """
-    parts = [PartData(name=GOLDEN_PART, data=encode_golden(golden))]
+    parts = [PartData(name=GOLDEN_PART, data=encode_golden(golden)), *memory_parts(given)]
     parts += [part for format_ in formats for part in format_.parts]
     aside = _aside(out)
     try:

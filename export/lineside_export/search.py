@@ -130,7 +130,7 @@ class Judge:
         measured = measure(
             made.entry.engine,
             made.entry.precision,
-            made.infer(self.images_nhwc, self.candidate.contract, way),
+            made.infer(self.images_nhwc, self.candidate, way),
             targets=self.candidate.samples[self.set_name].targets,
             contract=self.candidate.contract,
             rule=self.rule,

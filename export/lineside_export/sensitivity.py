@@ -19,6 +19,9 @@ from lineside_export import graph
 ONNX_PRODUCTS: Final = ("MatMul", "Gemm", "Conv", "ConvTranspose")
 OPENVINO_PRODUCTS: Final = ("MatMul", "Convolution", "GroupConvolution", "ConvolutionBackpropData")
 
+MOST_RANKED: Final = 64
+"""Drift is measured so many times at most, and some more to find out how many it takes."""
+
 Drift = Callable[[Sequence[str]], float]
 """Names of the products that are float, to the root mean square of the drift that remains."""
 
@@ -27,10 +30,12 @@ def choose_floats(products: Sequence[str], drift: Drift, *, enough: float) -> tu
     """Few products to keep in float, those first that gain most alone.
 
     Their number is doubled until it is enough, so up to half of them may be more than it takes:
-    measuring every number would cost half as much again as the ranking.
+    measuring every number would cost half as much again as the ranking. Of more than `MOST_RANKED`
+    neighbours in the graph are ranked together, so that a graph of some hundred, as those of
+    autoencoders with their gradients are, takes no longer.
 
     Args:
-        products: all that are quantised, by name.
+        products: all that are quantised, by name, in the order of the graph.
         drift: measures a choice.
         enough: drift that is as good as none.
 
@@ -38,12 +43,18 @@ def choose_floats(products: Sequence[str], drift: Drift, *, enough: float) -> tu
         Names, the most sensitive first; one at least, and at most half of the products where there
         are two or more, whatever drift remains.
     """
-    alone = {name: drift([name]) for name in products}
-    ranked = sorted(products, key=lambda name: alone[name])
+    size = -(-len(products) // MOST_RANKED)
+    groups = [tuple(products[i : i + size]) for i in range(0, len(products), size)]
+    alone = {group: drift(group) for group in groups}
+    ranked = sorted(groups, key=lambda group: alone[group])
     count = 1
-    while count < len(ranked) // 2 and drift(ranked[:count]) > enough:
+    while count < len(ranked) // 2 and drift(_names(ranked[:count])) > enough:
         count *= 2
-    return tuple(ranked[: min(count, max(1, len(ranked) // 2))])
+    return _names(ranked[: min(count, max(1, len(ranked) // 2))])
+
+
+def _names(groups: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    return tuple(name for group in groups for name in group)
 
 
 def root_mean_square(

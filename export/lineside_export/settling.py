@@ -100,7 +100,7 @@ def _run(candidate: Candidate, wish: RuleWish, forms: Sequence[Format]) -> list[
         measure(
             made.entry.engine,
             made.entry.precision,
-            made.infer(images, candidate.contract),
+            made.infer(images, candidate),
             targets=candidate.samples["assurance"].targets,
             contract=candidate.contract,
             rule=wish.start,

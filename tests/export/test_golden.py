@@ -128,14 +128,14 @@ def test_the_embedding_is_what_the_last_layer_reads(candidate: Path) -> None:
     source = read_source(read)
     images = read.images_nhwc("golden")
     assert source.program is not None
-    seen = embed(source.model, "value", images)
+    seen = embed(source.model, images, read)
     assert seen.shape == (len(images), 256)
     weights = source.program.exported.state_dict
     last = {
         name: value.detach().numpy() for name, value in weights.items() if name.startswith("last")
     }
     scores = seen @ last["last.weight"][0] + last["last.bias"][0]
-    np.testing.assert_allclose(scores, source.infer(images, read.contract)["value"], atol=1e-5)
+    np.testing.assert_allclose(scores, source.infer(images, read)["value"], atol=1e-5)
 
 
 def test_large_frames_are_fewer() -> None:

@@ -56,9 +56,9 @@ def test_both_engines_compute_what_torch_computes_for_any_pixels(
     side = 8 if blocky else 64
     noise = np.random.default_rng(seed).integers(darkest, 256, (8, side, side, 1), dtype=np.uint8)
     images = noise.repeat(64 // side, axis=1).repeat(64 // side, axis=2)
-    expected = source.infer(images, read.contract)["value"]
+    expected = source.infer(images, read)["value"]
     for format_ in formats:
-        actual = format_.infer(images, read.contract)["value"]
+        actual = format_.infer(images, read)["value"]
         assert np.abs(actual - expected).max() <= float_tolerance(expected), format_.entry.engine
 
 
@@ -162,8 +162,8 @@ def test_onnx_from_elsewhere_is_taken_and_cleaned(
     assert taken.data == source.data
     assert (taken.program, taken.computed_by) == (None, "onnxruntime")
     images = read.images_nhwc("golden")[:2]
-    expected = source.infer(images, read.contract)["value"]
-    actual = taken.infer(images, read.contract)["value"]
+    expected = source.infer(images, read)["value"]
+    actual = taken.infer(images, read)["value"]
     np.testing.assert_allclose(actual, expected, atol=float_tolerance(expected))
 
 

@@ -18,6 +18,9 @@ from lineside_export.limits import (
     at_least_recall,
     best_f1,
     least_cost,
+    overkill_allowed,
+    overkill_bound,
+    overkill_limit,
     tally,
     within_overkill,
 )
@@ -180,6 +183,52 @@ def test_overkill_stays_within_its_wish(good: list[float], share: float) -> None
     limit = within_overkill(tally([scored([], good)]), share)
     assert limit is not None
     assert sum(g > limit for g in good) <= share * len(good) + 1e-9
+
+
+@given(
+    forms=st.lists(st.tuples(some, some), min_size=1, max_size=3),
+    share=st.sampled_from([0.0, 0.01, 0.25, 0.5, 1.0]),
+)
+def test_the_overkill_rule_holds_for_every_form_and_is_the_tightest(
+    forms: list[tuple[list[float], list[float]]], share: float
+) -> None:
+    parts = [scored(bad, good) for bad, good in forms]
+    limit = overkill_limit(parts, share)
+    assert limit is not None
+    for _, good in forms:
+        assert sum(g > limit for g in good) <= overkill_allowed(share, len(good))
+    # The tightest by the form that asks most: one step safer, and it would reject one too many.
+    let_through = [
+        sorted(good)[len(good) - allowed - 1]
+        for _, good in forms
+        if (allowed := overkill_allowed(share, len(good))) < len(good)
+    ]
+    assert all(limit >= score for score in let_through)
+    worst = max(let_through, default=-np.inf)
+    if len(forms) == 1 and let_through:
+        (bad, good) = forms[0]
+        assert limit <= min((s for s in (*bad, *good) if s > worst), default=worst)
+
+
+def test_the_overkill_rule_looks_at_no_bad_part_but_to_lie_midway() -> None:
+    assert overkill_limit([scored([], [1.0, 2.0, 3.0])], 0.0) == 3.0
+    assert overkill_limit([scored([5.0], [1.0, 2.0, 3.0])], 0.0) == 4.0
+    assert overkill_limit([scored([-5.0], [1.0, 2.0, 3.0])], 0.0) == 3.0
+    assert overkill_limit([scored([], [1.0, 2.0, 3.0, 9.0])], 0.25) == 6.0
+
+
+@pytest.mark.parametrize(("good", "share"), [(30, 0.0), (100, 0.05), (400, 0.01)])
+def test_the_overkill_bound_holds_as_often_as_it_says(good: int, share: float) -> None:
+    """By simulation: scores are uniform, so the true rate beyond a limit is 1 less the limit."""
+    random = np.random.default_rng(good)
+    bound = overkill_bound(share, good, confidence=0.95)
+    broken = 0
+    for _ in range(2000):
+        limit = overkill_limit([scored([], random.uniform(0, 1, good).tolist())], share)
+        assert limit is not None
+        broken += 1.0 - limit > bound
+    # 5 % is exact at the order statistic; midway lies above it. 3 standard deviations: 1.5 %.
+    assert broken <= 0.065 * 2000
 
 
 def test_every_form_counts() -> None:

@@ -56,8 +56,8 @@ def form(material: Material) -> Callable[[str, str], Format]:
 
 def noise(made: Format, vit: Candidate, source: Source) -> float:
     images = vit.images_nhwc("validation")
-    exact = source.infer(images, vit.contract)["value"].astype(np.float64)
-    found = made.infer(images, vit.contract)["value"]
+    exact = source.infer(images, vit)["value"].astype(np.float64)
+    found = made.infer(images, vit)["value"]
     return float(np.sqrt(((found - exact) ** 2).mean()) / exact.std())
 
 
@@ -69,7 +69,7 @@ def test_every_form_computes_the_program(
     assert (made.entry.engine, made.entry.precision) == (engine, precision)
     if precision == "bf16" and not HAS_BF16:
         with pytest.raises(ProviderError, match="bf16"):
-            made.infer(vit.images_nhwc("golden"), vit.contract)
+            made.infer(vit.images_nhwc("golden"), vit)
         return
     assert noise(made, vit, source) < MOST_NOISE.get(precision, 0.12)
     whole = form("fp32", engine).size_bytes
@@ -92,10 +92,10 @@ def test_a_form_takes_larger_batches_and_more_threads(
     vit: Candidate, source: Source, material: Material
 ) -> None:
     images = vit.images_nhwc("validation")
-    exact = source.infer(images, vit.contract)["value"]
+    exact = source.infer(images, vit)["value"]
     made = SCHEMES["fp32"].build["openvino"](material)
     for way in (Way(batch=8, threads=1), Way(batch=3, threads=2)):
-        found = made.infer(images, vit.contract, way)["value"]
+        found = made.infer(images, vit, way)["value"]
         np.testing.assert_allclose(found, exact, atol=1e-5)
 
 

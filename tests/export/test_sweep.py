@@ -196,16 +196,16 @@ def test_memory_is_that_of_a_process_without_torch(
     made = onnx_format("fp32", read_source(read).data)
     images = read.images_nhwc("validation")
     said: list[str] = []
-    (cost,) = measure_costs([made], images, read.contract, said.append)
+    (cost,) = measure_costs([made], images, read, said.append)
     assert 0.0 < cost.p50_us <= cost.p99_us
     # Python, numpy and ONNX Runtime hold some 80 MB (measured); torch alone adds 200.
     assert 30e6 < cost.peak_memory_bytes < 180e6
     broken = Format(entry=made.entry, parts=(replace(made.parts[0], data=b"no model"),))
     with pytest.raises(ExportError, match="onnxruntime fp32: the process that runs it dies"):
-        measure_peak_bytes(broken, read.contract)
+        measure_peak_bytes(broken, read)
     monkeypatch.setattr(costs, "_PEAK_TIMEOUT_S", 0.01)
     with pytest.raises(ExportError, match=r"takes more than 0\.01 s"):
-        measure_peak_bytes(made, read.contract)
+        measure_peak_bytes(made, read)
 
 
 def test_a_sweep_makes_all_measures_all_and_seals_the_fastest(

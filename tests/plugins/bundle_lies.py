@@ -17,7 +17,9 @@ from bundle_vectors import VECTOR
 from lineside.bundle.layout import MAX_MANIFEST_BYTES, align
 
 FREE: Final = ("provenance", "metrics", "sample_counts", "wishes")
-NULLABLE: Final = ("size_hw", "proposed_rule", "memory", "decision", "guarantee")
+NULLABLE: Final = ("size_hw", "proposed_rule", "memory", "decision", "overkill_bound", "guarantee")
+# A whole number is a number as well.
+NUMBER_OR_NULL: Final = ("overkill_bound",)
 SIZES: Final = (-(2**63), -1, 2**31, 2**32, 2**40, 2**40 + 1, 2**53, 2**63, 2**64, 2**70, 10**300)
 
 
@@ -188,8 +190,10 @@ def wrong_kinds(random: Random) -> bytes:
     manifest, parts = whole()
     holder, key = random.choice(places(manifest))
     wrong = WRONG[type(holder[key])]
+    fitting = [None] if key in NULLABLE else []
+    fitting += [1] if key in NUMBER_OR_NULL else []
     holder[key] = random.choice(
-        [value for value in wrong if value is not None or key not in NULLABLE]
+        [value for value in wrong if not any(value is right for right in fitting)]
     )
     return sealed(manifest, parts)
 

@@ -10,7 +10,7 @@ first step among them, so it never ends worse there than it began.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import numpy as np
@@ -20,10 +20,12 @@ from torch import Tensor
 from torch.fx import GraphModule, Node
 from torch.nn import functional
 
+from lineside.contract import Contract
+from lineside.memory import Rows
 from lineside_export import graph, openvino_ir
 from lineside_export.errors import GraphError
 from lineside_export.formats import Format, onnx_format, openvino_format
-from lineside_export.program import Program, flat_outputs
+from lineside_export.program import Program, feed, flat_outputs, run_in_batches
 from lineside_export.quantize import call_nncf, choose_samples, range_settings
 from lineside_export.schemes.mixed import split_by_part
 from lineside_export.schemes.scheme import Material, Scheme
@@ -62,11 +64,13 @@ def _taught_onnx(material: Material) -> bytes:
             f"{material.target.name} has no zero points, and the taught form needs them"
         )
     learn, judged = (torch.from_numpy(images) for images in split_by_part(material))
+    memory = material.memory
     with quiet_vendors():
         try:
-            twin = _quantised(program, material.images_nhwc)
+            twin = _quantised(program, material.images_nhwc, memory)
+            _step_around_memory(twin, material.contract)
             _fake(twin)
-            _teach(twin, program.exported.module(), learn, judged)
+            _teach(twin, memory, program.fed(memory), learn, judged)
             _unfake(twin)
             translated = graph.program_to_onnx(_as_program(twin, program), material.contract)
         except (RuntimeError, TypeError, AssertionError) as error:
@@ -74,10 +78,13 @@ def _taught_onnx(material: Material) -> bytes:
     return graph.to_bytes(graph.round_weights(translated))
 
 
-def _quantised(program: Program, images_nhwc: NDArray[np.uint8]) -> GraphModule:
+def _quantised(
+    program: Program, images_nhwc: NDArray[np.uint8], memory: Rows | None
+) -> GraphModule:
     from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as x86
 
     samples = torch.from_numpy(choose_samples(images_nhwc))
+    beside = () if memory is None else (torch.from_numpy(memory),)
     quantizer = x86.X86InductorQuantizer()
     quantizer.set_global(x86.get_default_x86_inductor_quantization_config())
 
@@ -87,7 +94,7 @@ def _quantised(program: Program, images_nhwc: NDArray[np.uint8]) -> GraphModule:
         twin: GraphModule = quantize_pt2e(
             program.exported.module(),
             quantizer,
-            nncf.Dataset([samples[i : i + 1] for i in range(len(samples))]),
+            nncf.Dataset([(samples[i : i + 1], *beside) for i in range(len(samples))]),
             subset_size=len(samples),
             smooth_quant=True,
             fast_bias_correction=None,
@@ -103,10 +110,33 @@ def _quantised(program: Program, images_nhwc: NDArray[np.uint8]) -> GraphModule:
     return twin
 
 
+def _is_quantise(node: Node) -> bool:
+    ops = torch.ops.quantized_decomposed
+    kinds = (ops.quantize_per_tensor.default, ops.quantize_per_channel.default)
+    return node.op == "call_function" and node.target in kinds
+
+
 def _is_dequantise(node: Node) -> bool:
     ops = torch.ops.quantized_decomposed
     kinds = (ops.dequantize_per_tensor.default, ops.dequantize_per_channel.default)
     return node.op == "call_function" and node.target in kinds
+
+
+def _step_around_memory(twin: GraphModule, contract: Contract) -> None:
+    """What a memory flows through reads no rounded value: as in every form, it stays float."""
+    if contract.memory is None:
+        return
+    reached: set[Node] = set()
+    for node in twin.graph.nodes:
+        start = node.op == "placeholder" and node.target == contract.memory.name
+        if not start and not reached.intersection(node.all_input_nodes):
+            continue
+        reached.add(node)
+        for read in node.all_input_nodes if not _is_quantise(node) else ():
+            if _is_dequantise(read):
+                node.replace_input_with(read, read.args[0].args[0])
+    twin.graph.eliminate_dead_code()
+    twin.recompile()
 
 
 def _fake(twin: GraphModule) -> None:
@@ -161,12 +191,21 @@ def _unfake(twin: GraphModule) -> None:
     twin.recompile()
 
 
-def _teach(twin: GraphModule, teacher: Any, learn: Tensor, judged: Tensor) -> None:
+def _teach(
+    module: GraphModule,
+    memory: Rows | None,
+    teacher: Callable[[Tensor], Any],
+    learn: Tensor,
+    judged: Tensor,
+) -> None:
     """Follow the float program's outputs; keep the weights that drift least on what is held out."""
-    weights = [weight for weight in twin.parameters() if weight.requires_grad]
-    with torch.no_grad():
-        spreads = [value.var() + 1e-12 for value in flat_outputs(teacher(learn))]
-        goal = flat_outputs(teacher(judged))
+    twin = feed(module, memory)
+    # Frozen by the trainer or not: what rounding took from them is taught back.
+    weights = [w.requires_grad_(True) for w in module.parameters() if w.is_floating_point()]
+    if not weights:
+        raise GraphError("the program has no weights, constants only: nothing can be taught")
+    spreads = [value.var() + 1e-12 for value in run_in_batches(teacher, learn, _BATCH)]
+    goal = run_in_batches(teacher, judged, _BATCH)
     optimiser = torch.optim.Adam(weights, lr=_RATE)
     best, kept = _drift(twin, judged, goal, spreads), [w.detach().clone() for w in weights]
     best_step = 0
@@ -201,15 +240,16 @@ def _distance(found: list[Tensor], wanted: list[Tensor], spreads: list[Tensor]) 
     return torch.stack([functional.mse_loss(f, w) / spread for f, w, spread in parts]).mean()
 
 
-def _drift(twin: Any, judged: Tensor, goal: list[Tensor], spreads: list[Tensor]) -> float:
-    with torch.no_grad():
-        return float(_distance(flat_outputs(twin(judged)), goal, spreads))
+def _drift(
+    twin: Callable[[Tensor], Any], judged: Tensor, goal: list[Tensor], spreads: list[Tensor]
+) -> float:
+    return float(_distance(run_in_batches(twin, judged, _BATCH), goal, spreads))
 
 
 def _as_program(twin: GraphModule, program: Program) -> Program:
-    batch = torch.export.Dim("batch", min=1, max=1024)
-    example = program.example()
-    exported = torch.export.export(twin, (example,), dynamic_shapes=({0: batch},))
+    exported = torch.export.export(
+        twin, program.examples(), dynamic_shapes=program.dynamic_shapes()
+    )
     return Program(exported=exported, output_names=program.output_names, file=program.file)
 
 

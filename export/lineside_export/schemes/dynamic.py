@@ -17,6 +17,7 @@ from onnx import ModelProto
 from lineside_export import graph
 from lineside_export.errors import GraphError
 from lineside_export.formats import Format, onnx_format
+from lineside_export.memory_side import onnx_memory_side
 from lineside_export.schemes.scheme import Material, Scheme
 from lineside_export.vendors import quiet_vendors, scratch_folder, told
 
@@ -38,6 +39,7 @@ def _onnx(material: Material) -> Format:
                 op_types_to_quantize=_PRODUCTS,
                 per_channel=True,
                 weight_type=QuantType.QInt8,
+                nodes_to_exclude=_memory_side(material),
             )
             quantised = onnx.load(after)
         except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
@@ -47,6 +49,13 @@ def _onnx(material: Material) -> Format:
     if graph.count_operators(quantised, "MatMulInteger") == 0:
         raise GraphError("no matrix product in the model has fixed weights: nothing can be dynamic")
     return onnx_format("int8-dynamic", graph.to_bytes(graph.clean_model(quantised)))
+
+
+def _memory_side(material: Material) -> list[str]:
+    memory = material.contract.memory
+    if memory is None:
+        return []
+    return [node.name for node in onnx_memory_side(material.source.model, memory.name)]
 
 
 def _refuse_convolutions(model: ModelProto) -> None:

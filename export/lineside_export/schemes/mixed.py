@@ -38,34 +38,34 @@ _MOST_JUDGED: Final = 64
 
 def _onnx(material: Material) -> Format:
     ranges, judged = split_by_part(material)
-    model, name = material.source.model, material.input_name
-    whole = quantize.quantise_onnx(model, ranges, name, material.target)
-    exact = material.source.infer(judged, material.contract)
+    model = material.source.model
+    whole = quantize.quantise_onnx(model, ranges, material, material.target)
+    exact = material.source.infer(judged, material)
 
     def drift(names: Sequence[str]) -> float:
         tried = onnx_format(_PRECISION, onnx_with_floats(whole, names))
-        return root_mean_square(exact, tried.infer(judged, material.contract))
+        return root_mean_square(exact, tried.infer(judged, material))
 
     floats = choose_floats(_some(onnx_products(whole)), drift, enough=_ENOUGH)
     mixed = quantize.quantise_onnx(
-        graph.copy_model(model), material.images_nhwc, name, material.target, keep_float=floats
+        graph.copy_model(model), material.images_nhwc, material, material.target, keep_float=floats
     )
     return _naming(onnx_format(_PRECISION, graph.to_bytes(mixed)), floats)
 
 
 def _openvino(material: Material) -> Format:
     ranges, judged = split_by_part(material)
-    whole = quantize.quantise_openvino(material.new_network(), ranges, material.target)
-    exact = material.source.infer(judged, material.contract)
+    whole = quantize.quantise_openvino(material.new_network(), ranges, material, material.target)
+    exact = material.source.infer(judged, material)
 
     def drift(names: Sequence[str]) -> float:
         files = openvino_ir.ir_bytes(openvino_with_floats(whole, names))
         tried = openvino_format(_PRECISION, files)
-        return root_mean_square(exact, tried.infer(judged, material.contract))
+        return root_mean_square(exact, tried.infer(judged, material))
 
     floats = choose_floats(_some(openvino_products(whole)), drift, enough=_ENOUGH)
     mixed = quantize.quantise_openvino(
-        material.new_network(), material.images_nhwc, material.target, keep_float=floats
+        material.new_network(), material.images_nhwc, material, material.target, keep_float=floats
     )
     return _naming(openvino_format(_PRECISION, openvino_ir.ir_bytes(mixed)), floats)
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineside.contract import Contract
+from lineside.memory import Rows
 from lineside_export import openvino_ir
 from lineside_export.candidate import Candidate
 from lineside_export.formats import Format, Source
@@ -27,6 +28,7 @@ class Material:
         images_nhwc: (N, H, W, C) uint8 quantisation samples.
         parts: N ids of the parts they show.
         contract: names and shapes.
+        memory: (M, width) float32; ``None`` where the contract names none.
         target: the hardware that the form is for.
     """
 
@@ -34,12 +36,8 @@ class Material:
     images_nhwc: NDArray[np.uint8]
     parts: tuple[str, ...]
     contract: Contract
+    memory: Rows | None = None
     target: Target
-
-    @property
-    def input_name(self) -> str:
-        """Of the graph."""
-        return self.contract.input.name
 
     def new_network(self) -> Any:
         """The float program as an ``openvino.Model`` of the caller's own: nncf changes it in place.
@@ -61,6 +59,7 @@ def gather_material(candidate: Candidate, source: Source, target: Target) -> Mat
         images_nhwc=candidate.images_nhwc("quantisation"),
         parts=tuple(candidate.samples["quantisation"].parts),
         contract=candidate.contract,
+        memory=candidate.memory,
         target=target,
     )
 

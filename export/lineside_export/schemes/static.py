@@ -11,14 +11,14 @@ from lineside_export.schemes.scheme import Material, Scheme
 
 def _onnx(material: Material) -> Format:
     quantised = quantize.quantise_onnx(
-        material.source.model, material.images_nhwc, material.input_name, material.target
+        material.source.model, material.images_nhwc, material, material.target
     )
     return onnx_format("int8", graph.to_bytes(quantised))
 
 
 def _openvino(material: Material) -> Format:
     network = quantize.quantise_openvino(
-        material.new_network(), material.images_nhwc, material.target
+        material.new_network(), material.images_nhwc, material, material.target
     )
     return openvino_format("int8", openvino_ir.ir_bytes(network))
 

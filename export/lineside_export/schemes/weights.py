@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from lineside_export import graph, openvino_ir
 from lineside_export.formats import Format, onnx_format, openvino_format
+from lineside_export.memory_side import onnx_memory_side, openvino_memory_side
 from lineside_export.quantize import call_nncf
 from lineside_export.schemes.scheme import Material, Scheme
 
@@ -21,11 +22,12 @@ def _options(bits: int) -> dict[str, Any]:
 
 
 def _onnx(material: Material, bits: int) -> Format:
-    model = graph.copy_model(material.source.model)
+    model, memory = graph.copy_model(material.source.model), material.contract.memory
 
     def compress(nncf: Any) -> Any:
         # ONNX Runtime refuses DequantizeLinear with an axis of a convolution's 4-D weights.
-        scope = nncf.IgnoredScope(types=["Conv", "ConvTranspose"], validate=False)
+        names = [node.name for node in onnx_memory_side(model, memory.name)] if memory else []
+        scope = nncf.IgnoredScope(types=["Conv", "ConvTranspose"], names=names, validate=False)
         return nncf.compress_weights(model, ignored_scope=scope, **_options(bits))
 
     compressed = graph.clean_model(call_nncf(compress))
@@ -33,8 +35,14 @@ def _onnx(material: Material, bits: int) -> Format:
 
 
 def _openvino(material: Material, bits: int) -> Format:
-    network = material.new_network()
-    compressed = call_nncf(lambda nncf: nncf.compress_weights(network, **_options(bits)))
+    network, memory = material.new_network(), material.contract.memory
+
+    def compress(nncf: Any) -> Any:
+        names = openvino_memory_side(network, memory.name) if memory else ()
+        scope = nncf.IgnoredScope(names=list(names), validate=False) if names else None
+        return nncf.compress_weights(network, ignored_scope=scope, **_options(bits))
+
+    compressed = call_nncf(compress)
     return openvino_format(f"int{bits}-weights", openvino_ir.ir_bytes(compressed))
 
 

@@ -14,7 +14,7 @@ Share = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 InnerShare = Annotated[float, msgspec.Meta(gt=0.0, lt=1.0)]
 Date = Annotated[str, msgspec.Meta(pattern=r"\A[0-9]{4}-[0-9]{2}-[0-9]{2}\Z")]
 PartImages = Literal["together", "each"]
-Way = Literal["fixed", "best-f1", "recall", "cost"]
+Way = Literal["fixed", "best-f1", "recall", "cost", "overkill"]
 
 
 class Agreement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -80,12 +80,16 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         part_images: ``together``: a part is ``OK`` when all its images are; ``each``: every image
             is an inspection of its own, and a part escapes by any of its bad images.
         validation: counts by the sealed rule, one for each sealed form; empty where none is known.
+        overkill_bound: of ``overkill``: upper end of the exact one-sided 95 % interval of good
+            parts judged ``NOT_OK`` / good parts, by each form alone; ``None`` of the other ways,
+            whose limits hang on bad parts too.
     """
 
     way: Way
     wishes: dict[str, float]
     part_images: PartImages
     validation: tuple[PartCounts, ...]
+    overkill_bound: Share | None = None
 
 
 class EscapeGuarantee(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -12,6 +12,7 @@ _WAYS = {
     "best-f1": "chosen for the best F1 on the validation parts",
     "recall": "chosen for a recall on the validation parts",
     "cost": "chosen for the least cost on the validation parts",
+    "overkill": "chosen for few good validation parts NOT_OK, whatever bad ones score",
 }
 _COUNTED = {
     "together": "a part is OK when all its images are",
@@ -23,14 +24,29 @@ def tell_decision(decision: Decision | None) -> str:
     """How the limits were chosen."""
     if decision is None:
         return "not stated"
-    wishes = ", ".join(f"{name} {value:g}" for name, value in sorted(decision.wishes.items()))
     lines = [
-        f"limits   {_WAYS[decision.way]}" + (f": {wishes}" if wishes else ""),
+        f"limits   {tell_way(decision)}",
         f"counted  by part: {_COUNTED[decision.part_images]}",
     ]
+    if decision.overkill_bound is not None:
+        lines.append(f"bound    {tell_overkill(decision.overkill_bound)}")
     if decision.validation:
         lines += ["", tabulate_counts(decision.validation)]
     return "\n".join(lines)
+
+
+def tell_way(decision: Decision) -> str:
+    """Who set the limits, and what was asked for."""
+    wishes = ", ".join(f"{name} {value:g}" for name, value in sorted(decision.wishes.items()))
+    return _WAYS[decision.way] + (f": {wishes}" if wishes else "")
+
+
+def tell_overkill(bound: float) -> str:
+    """How many good parts may be judged NOT_OK, by the good validation parts counted."""
+    return (
+        f"{100 * bound:.3g} % of good parts NOT_OK at most, with 95 % confidence, among parts like "
+        "the good validation parts"
+    )
 
 
 def tell_guarantee(guarantee: EscapeGuarantee | None) -> str:
