@@ -204,6 +204,9 @@ _AUTOENCODER_FIT: Final[Table] = {
 }
 _AUTOENCODER_AUGMENT: Final[Table] = {"flip_vertical": False, "crop": "none"}
 
+DEFAULT_AUTOENCODER: Final = "beta_vae"
+"""What learns from good parts where neither a network nor a start is named."""
+
 AUTOENCODER_DEFAULTS: Final[Mapping[str, Table]] = {
     arch: {
         "train": {
@@ -250,10 +253,12 @@ class SlimSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 class AnomalySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What `train --task anomaly` is told besides.
 
-    The first six are of autoencoders (`model.arch` cae, vae, beta_vae; Ulger et al.), the last
+    The first seven are of autoencoders (`model.arch` cae, vae, beta_vae; Ulger et al.), the last
     three of a memory of good patches on any other network.
 
     Attributes:
+        run: folder of a finished anomaly run whose autoencoder is taken as it is: only the score,
+            its limit and the candidate are made anew; "" learns.
         score: what the exported graph gives: the reconstruction error (eq. 2), the negative ELBO
             (eq. 3), or GradCon, the error less `gamma` times the cosine of the gradients (eq. 4).
         beta: weight of the KL divergence in training; a "vae" has 1.
@@ -268,6 +273,7 @@ class AnomalySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         memory_neighbours: side of the window of patches that is averaged around each, odd.
     """
 
+    run: str = ""
     score: Literal["recon", "elbo", "gradcon"] = "gradcon"
     beta: NotNegative = 3.0
     reduction: Literal["sum", "mean"] = "sum"

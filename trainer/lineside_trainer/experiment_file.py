@@ -13,6 +13,8 @@ import msgspec
 
 from lineside_trainer.errors import ExperimentError
 from lineside_trainer.experiment import (
+    AUTOENCODER_DEFAULTS,
+    DEFAULT_AUTOENCODER,
     FROM_NOISE_DEFAULTS,
     METHOD_DEFAULTS,
     Experiment,
@@ -53,6 +55,7 @@ def convert_experiment(table: Table, *, source: str) -> Experiment:
     try:
         below = merge_tables(plain_table(Experiment()), _method_defaults(table))
         below = merge_tables(below, _start_defaults(table))
+        below = merge_tables(below, _anomaly_defaults(table))
         experiment = msgspec.convert(merge_tables(below, table), Experiment)
     except msgspec.ValidationError as error:
         raise ExperimentError(f"{source}: {_with_path(str(error))}") from error
@@ -72,11 +75,24 @@ def _method_defaults(table: Table) -> Table:
 
 def _start_defaults(table: Table) -> Table:
     """From noise every layer learns at the full rate: there is nothing to hold on to."""
-    starts = (("train", "init"), ("train", "slim", "run"), ("model", "weights"))
-    download = ("model", "download")
-    if any(_told(table, keys) for keys in (*starts, download)):
+    return {} if _starts_from_something(table) else FROM_NOISE_DEFAULTS
+
+
+def _anomaly_defaults(table: Table) -> Table:
+    """From noise good parts are learnt by an autoencoder, each as its paper has it."""
+    if _told(table, ("train", "task")) != "anomaly":
         return {}
-    return FROM_NOISE_DEFAULTS
+    arch = _told(table, ("model", "arch"))
+    if not arch and not _starts_from_something(table):
+        arch = DEFAULT_AUTOENCODER
+    if not isinstance(arch, str):
+        return {}
+    return merge_tables({"model": {"arch": arch}}, AUTOENCODER_DEFAULTS.get(arch, {}))
+
+
+def _starts_from_something(table: Table) -> bool:
+    starts = (("train", "init"), ("train", "slim", "run"), ("model", "weights"))
+    return any(_told(table, keys) for keys in (*starts, ("model", "download")))
 
 
 def _told(table: Table, keys: Sequence[str]) -> object:
@@ -124,6 +140,7 @@ _FOLDERS: Final = (
     ("train", "init"),
     ("train", "teacher", "run"),
     ("train", "slim", "run"),
+    ("train", "anomaly", "run"),
 )
 
 

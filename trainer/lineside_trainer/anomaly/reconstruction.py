@@ -11,6 +11,7 @@ from torch import Tensor
 from lineside_trainer.ancestry.initial import InitialWeights
 from lineside_trainer.anomaly.built import Built
 from lineside_trainer.anomaly.goodness import Goodness
+from lineside_trainer.anomaly.learnt import take_over
 from lineside_trainer.anomaly.seen import Shown
 from lineside_trainer.errors import ExperimentError
 from lineside_trainer.evaluate import Picture
@@ -131,6 +132,10 @@ def learn_to_reconstruct(
         settings=settings.fit,
         augment=settings.augment,
     )
-    fitted = learn(learner, prepared, lesson, run=experiment.run, folder=out, resume=resume)
+    fitted = (
+        take_over(learner, Path(settings.anomaly.run), prepared)
+        if settings.anomaly.run
+        else learn(learner, prepared, lesson, run=experiment.run, folder=out, resume=resume)
+    )
     learner.eval()
     return BuiltAutoencoder(learner, fitted, settings.anomaly)

@@ -49,6 +49,11 @@ def _check_foreign(settings: TrainSettings) -> None:
 def _check_autoencoder(experiment: Experiment) -> None:
     model, init = experiment.model, experiment.train.init
     start = init or model.weights or ("a download" if model.download else "")
+    if model.arch == "vae" and experiment.train.anomaly.beta != 1.0:
+        raise ExperimentError(
+            f"train.anomaly.beta: {experiment.train.anomaly.beta:g}; a VAE has beta 1, with any "
+            "other it is a beta-VAE: take --arch beta_vae, or leave --beta away"
+        )
     if start:
         raise ExperimentError(
             f"model.arch: {model.arch} learns from noise and cannot start from {start}; leave "

@@ -72,7 +72,7 @@ def pretrain(
         result.judged_by: f"{loss.first:.4g} → {loss.best:.4g} (epoch {loss.best_epoch + 1})",
         "speed": f"{result.run.images_per_s:.0f} images/s, {result.run.seconds:.0f} s",
     }
-    tell(flags, result, rows, result.run)
+    tell(result, rows, result.run, out=flags.out, as_json=flags.as_json)
 
 
 def _check_ratio(mask_ratio: float | None) -> None:
@@ -96,4 +96,4 @@ def _pretrain_seeds(flags: Flags, experiment: Experiment) -> None:
         f"{result.judged_by} of the kept epochs": show_spread(result.validation),
         "runs": ", ".join(run.folder for run in result.runs),
     }
-    tell(flags, result, rows, result)
+    tell(result, rows, result, out=flags.out, as_json=flags.as_json)

@@ -192,10 +192,12 @@ def effective_experiment(
 
 
 def tell(
-    flags: Flags,
     result: msgspec.Struct,
     rows: dict[str, str],
     run: Run | TrainSeedsResult | PretrainSeedsResult,
+    *,
+    out: Path,
+    as_json: bool,
 ) -> None:
     """Print the result: a document, or a table for people, after the notes of `run`."""
     import msgspec
@@ -205,13 +207,13 @@ def tell(
 
     if not this_place().is_first:
         return
-    if flags.as_json:
-        document = {"out": str(flags.out), **msgspec.to_builtins(result)}
+    if as_json:
+        document = {"out": str(out), **msgspec.to_builtins(result)}
         click.echo(format_document(document))
         return
     for note in run.notes:
         click.echo(f"note: {note}", err=True)
-    told = [*rows.items(), ("report", str(flags.out / REPORT))]
+    told = [*rows.items(), ("report", str(out / REPORT))]
     click.echo(format_table(("what", "found"), told))
 
 

@@ -110,10 +110,12 @@ def run_training(flags: Flags, experiment: Experiment) -> None:
         return
     from lineside_trainer.tuning import train as run
 
-    _tell(flags, run(experiment, flags.out, resume=flags.resume))
+    result = run(experiment, flags.out, resume=flags.resume)
+    tell_training(result, out=flags.out, as_json=flags.as_json)
 
 
-def _tell(flags: Flags, result: TrainResult) -> None:
+def tell_training(result: TrainResult, *, out: Path, as_json: bool) -> None:
+    """Print what a run found."""
     from lineside_trainer.cli.settings import tell
     from lineside_trainer.telling.tuning_report import show_figure, show_metric
 
@@ -125,9 +127,9 @@ def _tell(flags: Flags, result: TrainResult) -> None:
         result.baseline_name: show_figure(result.baseline[result.metric]),
         "better than it": "yes" if result.better_than_baseline else "NO",
         "speed": f"{result.run.images_per_s:.0f} images/s, {result.run.seconds:.0f} s",
-        "candidate": str(flags.out / result.candidate),
+        "candidate": str(out / result.candidate),
     }
-    tell(flags, result, rows, result.run)
+    tell(result, rows, result.run, out=out, as_json=as_json)
 
 
 def _train_seeds(flags: Flags, experiment: Experiment) -> None:
@@ -144,4 +146,4 @@ def _train_seeds(flags: Flags, experiment: Experiment) -> None:
         f"validation {result.judged_by}": show_spread(result.validation),
         "candidate": f"{flags.out / result.candidate} (seed {result.chosen_seed})",
     }
-    tell(flags, result, rows, result)
+    tell(result, rows, result, out=flags.out, as_json=flags.as_json)
