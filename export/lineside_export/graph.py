@@ -28,6 +28,8 @@ _BATCH: Final = "batch"
 _PATCHES: Final = "patches"
 _PRODUCER: Final = "lineside-export"
 _WORTH_HALVING: Final = 16
+# Values of one constant, 1 GiB of them.
+_MOST_FOLDED: Final = 2**28
 
 
 def program_to_onnx(program: Program, contract: Contract) -> ModelProto:
@@ -53,8 +55,21 @@ def program_to_onnx(program: Program, contract: Contract) -> ModelProto:
                 f"{program.file}: cannot be translated to ONNX: {told(error)}: docs/export.md "
                 "lists operators to avoid"
             ) from error
-    assert translated is not None
+        assert translated is not None
+        _fold_constants(translated.model)
     return clean_model(translated.model_proto)
+
+
+def _fold_constants(model: Any) -> None:
+    """Compute what hangs on weights alone, in place.
+
+    torch's exporter leaves what is larger than some thousand values. A weight that is flipped in
+    the graph, as a backward pass has it, is none that nncf finds: it stops with an AttributeError.
+    """
+    from onnxscript import optimizer
+
+    optimizer.fold_constants(model, input_size_limit=_MOST_FOLDED, output_size_limit=_MOST_FOLDED)
+    optimizer.remove_unused_nodes(model)
 
 
 def read_onnx(candidate: Candidate) -> ModelProto:

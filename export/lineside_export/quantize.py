@@ -103,7 +103,9 @@ def call_nncf(work: Callable[[Any], Any]) -> Any:
         import nncf.errors
 
         faults: tuple[type[Exception], ...] = (
+            # The last three are what it stops with on graphs that it did not foresee.
             *(RuntimeError, ValueError, KeyError, TypeError),
+            *(AttributeError, IndexError, AssertionError),
             *(
                 found
                 for found in vars(nncf.errors).values()

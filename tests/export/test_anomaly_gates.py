@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from lineside.bundle.evidence import Way
 from lineside.contract import AnomalyHead, LimitRule
+from lineside_export.cli import export
 from lineside_export.gates import Gates, missed_by
 from lineside_export.golden import choose_golden, golden_tolerance
 from lineside_export.headmetric import metric_of, target_fault
@@ -164,6 +167,11 @@ def test_who_says_nothing_gets_the_rule_that_his_parts_allow(
 ) -> None:
     found = choose_way(CONTRACT, asked=asked, limit=limit, bad_parts=bad_parts)  # type: ignore[arg-type]
     assert found == way
+
+
+def test_the_command_line_offers_every_way() -> None:
+    options = {option.name: option for option in export.params}
+    assert set(options["rule"].type.choices) == set(get_args(Way))  # type: ignore[attr-defined]
 
 
 def test_of_many_products_neighbours_are_ranked_together() -> None:

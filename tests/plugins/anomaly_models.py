@@ -223,13 +223,14 @@ def write_anomaly_candidate(
     *,
     bad_share: float = 0.3,
     memory: NDArray[np.float32] | None = None,
+    map_hw: tuple[int, int] = (SIDE_PX, SIDE_PX),
     rule: LimitRule | None = None,
 ) -> Path:
     """A whole candidate folder; of normal-only ones `bad_share` is 0."""
     folder.mkdir(parents=True)
     examples = [torch.zeros(5, SIDE_PX, SIDE_PX, 1, dtype=torch.uint8)]
     dynamic = {"image": {0: torch.export.Dim("batch", min=1, max=4096)}}
-    map_hw, width = (SIDE_PX, SIDE_PX), 0
+    width = 0
     if memory is not None:
         map_hw, width = (GRID, GRID), memory.shape[1]
         examples.append(torch.zeros(11, width))

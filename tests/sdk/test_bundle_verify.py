@@ -6,7 +6,7 @@ import json
 import subprocess
 from pathlib import Path
 from sysconfig import get_path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import msgspec
 import numpy as np
@@ -32,6 +32,7 @@ from lineside.bundle import (
     seal_bundle,
     write_key_pair,
 )
+from lineside.bundle.evidence import Way
 from lineside.cli.verify_decision import tell_decision, tell_guarantee
 from lineside.cli.verify_report import explain
 from lineside.contract import (
@@ -278,6 +279,22 @@ def test_explain_shows_where_an_anomaly_is_looked_for_and_with_what_memory(
 def test_explain_says_so_where_nothing_is_promised() -> None:
     assert "not stated" in tell_decision(None)
     assert "nothing is promised" in tell_guarantee(None)
+
+
+@pytest.mark.parametrize("way", get_args(Way))
+def test_every_way_of_setting_limits_is_told(way: Way) -> None:
+    bound = 0.0625 if way == "overkill" else None
+    told = tell_decision(
+        Decision(
+            way=way,
+            wishes={"max_overkill": 0.01},
+            part_images="together",
+            validation=(),
+            overkill_bound=bound,
+        )
+    )
+    assert "max_overkill 0.01" in told
+    assert ("6.25 % of good parts NOT_OK at most" in told) == (way == "overkill")
 
 
 def test_a_failed_self_test_is_exit_code_6_and_names_the_engine(factory: Factory) -> None:
