@@ -41,7 +41,6 @@ class MemorySize:
     multiplications: int
 
 
-@torch.no_grad()
 def study_sizes(
     detector: MemoryDetector,
     memory: Tensor,
@@ -65,15 +64,8 @@ def study_sizes(
         From small to large.
     """
     ends = sorted({size for size in sizes if 0 < size < len(memory)} | {len(memory)})
-    scores: dict[int, list[Tensor]] = {end: [] for end in ends}
-    for chosen in torch.split(torch.from_numpy(rows), _AT_ONCE):
-        patches = detector.embed(prepared.store.rows(chosen))
-        nearest = torch.full(patches.shape[:2], torch.inf)
-        for start, end in zip([0, *ends], ends, strict=False):
-            nearest = torch.minimum(nearest, nearest_distances(patches, memory[start:end]))
-            scores[end].append(mean_of_highest(nearest, detector.counted))
     height, width = detector.map_hw
-    found = {end: torch.cat(parts).double().numpy() for end, parts in scores.items()}
+    found = _scores_by_size(detector, memory, prepared, rows, ends)
     return tuple(
         MemorySize(
             patches=end,
@@ -84,3 +76,18 @@ def study_sizes(
         )
         for end in ends
     )
+
+
+@torch.no_grad()
+def _scores_by_size(
+    detector: MemoryDetector, memory: Tensor, prepared: Prepared, rows: IntArray, ends: list[int]
+) -> dict[int, NDArray[np.float64]]:
+    """One pass: what is near to the first m patches is searched again only among those behind."""
+    scores: dict[int, list[Tensor]] = {end: [] for end in ends}
+    for chosen in torch.split(torch.from_numpy(rows), _AT_ONCE):
+        patches = detector.embed(prepared.store.rows(chosen))  # (B, L, width)
+        nearest = torch.full(patches.shape[:2], torch.inf)
+        for start, end in zip([0, *ends], ends, strict=False):
+            nearest = torch.minimum(nearest, nearest_distances(patches, memory[start:end]))
+            scores[end].append(mean_of_highest(nearest, detector.counted))
+    return {end: torch.cat(parts).double().numpy() for end, parts in scores.items()}
