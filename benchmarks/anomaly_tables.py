@@ -91,24 +91,31 @@ class Row:
     score: str
 
 
-def autoencoders(epochs: int) -> dict[str, Network]:
+def autoencoders(epochs: int, lr: float | None) -> dict[str, Network]:
     """Each network plain and with the gradient constraint."""
     networks = {}
     for arch in ("cae", "vae", "beta_vae"):
         for constrained in (False, True):
             name = f"{arch}{'_gradcon' if constrained else ''}"
-            networks[name] = _autoencoder(name, arch, epochs, constrained=constrained)
+            networks[name] = _autoencoder(name, arch, epochs, lr, constrained=constrained)
     for beta in BETAS:
         if beta not in (1.0, 3.0):  # those are the VAE and the default
             name = f"beta_{beta:g}_gradcon"
-            networks[name] = _autoencoder(name, "beta_vae", epochs, constrained=True, beta=beta)
+            networks[name] = _autoencoder(name, "beta_vae", epochs, lr, constrained=True, beta=beta)
     return networks
 
 
 def _autoencoder(
-    name: str, arch: str, epochs: int, *, constrained: bool, beta: float | None = None
+    name: str,
+    arch: str,
+    epochs: int,
+    lr: float | None,
+    *,
+    constrained: bool,
+    beta: float | None = None,
 ) -> Network:
-    words = ("--arch", arch, "--epochs", str(epochs))
+    words: tuple[str, ...] = ("--arch", arch, "--epochs", str(epochs))
+    words += () if lr is None else ("--lr", str(lr))
     return Network(
         name=name,
         train=words if beta is None else (*words, "--beta", str(beta)),
@@ -130,20 +137,28 @@ def rows() -> tuple[Row, ...]:
     return tuple(found)
 
 
-def memories(epochs: int) -> dict[str, Network]:
-    """Memories on networks that were pre-trained on the good training images of the same seed."""
-    return {
-        "memory_mae_vit_tiny": Network(
-            name="memory_mae_vit_tiny",
-            train=(),
-            pretrain=("--method", "mae", "--arch", "vit_tiny", "--epochs", str(epochs)),
-        ),
-        "memory_simsiam_resnet18": Network(
-            name="memory_simsiam_resnet18",
-            train=(),
-            pretrain=("--method", "simsiam", "--arch", "resnet18", "--epochs", str(epochs)),
-        ),
-    }
+def memories(mae_epochs: int, simsiam_epochs: int) -> dict[str, Network]:
+    """Memories on networks that were pre-trained on the good training images of the same seed.
+
+    Each in colour and in gray, because mean colour alone tells much of these joints; and each on a
+    network that was pre-trained at a rate of nothing, to show what the pre-training is worth.
+    """
+    networks = {}
+    for method, arch, epochs in (
+        ("mae", "vit_tiny", mae_epochs),
+        ("simsiam", "resnet18", simsiam_epochs),
+    ):
+        words = ("--method", method, "--arch", arch)
+        untrained = ("--epochs", "1", "--lr", "1e-12")
+        for name, more, config in (
+            ("", ("--epochs", str(epochs)), ""),
+            ("_gray", ("--epochs", str(epochs)), "[data]\nchannels = 1\n"),
+            ("_untrained", untrained, ""),
+            ("_untrained_gray", untrained, "[data]\nchannels = 1\n"),
+        ):
+            full = f"memory_{method}_{arch}{name}"
+            networks[full] = Network(name=full, train=(), pretrain=(*words, *more), config=config)
+    return networks
 
 
 class Runs:
@@ -162,21 +177,21 @@ class Runs:
 
     def make(self, network: Network, seed: int) -> dict[str, Any]:
         """One run; its `result.json`."""
-        shared = (
+        shared: tuple[object, ...] = (
             *("--data", self._data, "--group", "part", "--split-column", fold_column(seed)),
             *("--seed", seed, "--precision", self._precision),
         )
         train: tuple[object, ...] = ("--task", "anomaly", "--target", "class", "--good", "normal")
         folder = self._work / network.name
-        if network.pretrain:
-            before = folder / f"pretrain{seed}"
-            self._verb("pretrain", before, *shared, *network.pretrain)
-            train = (*train, "--init", before)
         if network.config:
             config = folder / "settings.toml"
             config.parent.mkdir(parents=True, exist_ok=True)
             config.write_text(network.config, encoding="utf-8")
-            train = (*train, "--config", config)
+            shared = (*shared, "--config", config)
+        if network.pretrain:
+            before = folder / f"pretrain{seed}"
+            self._verb("pretrain", before, *shared, *network.pretrain)
+            train = (*train, "--init", before)
         return self._verb("train", folder / f"seed{seed}", *shared, *train, *network.train)
 
     def _verb(self, verb: str, out: Path, *options: object) -> dict[str, Any]:
@@ -283,7 +298,9 @@ def main() -> None:
     parser.add_argument("--ulger", type=Path, required=True, help="the data set, with labels.csv")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=100, help="of the autoencoders (table I)")
-    parser.add_argument("--pretrain-epochs", type=int, default=200)
+    parser.add_argument("--lr", type=float, help="of the autoencoders; default table I's")
+    parser.add_argument("--mae-epochs", type=int, default=40)
+    parser.add_argument("--simsiam-epochs", type=int, default=20)
     parser.add_argument("--only", nargs="*", help="names of networks; default all")
     parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")
     parser.add_argument("--jobs", type=int, default=2, help="runs at once")
@@ -292,7 +309,8 @@ def main() -> None:
     asked = parser.parse_args()
     data = asked.work / f"ulger_{SHRUNK_PX}px"
     write_shrunk_joints(asked.ulger, data)
-    networks = autoencoders(asked.epochs) | memories(asked.pretrain_epochs)
+    networks = autoencoders(asked.epochs, asked.lr)
+    networks |= memories(asked.mae_epochs, asked.simsiam_epochs)
     chosen = [networks[name] for name in asked.only or networks]
     runs = Runs(asked.work, data, asked.precision, asked.threads)
     results = fill(runs, chosen, asked.seeds, asked.jobs)
@@ -301,7 +319,9 @@ def main() -> None:
     found = {
         **circumstances("anomaly scores on shrunk solder joints: F1, precision, recall, AUROC"),
         "epochs": asked.epochs,
-        "pretrain_epochs": asked.pretrain_epochs,
+        "lr": asked.lr,
+        "mae_epochs": asked.mae_epochs,
+        "simsiam_epochs": asked.simsiam_epochs,
         "data_sha256": sorted({r["run"]["data_sha256"] for rs in results.values() for r in rs}),
         "trivial": trivial(next(iter(results.values())), data),
         "rows": lines,

@@ -269,7 +269,8 @@ class AnomalySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         gamma: weight of the gradients in the GradCon score.
         tsne_runs: of which the best picture of the latents is shown; the paper takes 100.
         memory_patches: how many patches the memory keeps.
-        memory_layer: how deep in the network they are taken, as a share of its blocks or stages.
+        memory_layer: how deep in the network they are taken, as a share of its blocks or stages:
+            the last know what an image is, and little of what a patch looks like.
         memory_neighbours: side of the window of patches that is averaged around each, odd.
     """
 
@@ -281,8 +282,8 @@ class AnomalySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     gamma: NotNegative = 0.12
     tsne_runs: Annotated[int, msgspec.Meta(ge=1, le=100)] = 5
     memory_patches: Count = 2000
-    memory_layer: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)] = 1.0
-    memory_neighbours: Annotated[int, msgspec.Meta(ge=1)] = 1
+    memory_layer: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)] = 0.5
+    memory_neighbours: Annotated[int, msgspec.Meta(ge=1)] = 3
 
 
 class TrainSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
