@@ -28,7 +28,7 @@ def test_trivial_scores_by_hand() -> None:
     images = np.zeros((3, 6, 6, 1), dtype=np.uint8)
     images[1] += 100
     images[2, 3, 3] = 36  # in the middle: Laplacian -144 there, 36 at four sides, mean 0
-    found = trivial_scores(np.array([[10, 20], [30, 40], [1, 1]]), images)
+    found = trivial_scores(np.array([[10, 20], [30, 40], [1, 1]]), images, images)
     np.testing.assert_array_equal(found["size"], [200, 1200, 1])
     np.testing.assert_allclose(found["brightness"], [0, 100, 1])
     np.testing.assert_allclose(found["blur"], [0, 0, (144**2 + 4 * 36**2) / 36])
@@ -37,19 +37,38 @@ def test_trivial_scores_by_hand() -> None:
 def test_colours_count_as_gray() -> None:
     gray = np.random.default_rng(0).integers(0, 255, (2, 8, 8, 1), dtype=np.uint8)
     sizes = np.ones((2, 2), dtype=np.int64)
-    of_gray, of_rgb = trivial_scores(sizes, gray), trivial_scores(sizes, gray.repeat(3, axis=3))
+    rgb = gray.repeat(3, axis=3)
+    of_gray, of_rgb = trivial_scores(sizes, gray, gray), trivial_scores(sizes, rgb, rgb)
     np.testing.assert_allclose(of_gray["blur"], of_rgb["blur"])
     np.testing.assert_allclose(of_gray["brightness"], of_rgb["brightness"])
     red = np.zeros((1, 8, 8, 3), dtype=np.uint8)
     red[..., 0] = 100  # RGB: red weighs 0.299
-    assert trivial_scores(sizes[:1], red)["brightness"][0] == pytest.approx(30, abs=1)
+    assert trivial_scores(sizes[:1], red, red)["brightness"][0] == pytest.approx(30, abs=1)
 
 
 def test_a_smoothed_image_is_blurred() -> None:
     sharp = np.random.default_rng(0).integers(0, 255, (16, 16, 1), dtype=np.uint8)
     smooth = ((sharp.astype(int) + np.roll(sharp, 1, 0) + np.roll(sharp, 1, 1)) // 3).astype("u1")
-    blur = trivial_scores(np.ones((2, 2), np.int64), np.stack([sharp, smooth]))["blur"]
+    blur = trivial_scores(np.ones((2, 2), np.int64), np.stack([sharp, smooth]), sharp[None])["blur"]
     assert blur[1] < blur[0]
+
+
+def test_an_unusual_colour_is_far_from_good_ones() -> None:
+    generator = np.random.default_rng(0)
+    gray = generator.integers(50, 200, (20, 1, 1, 1))
+    good = (gray + generator.integers(0, 3, (20, 4, 4, 3))).astype(np.uint8)
+    red, bright = good[:1].copy(), np.full((1, 4, 4, 3), 195, dtype=np.uint8)
+    red[..., 0] += 30
+    sizes = np.ones((2, 2), dtype=np.int64)
+    far, near = trivial_scores(sizes, np.concatenate([red, bright]), good)["colour"]
+    assert far > 10 > near  # good ones differ much in brightness, and not at all in hue
+    assert "colour" not in trivial_scores(sizes, good[:2, ..., :1], good[..., :1])
+
+
+def test_colours_that_are_all_alike_still_have_a_distance() -> None:
+    good = np.full((1, 4, 4, 3), 100, dtype=np.uint8)
+    far = trivial_scores(np.ones((1, 2), np.int64), good + 10, good)["colour"]
+    assert far[0] == pytest.approx(10 * np.sqrt(3 * 12))
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 5)), min_size=1, max_size=20))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 import torch
@@ -23,6 +24,9 @@ from lineside_trainer.evaluate.leaks import find_leaks, trivial_scores, turned_t
 from lineside_trainer.prepared import IntArray, Prepared
 from lineside_trainer.runs.anomaly_results import AnomalyResult, Leaks
 from lineside_trainer.runs.predictions import PREDICTED_SETS, Prediction, Said
+
+_COLOURS: Final = 1000
+"""Good training images that say which colours are usual."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +54,12 @@ class Judged:
 
 
 def judge_anomalies(
-    prepared: Prepared, validation: Seen, test: Seen, *, told: float | None
+    prepared: Prepared,
+    validation: Seen,
+    test: Seen,
+    learnt_from: IntArray,
+    *,
+    told: float | None,
 ) -> Judged:
     """Choose the limits, then judge.
 
@@ -58,6 +67,7 @@ def judge_anomalies(
         prepared: the images.
         validation: chooses.
         test: is reported.
+        learnt_from: rows of the good training images.
         told: a limit for the chosen score that the user gives; None lets validation choose.
 
     Raises:
@@ -68,7 +78,7 @@ def judge_anomalies(
     limits = propose_limits(before)
     if told is not None:
         limits[exported] = given_limit(told)
-    found = _trivial(prepared, test.rows)
+    found = _trivial(prepared, test.rows, learnt_from)
     leaks = find_leaks(test.bad, found)
     trivial = turned_to_bad(leaks, found)
     measuring = _yardstick(after, exported, limits[exported].limit, trivial, leaks)
@@ -133,6 +143,8 @@ def _region(prepared: Prepared, validation: Seen) -> LimitProposal:
     return region_limit(peaks, prepared.table.parts[validation.rows[good]])
 
 
-def _trivial(prepared: Prepared, rows: IntArray) -> dict[str, FloatArray]:
+def _trivial(prepared: Prepared, rows: IntArray, good: IntArray) -> dict[str, FloatArray]:
     sizes = np.array([prepared.table.pixels(int(row)).shape[:2] for row in rows], dtype=np.int64)
-    return trivial_scores(sizes, prepared.store.rows(torch.from_numpy(rows)).numpy())
+    some = good[np.linspace(0, len(good) - 1, min(len(good), _COLOURS)).astype(np.int64)]
+    images, usual = (prepared.store.rows(torch.from_numpy(of)).numpy() for of in (rows, some))
+    return trivial_scores(sizes, images, usual)

@@ -66,7 +66,10 @@ def tune_anomaly(experiment: Experiment, out: Path, *, resume: bool) -> TrainRes
     learn = learn_to_reconstruct if experiment.model.arch in AUTOENCODERS else remember_good_parts
     built = learn(experiment, lineup.prepared, lineup.goodness, lineup.initial, out, resume=resume)
     validation, test = (_see(built, lineup, name) for name in ("validation", "test"))
-    judged = judge_anomalies(lineup.prepared, validation, test, told=experiment.train.limit)
+    learnt_from = lineup.goodness.good_rows(lineup.prepared.split.indices["training"])
+    judged = judge_anomalies(
+        lineup.prepared, validation, test, learnt_from, told=experiment.train.limit
+    )
     told = tell_anomalies(lineup.prepared, lineup.goodness, judged, (validation, test))
     write_predictions(out / PREDICTIONS, told)
     contract = make_contract(experiment, lineup, built, judged)

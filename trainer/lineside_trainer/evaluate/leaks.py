@@ -25,28 +25,46 @@ _SIGNS: Final = {
     "size": ("pixels of the frame as acquired", "large", "small"),
     "blur": ("variance of the Laplacian", "sharp", "blurred"),
     "brightness": ("mean brightness", "bright", "dark"),
+    "colour": ("mean colour, its distance from good training images", "unusual", "usual"),
 }
 
 
 def trivial_scores(
-    sizes_hw: NDArray[np.int64], images_nhwc: NDArray[np.uint8]
+    sizes_hw: NDArray[np.int64],
+    images_nhwc: NDArray[np.uint8],
+    good_nhwc: NDArray[np.uint8],
 ) -> dict[str, FloatArray]:
-    """Three figures an image that need no model.
+    """A few figures an image that need no model.
 
     Args:
         sizes_hw: (N, 2) height and width of the frames as acquired, px.
         images_nhwc: (N, H, W, 1 or 3) uint8 at the model's input size, RGB.
+        good_nhwc: (K, H, W, 1 or 3) uint8, good training images, K at least 1.
 
     Returns:
         (N,) each: "size", px; "blur", the variance of the Laplacian of the gray image (Pech-Pacheco
-        et al. 2000): low where it is blurred; "brightness", its mean in 0..255.
+        et al. 2000): low where it is blurred; "brightness", its mean in 0..255; and, with three
+        channels, "colour", the Mahalanobis distance of the mean colour from those of good images.
     """
     grays = [_gray(image) for image in images_nhwc]
-    return {
+    found = {
         "size": np.asarray(sizes_hw, dtype=np.float64).prod(axis=1),
         "blur": np.array([cv2.Laplacian(gray, cv2.CV_64F).var() for gray in grays]),
         "brightness": np.array([float(gray.mean()) for gray in grays]),
     }
+    if images_nhwc.shape[3] == 3:
+        found["colour"] = _unusual_colours(images_nhwc, good_nhwc)
+    return found
+
+
+def _unusual_colours(images_nhwc: NDArray[np.uint8], good_nhwc: NDArray[np.uint8]) -> FloatArray:
+    colours, usual = (images.mean(axis=(1, 2)) for images in (images_nhwc, good_nhwc))  # (N, 3)
+    covariance = np.cov(usual.T, ddof=0) if len(usual) > 1 else np.zeros((3, 3))
+    # A gray value's rounding at least, for images that are all alike.
+    inverse = np.linalg.inv(covariance + np.eye(3) / 12.0)
+    from_usual = colours - usual.mean(axis=0)
+    squared: FloatArray = np.einsum("nc,cd,nd->n", from_usual, inverse, from_usual)
+    return np.sqrt(squared)
 
 
 def find_leaks(bad: ArrayLike, scores: Mapping[str, ArrayLike]) -> Leaks:
