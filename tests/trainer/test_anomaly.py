@@ -117,6 +117,18 @@ def test_every_score_of_every_image_is_written_down(autoencoder: Path) -> None:
     assert {one.said.predicted for one in told} == {"good", "bad"}
 
 
+def test_two_runs_are_compared_on_the_same_images(
+    plates: Path, autoencoder: Path, tmp_path: Path
+) -> None:
+    words = ("--data", plates, *ANOMALY, "--arch", "cae", *SHORT, "--score", "recon")
+    succeed("train", *words, "--epochs", 1, "--out", tmp_path / "cae")
+    told = json.loads(succeed("compare", autoencoder, tmp_path / "cae", "--json").stdout)
+    found = told["paired"][0]
+    assert found["metric"] == "auroc"
+    aurocs = [result_of(run).test["auroc"].value for run in (autoencoder, tmp_path / "cae")]
+    assert found["difference"]["value"] == pytest.approx(aurocs[1] - aurocs[0])
+
+
 def test_a_run_goes_on_to_the_same_result(plates: Path, tmp_path: Path) -> None:
     words = ("--data", plates, *ANOMALY, "--arch", "cae", *SHORT, "--score", "recon")
     succeed("train", *words, "--out", tmp_path / "run")
