@@ -51,6 +51,10 @@ class Built(ABC):
     def draw(self, folder: Path, shown: Shown) -> tuple[Picture, ...]:
         """Pictures that only this family has, of the test images."""
 
+    def tables(self) -> dict[str, dict[str, str]]:
+        """Further tables of the report that only this family has, by heading."""
+        return {}
+
     @torch.no_grad()
     def see(self, prepared: Prepared, goodness: Goodness, rows: IntArray) -> Seen:
         """Run on some images whose kind is known."""
