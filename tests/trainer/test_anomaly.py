@@ -104,10 +104,19 @@ def test_the_candidate_says_what_it_gives(memory: Path, autoencoder: Path) -> No
         assert contract.head.good == ("good",)
         assert contract.head.classes == ("good", "scratch")
         assert [output.name for output in contract.outputs] == ["score", "map"]
-        assert contract.proposed_rule is not None and contract.proposed_rule.worse == "higher"
+        assert contract.proposed_rule is None  # the exporter chooses, and seals its evidence
         assert (contract.memory is not None) is bool(width)
     patches = np.load(memory / "candidate" / MEMORY, allow_pickle=False)
     assert len(patches) == 20 and patches.dtype == np.float32
+
+
+def test_a_limit_that_is_told_is_proposed(autoencoder: Path, tmp_path: Path) -> None:
+    succeed("rescore", autoencoder, "--limit", 0.5, "--out", tmp_path / "run")
+    path = tmp_path / "run" / "candidate" / "contract.json"
+    rule = decode_contract(path.read_bytes(), source=str(path)).proposed_rule
+    assert rule is not None and (rule.ok_limit, rule.worse) == (0.5, "higher")
+    found = result_of(tmp_path / "run").anomaly
+    assert found is not None and found.scores["recon"].limit_rule == "given"
 
 
 def test_every_score_of_every_image_is_written_down(autoencoder: Path) -> None:

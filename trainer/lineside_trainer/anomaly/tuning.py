@@ -135,8 +135,14 @@ def make_contract(experiment: Experiment, lineup: Lineup, built: Built, judged: 
             classes=goodness.classes,
             good=goodness.good,
         ),
-        proposed_rule=LimitRule(ok_limit=judged.limit, not_ok_limit=judged.limit),
+        proposed_rule=_rule(settings.limit),
     )
+
+
+def _rule(limit: float | None) -> LimitRule | None:
+    """What the user has told. Else the exporter chooses on the same validation parts, by the scores
+    of what it seals, and seals its evidence; the run's own limit is what its figures are at."""
+    return None if limit is None else LimitRule(ok_limit=limit, not_ok_limit=limit)
 
 
 def _result(experiment: Experiment, lineup: Lineup, built: Built, judged: Judged) -> TrainResult:
