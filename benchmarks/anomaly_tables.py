@@ -95,12 +95,16 @@ class Row:
 
 
 def autoencoders(epochs: int, lr: float | None) -> dict[str, Network]:
-    """Each network plain and with the gradient constraint."""
+    """Each network plain and with the gradient constraint; two in gray, because colour tells much."""
     networks = {}
     for arch in ("cae", "vae", "beta_vae"):
         for constrained in (False, True):
             name = f"{arch}{'_gradcon' if constrained else ''}"
             networks[name] = _autoencoder(name, arch, epochs, lr, constrained=constrained)
+    for arch in ("cae", "beta_vae"):
+        plain = networks[arch]
+        gray = f"{plain.config}[data]\nchannels = 1\n"
+        networks[f"{arch}_gray"] = replace(plain, name=f"{arch}_gray", config=gray)
     for beta in BETAS:
         if beta not in (1.0, 3.0):  # those are the VAE and the default
             name = f"beta_{beta:g}_gradcon"
@@ -362,7 +366,10 @@ def main() -> None:
 def _further_rows(names: Iterable[str]) -> Iterator[Row]:
     for name in names:
         label = name.replace("_", " ")
-        if name.startswith("memory"):
+        if name in ("cae_gray", "beta_vae_gray"):
+            for score in ("recon", "gradcon"):
+                yield Row(table="gray", name=f"{label} {score}", network=name, score=score)
+        elif name.startswith("memory"):
             yield Row(table="memory", name=label, network=name, score="memory")
         elif name == "handian_memory":
             yield Row(table="handian", name=label, network=name, score="memory")
