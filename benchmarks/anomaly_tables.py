@@ -95,7 +95,7 @@ class Row:
 
 
 def autoencoders(epochs: int, lr: float | None) -> dict[str, Network]:
-    """Each network plain and with the gradient constraint; two in gray, because colour tells much."""
+    """Each network plain and with the gradient constraint; two in gray: colour tells much."""
     networks = {}
     for arch in ("cae", "vae", "beta_vae"):
         for constrained in (False, True):
