@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from bright_plates import write_plates
@@ -13,11 +14,13 @@ from scratched_plates import write_scratched_plates
 
 from lineside.candidate import MEMORY, read_samples
 from lineside.contract import AnomalyHead, decode_contract
+from lineside_trainer.anomaly.learnt import rescored
 from lineside_trainer.data.split import read_set_names
 from lineside_trainer.errors import DataError, ExperimentError
 from lineside_trainer.runs.predictions import read_predictions
 from lineside_trainer.runs.results import TrainResult
 from lineside_trainer.runs.runfolder import read_document
+from lineside_trainer.tuning import train
 
 SHORT = ("--image-size", 32, "--epochs", 3, "--batch-size", 16, "--device", "cpu")
 ANOMALY = ("--task", "anomaly", "--target", "class")
@@ -115,6 +118,15 @@ def test_every_score_of_every_image_is_written_down(autoencoder: Path) -> None:
     assert {"recon", "elbo", "gradcon"} == set(told[0].said.scores)
     assert {one.set for one in told} == {"validation", "test"}
     assert {one.said.predicted for one in told} == {"good", "bad"}
+
+
+def test_no_other_images_are_rescored(autoencoder: Path, tmp_path: Path) -> None:
+    """The limit would be chosen, and the figures made, on what it learnt from."""
+    asked = rescored(autoencoder, score="elbo", gamma=None, limit=None)
+    others = write_scratched_plates(tmp_path / "others", good=50, bad=10)
+    data = msgspec.structs.replace(asked.data, folder=str(others))
+    with pytest.raises(ExperimentError, match="learnt from other images"):
+        train(msgspec.structs.replace(asked, data=data), tmp_path / "run", resume=False)
 
 
 def test_a_run_goes_on_to_the_same_result(plates: Path, tmp_path: Path) -> None:
