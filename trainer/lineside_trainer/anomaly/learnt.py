@@ -10,7 +10,12 @@ import msgspec
 from lineside_trainer.durable import read_tensors, read_weights
 from lineside_trainer.errors import ExperimentError
 from lineside_trainer.experiment import Experiment
-from lineside_trainer.experiment_file import read_experiment
+from lineside_trainer.experiment_file import (
+    convert_experiment,
+    merge_tables,
+    plain_table,
+    read_experiment,
+)
 from lineside_trainer.learning.fit import FitResult
 from lineside_trainer.learning.loop import BEST, LAST, OURS
 from lineside_trainer.models import AUTOENCODERS
@@ -36,7 +41,7 @@ def rescored(
         limit: of the score; None lets validation choose it.
 
     Raises:
-        ExperimentError: no finished run of an autoencoder.
+        ExperimentError: no finished run of an autoencoder, or a setting that cannot be.
     """
     missing = [name for name in (EXPERIMENT, RESULT) if not (run / name).exists()]
     if missing:
@@ -50,14 +55,17 @@ def rescored(
             f"{run}: of task {before.train.task} and network {before.model.arch}; only an "
             f"autoencoder ({', '.join(AUTOENCODERS)}) of --task anomaly has several scores"
         )
-    replace, earlier = msgspec.structs.replace, before.train.anomaly.run
-    told = {"score": score, "gamma": gamma, "run": earlier or str(run.resolve())}
-    given = {name: value for name, value in told.items() if value is not None}
-    # Through conversion, for a score or a gamma that cannot be.
-    anomaly = msgspec.convert(
-        msgspec.to_builtins(before.train.anomaly) | given, type(before.train.anomaly)
-    )
-    return replace(before, train=replace(before.train, anomaly=anomaly, limit=limit))
+    learnt_in = before.train.anomaly.run or str(run.resolve())
+    told = {"anomaly": _told(score=score, gamma=gamma, run=learnt_in)} | _told(limit=limit)
+    # As every command line is read, for a gamma or a limit that cannot be.
+    table = merge_tables(plain_table(before), {"train": told})
+    asked, replace = convert_experiment(table, source="command line"), msgspec.structs.replace
+    # The limit that was given before was another score's.
+    return replace(asked, train=replace(asked.train, limit=limit))
+
+
+def _told(**given: str | float | None) -> dict[str, str | float]:
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def take_over(learner: AutoencoderLearner, run: Path, prepared: Prepared) -> FitResult:

@@ -72,7 +72,9 @@ def tune_anomaly(experiment: Experiment, out: Path, *, resume: bool) -> TrainRes
     )
     told = tell_anomalies(lineup.prepared, lineup.goodness, judged, (validation, test))
     write_predictions(out / PREDICTIONS, told)
+    pictures = draw_anomalies(out / FIGURES, _shown(lineup, judged, test), built)
     contract = make_contract(experiment, lineup, built, judged)
+    # Not before the pictures: what could not be drawn is one of its notes.
     result = _result(experiment, lineup, built, judged)
     check = write_candidate(
         out / CANDIDATE,
@@ -81,16 +83,6 @@ def tune_anomaly(experiment: Experiment, out: Path, *, resume: bool) -> TrainRes
         lineup.prepared,
         candidate_provenance(result),
     )
-    shown = Shown(
-        prepared=lineup.prepared,
-        goodness=lineup.goodness,
-        test=test,
-        exported=judged.figures.exported,
-        limits=judged.limits,
-        region=judged.region,
-        trivial=judged.trivial,
-    )
-    pictures = draw_anomalies(out / FIGURES, shown, built)
     report_anomalies(out, experiment, result, built, pictures, check)
     write_document(out / RESULT, result)
     return result
@@ -115,6 +107,18 @@ def _line_up(experiment: Experiment, out: Path) -> Lineup:
 def _see(built: Built, lineup: Lineup, name: str) -> Seen:
     rows = lineup.goodness.known_rows(lineup.prepared.split.indices[name])
     return built.see(lineup.prepared, lineup.goodness, rows)
+
+
+def _shown(lineup: Lineup, judged: Judged, test: Seen) -> Shown:
+    return Shown(
+        prepared=lineup.prepared,
+        goodness=lineup.goodness,
+        test=test,
+        exported=judged.figures.exported,
+        limits=judged.limits,
+        region=judged.region,
+        trivial=judged.trivial,
+    )
 
 
 def make_contract(experiment: Experiment, lineup: Lineup, built: Built, judged: Judged) -> Contract:
