@@ -194,6 +194,13 @@ class TestGoodPartsAlone:
 
 
 class TestBadInput:
+    def test_a_folder_of_bad_parts_alone_is_not_learnt_as_good(self, tmp_path: Path) -> None:
+        plates = write_scratched_plates(tmp_path / "plates", good=0, bad=20)
+        words = ("--data", plates, *ANOMALY, "--arch", "cae", *SHORT)
+        told = refuse(ExperimentError, "train", *words, "--out", tmp_path / "run")
+        assert "'class' are scratch;" in told and "--good NAME" in told
+        assert not (tmp_path / "run").exists()
+
     @pytest.fixture
     def words(self, plates: Path, tmp_path: Path) -> tuple[object, ...]:
         return ("train", "--data", plates, "--out", tmp_path / "run", *SHORT)

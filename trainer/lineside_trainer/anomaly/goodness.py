@@ -66,7 +66,7 @@ def find_goodness(prepared: Prepared, settings: TrainSettings) -> Goodness:
 
 
 def _good_classes(settings: TrainSettings, classes: tuple[str, ...]) -> tuple[str, ...]:
-    """Those told, else those with a good name, else the only one there is."""
+    """Those told, else the one with a good name. A class that is alone may be of bad parts."""
     there_are = f"the classes of {settings.target!r} are {', '.join(classes)}"
     strange = [name for name in settings.good if name not in classes]
     if strange:
@@ -76,10 +76,9 @@ def _good_classes(settings: TrainSettings, classes: tuple[str, ...]) -> tuple[st
     found = tuple(name for name in classes if name.lower() in GOOD_NAMES)
     if len(found) == 1:
         return found
-    if len(classes) == 1:
-        return classes
     raise ExperimentError(
-        f"train.good: which class is of good parts? {there_are}; give --good NAME"
+        f"train.good: which class is of good parts? {there_are}; give --good NAME, or leave "
+        "--target away where all images are of good parts"
     )
 
 
