@@ -23,7 +23,7 @@ from lineside_trainer.evaluate.anomaly_limit import LimitProposal, given_limit, 
 from lineside_trainer.evaluate.leaks import find_leaks, trivial_scores, turned_to_bad
 from lineside_trainer.prepared import IntArray, Prepared
 from lineside_trainer.runs.anomaly_results import AnomalyResult, Leaks
-from lineside_trainer.runs.predictions import PREDICTED_SETS, Prediction, Said
+from lineside_trainer.runs.predictions import BAD, GOOD, PREDICTED_SETS, Prediction, Said
 
 _COLOURS: Final = 1000
 """Good training images that say which colours are usual."""
@@ -125,7 +125,7 @@ def tell_anomalies(
             target = goodness.classes[int(table.targets[row])]
             said = Said(
                 target=target,
-                predicted="bad" if chosen[place] > judged.limit else "good",
+                predicted=BAD if chosen[place] > judged.limit else GOOD,
                 scores={score: float(values[place]) for score, values in found.scores.items()},
             )
             record = table.records[row]

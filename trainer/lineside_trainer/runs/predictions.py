@@ -14,6 +14,10 @@ from lineside_trainer.errors import TrainerError
 
 PREDICTIONS: Final = "predictions.csv"
 PREDICTED_SETS: Final = ("validation", "test")
+GOOD: Final = "good"
+BAD: Final = "bad"
+"""What an anomaly run predicts, whatever the classes are called."""
+
 _COLUMNS: Final = ("file", "part", "set", "target", "predicted")
 _SCORE: Final = "score:"
 
@@ -25,7 +29,8 @@ class Said:
     Attributes:
         target: the truth: a class name, or a number in the target's unit, written exactly.
         predicted: what the network says, likewise.
-        scores: by class name, 0..1; empty where the task knows no classes.
+        scores: by class name, 0..1; of an anomaly run by the score's name, any numbers; empty where
+            the task knows neither.
     """
 
     target: str

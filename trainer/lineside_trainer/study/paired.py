@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from lineside.metrics import (
     Statistic,
     accuracy,
+    auroc,
     balanced_accuracy,
     by_part_interval,
     mean_average_precision,
@@ -19,7 +20,7 @@ from lineside.metrics import (
     weighted_mean,
 )
 from lineside_trainer.evaluate.judgement import FEWEST_PARTS
-from lineside_trainer.runs.predictions import Prediction
+from lineside_trainer.runs.predictions import BAD, Prediction
 
 FloatArray = NDArray[np.float64]
 BySeed = Mapping[int, Sequence[Prediction]]
@@ -127,6 +128,10 @@ def _statistic(metric: str, predictions: Sequence[Prediction]) -> Statistic | No
         predicted = np.array([float(one.said.predicted) for one in predictions])
         errors = squared_errors(target, predicted)
         return weighted_mean(errors if metric == "mse" else np.sqrt(errors))
+    if metric == "auroc" and all(BAD in one.said.scores for one in predictions):
+        bad = np.array([one.said.target == BAD for one in predictions])
+        ranks = np.array([one.said.scores[BAD] for one in predictions])
+        return lambda weights: auroc(bad, ranks, weights)
     truth = [one.said.target for one in predictions]
     said = [one.said.predicted for one in predictions]
     names = sorted({*truth, *said, *(n for one in predictions[:1] for n in one.said.scores)})

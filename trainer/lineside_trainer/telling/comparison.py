@@ -4,21 +4,30 @@ were tested on the very same images."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from lineside.candidate import CONTRACT
+from lineside.contract import AnomalyHead, decode_contract
 from lineside_trainer.errors import TrainerError
 from lineside_trainer.experiment import Experiment, Setting
 from lineside_trainer.experiment_file import (
     differences,
     read_experiment,
 )
-from lineside_trainer.runs.predictions import PREDICTIONS, Prediction, read_predictions
+from lineside_trainer.runs.predictions import (
+    BAD,
+    GOOD,
+    PREDICTIONS,
+    Prediction,
+    Said,
+    read_predictions,
+)
 from lineside_trainer.runs.results import Figure, Spread, TrainResult, TrainSeedsResult
-from lineside_trainer.runs.runfolder import EXPERIMENT, RESULT, read_document
+from lineside_trainer.runs.runfolder import CANDIDATE, EXPERIMENT, RESULT, read_document
 from lineside_trainer.study.paired import Difference
 from lineside_trainer.study.paired import compare as compare_paired
 
@@ -204,13 +213,13 @@ def _pair(run: ComparedRun, first: ComparedRun) -> Paired:
     difference = None
     if not why_not:
         pairs = _same_tests(run, first)
-        ours = {number: a.predictions for number, (a, _) in enumerate(pairs)}
-        theirs = {number: b.predictions for number, (_, b) in enumerate(pairs)}
+        ours = {number: _judged(a) for number, (a, _) in enumerate(pairs)}
+        theirs = {number: _judged(b) for number, (_, b) in enumerate(pairs)}
         difference = compare_paired(metric, ours, theirs)
         if not pairs:
             why_not = "tested on other images; give both the same data, --group and --split-seed"
         elif difference is None:
-            why_not = "too few test images for an interval"
+            why_not = f"too few test images for an interval, or none of {metric.replace('_', ' ')}"
     return Paired(
         run=run.name,
         against=first.name,
@@ -219,6 +228,30 @@ def _pair(run: ComparedRun, first: ComparedRun) -> Paired:
         verdict=_verdict(difference, lower_is_better=first.result.lower_is_better),
         why_not=why_not,
     )
+
+
+def _judged(tested: Tested) -> Sequence[Prediction]:
+    """Of an anomaly run only good and bad, by the score that its candidate gives: how many others
+    there are, and which classes are good, is another matter in each run."""
+    anomaly, path = tested.result.anomaly, tested.folder / CANDIDATE / CONTRACT
+    if anomaly is None:
+        return tested.predictions
+    try:
+        head = decode_contract(path.read_bytes(), source=str(path)).head
+    except OSError as error:
+        raise TrainerError(f"{path}: {error.strerror}; it says which classes are good") from error
+    assert isinstance(head, AnomalyHead), "of an anomaly run"
+    return [
+        replace(
+            one,
+            said=Said(
+                target=GOOD if one.said.target in head.good else BAD,
+                predicted=one.said.predicted,
+                scores={BAD: one.said.scores[anomaly.exported]},
+            ),
+        )
+        for one in tested.predictions
+    ]
 
 
 def _verdict(difference: Difference | None, *, lower_is_better: bool) -> str:
