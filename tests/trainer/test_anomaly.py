@@ -20,6 +20,7 @@ from lineside_trainer.errors import DataError, ExperimentError
 from lineside_trainer.runs.predictions import read_predictions
 from lineside_trainer.runs.results import TrainResult
 from lineside_trainer.runs.runfolder import read_document
+from lineside_trainer.telling.comparison import compare_runs
 from lineside_trainer.tuning import train
 
 SHORT = ("--image-size", 32, "--epochs", 3, "--batch-size", 16, "--device", "cpu")
@@ -150,6 +151,14 @@ def test_no_other_images_are_rescored(autoencoder: Path, tmp_path: Path) -> None
         train(msgspec.structs.replace(asked, data=data), tmp_path / "run", resume=False)
 
 
+def test_two_families_are_compared_on_the_same_images(autoencoder: Path, memory: Path) -> None:
+    ours, theirs = (result_of(run).test["auroc"].value for run in (memory, autoencoder))
+    (paired,) = compare_runs((autoencoder, memory)).paired
+    assert paired.metric == "auroc" and paired.why_not == ""
+    assert paired.difference is not None
+    assert paired.difference.value == pytest.approx(ours - theirs, abs=1e-6)
+
+
 def test_a_run_goes_on_to_the_same_result(plates: Path, tmp_path: Path) -> None:
     words = ("--data", plates, *ANOMALY, "--arch", "cae", *SHORT, "--score", "recon")
     succeed("train", *words, "--out", tmp_path / "run")
@@ -176,6 +185,10 @@ class TestGoodPartsAlone:
         assert "no test image is bad" in notes and "F1" in notes
         document = json.loads((run / "result.json").read_text())
         assert document["anomaly"]["scores"]["recon"]["f1"] is None
+
+    def test_what_could_not_be_drawn_is_told(self, run: Path) -> None:
+        assert not (run / "figures" / "latents.png").exists()
+        assert "no picture of the latent space" in " ".join(result_of(run).run.notes)
 
     def test_the_limit_is_a_quantile_of_good_parts(self, run: Path) -> None:
         found = result_of(run).anomaly
