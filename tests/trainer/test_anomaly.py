@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import msgspec
@@ -16,7 +17,7 @@ from lineside.candidate import MEMORY, read_samples
 from lineside.contract import AnomalyHead, decode_contract
 from lineside_trainer.anomaly.learnt import rescored
 from lineside_trainer.data.split import read_set_names
-from lineside_trainer.errors import DataError, ExperimentError
+from lineside_trainer.errors import DataError, ExperimentError, TrainerError
 from lineside_trainer.runs.predictions import read_predictions
 from lineside_trainer.runs.results import TrainResult
 from lineside_trainer.runs.runfolder import read_document
@@ -272,3 +273,53 @@ class TestBadInput:
     def test_explaining_it(self, autoencoder: Path, plates: Path) -> None:
         told = refuse(ExperimentError, "explain", autoencoder, plates / "bad_0.png")
         assert "inspect --maps" in told
+
+
+class TestRescore:
+    @pytest.mark.parametrize(
+        ("option", "value", "said"),
+        [
+            ("--limit", "nan", "train.limit: nan is not finite"),
+            ("--limit", "inf", "train.limit: inf is not finite"),
+            ("--gamma", "nan", "train.anomaly.gamma"),
+            ("--gamma", "inf", "train.anomaly.gamma: inf is not finite"),
+            ("--gamma", "-1", "train.anomaly.gamma"),
+        ],
+    )
+    def test_a_number_that_cannot_be(
+        self, autoencoder: Path, tmp_path: Path, option: str, value: str, said: str
+    ) -> None:
+        words = ("rescore", autoencoder, option, value, "--out", tmp_path / "run")
+        assert said in refuse(ExperimentError, *words)
+        assert not (tmp_path / "run").exists()
+
+    def test_the_limit_of_before_belongs_to_the_score_of_before(
+        self, plates: Path, tmp_path: Path
+    ) -> None:
+        words = ("--data", plates, *ANOMALY, "--arch", "cae", *SHORT, "--score", "recon")
+        succeed("train", *words, "--epochs", 1, "--limit", 7, "--out", tmp_path / "run")
+        words = ("rescore", tmp_path / "run", "--score", "gradcon")
+        succeed(*words, "--out", tmp_path / "again")
+        found = result_of(tmp_path / "again").anomaly
+        assert found is not None
+        assert found.scores["gradcon"].limit_rule == "best_f1"
+
+    @pytest.mark.parametrize("file", ["best.pt", "last.ckpt"])
+    def test_a_file_of_another_run(
+        self, autoencoder: Path, memory: Path, tmp_path: Path, file: str
+    ) -> None:
+        shutil.copytree(autoencoder, tmp_path / "mixed")
+        shutil.copy(memory / "best.pt", tmp_path / "mixed" / file)
+        words = ("rescore", tmp_path / "mixed", "--out", tmp_path / "run")
+        told = refuse(TrainerError, *words)
+        assert f"mixed/{file}: is not this run's own" in told
+
+    @pytest.mark.parametrize("file", ["best.pt", "last.ckpt", "result.json"])
+    def test_a_damaged_file_is_one_line_with_a_remedy(
+        self, autoencoder: Path, tmp_path: Path, file: str
+    ) -> None:
+        shutil.copytree(autoencoder, tmp_path / "torn")
+        (tmp_path / "torn" / file).write_bytes(b"\x00torn")
+        told = refuse(TrainerError, "rescore", tmp_path / "torn", "--out", tmp_path / "run")
+        assert f"torn/{file}: damaged" in told and "train again" in told
+        assert len(told.splitlines()) == 1 and "weights_only" not in told

@@ -53,10 +53,12 @@ def read_tensors(path: Path) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise TrainerError(f"{path}: {error.strerror}; was the run finished?") from error
-    # Damaged bytes raise whatever the unpickler stumbles over; four of them, IndexError.
+    # Damaged bytes raise whatever the unpickler stumbles over; four of them, IndexError. Its words
+    # are several lines, and advise to read the file in a way that executes what is in it.
     except Exception as error:
-        words = f"{type(error).__name__}: {error}"
-        raise TrainerError(f"{path}: damaged or not a checkpoint: {words}") from error
+        raise TrainerError(
+            f"{path}: damaged or not a checkpoint; bring a whole one back, or train again"
+        ) from error
     if not isinstance(content, dict):
         raise TrainerError(f"{path}: holds no weights")
     return content

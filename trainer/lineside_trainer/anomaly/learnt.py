@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from lineside_trainer.durable import read_tensors, read_weights
-from lineside_trainer.errors import ExperimentError
-from lineside_trainer.experiment import Experiment
+from lineside_trainer.errors import ExperimentError, TrainerError
+from lineside_trainer.experiment import Experiment, Setting, Table
 from lineside_trainer.experiment_file import (
     convert_experiment,
     merge_tables,
@@ -41,7 +43,7 @@ def rescored(
         limit: of the score; None lets validation choose it.
 
     Raises:
-        ExperimentError: no finished run of an autoencoder, or a setting that cannot be.
+        ExperimentError: no finished run of an autoencoder, or a number that cannot be.
     """
     missing = [name for name in (EXPERIMENT, RESULT) if not (run / name).exists()]
     if missing:
@@ -55,17 +57,17 @@ def rescored(
             f"{run}: of task {before.train.task} and network {before.model.arch}; only an "
             f"autoencoder ({', '.join(AUTOENCODERS)}) of --task anomaly has several scores"
         )
-    learnt_in = before.train.anomaly.run or str(run.resolve())
-    told = {"anomaly": _told(score=score, gamma=gamma, run=learnt_in)} | _told(limit=limit)
-    # As every command line is read, for a gamma or a limit that cannot be.
-    table = merge_tables(plain_table(before), {"train": told})
-    asked, replace = convert_experiment(table, source="command line"), msgspec.structs.replace
-    # The limit that was given before was another score's.
-    return replace(asked, train=replace(asked.train, limit=limit))
+    replace = msgspec.structs.replace
+    blank = replace(before, train=replace(before.train, limit=None))
+    learnt = before.train.anomaly.run or str(run.resolve())
+    anomaly: Table = _given({"score": score, "gamma": gamma}) | {"run": learnt}
+    told: Table = {"train": _given({"limit": limit}) | {"anomaly": anomaly}}
+    # Through conversion, for a score, a gamma or a limit that cannot be.
+    return convert_experiment(merge_tables(plain_table(blank), told), source="command line")
 
 
-def _told(**given: str | float | None) -> dict[str, str | float]:
-    return {name: value for name, value in given.items() if value is not None}
+def _given(settings: Mapping[str, Setting | None]) -> dict[str, Setting | Table]:
+    return {name: value for name, value in settings.items() if value is not None}
 
 
 def take_over(learner: AutoencoderLearner, run: Path, prepared: Prepared) -> FitResult:
@@ -93,9 +95,11 @@ def take_over(learner: AutoencoderLearner, run: Path, prepared: Prepared) -> Fit
         raise ExperimentError(
             f"{SETTING}: {run} is a {before.arch}, model.arch says {learner.autoencoder.arch}"
         )
-    learner.kept.load_state_dict(read_weights(run / BEST))
     book = Logbook()
-    book.load_state_dict(read_tensors(run / LAST)[OURS]["logbook"])
+    with _of_this_run(run / BEST):
+        learner.kept.load_state_dict(read_weights(run / BEST))
+    with _of_this_run(run / LAST):
+        book.load_state_dict(read_tensors(run / LAST)[OURS]["logbook"])
     return FitResult(
         rows=tuple(book.rows),
         best_epoch=book.best_epoch,
@@ -103,3 +107,16 @@ def take_over(learner: AutoencoderLearner, run: Path, prepared: Prepared) -> Fit
         device=before.run.device,
         precision=before.run.precision,
     )
+
+
+@contextmanager
+def _of_this_run(file: Path) -> Iterator[None]:
+    """A whole file of another run holds other names and shapes, as what fills the learner with it
+    finds out."""
+    try:
+        yield
+    except (RuntimeError, KeyError, TypeError) as error:
+        raise TrainerError(
+            f"{file}: is not this run's own: it holds other tensors than {EXPERIMENT} beside it "
+            "describes; bring the right one back, or train again"
+        ) from error

@@ -141,7 +141,9 @@ def read_document(path: Path, kind: type[Document]) -> Document:
     except OSError as error:
         raise TrainerError(f"{path}: {error.strerror}; was the run finished?") from error
     except msgspec.DecodeError as error:
-        raise TrainerError(f"{path}: {error}") from error
+        raise TrainerError(
+            f"{path}: damaged or of another kind ({error}): bring a whole one back, or train again"
+        ) from error
 
 
 def file_sha256(path: Path) -> str:
