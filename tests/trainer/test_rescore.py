@@ -68,3 +68,5 @@ def test_what_is_no_finished_autoencoder(tmp_path: Path) -> None:
     assert "no finished run" in refuse(ExperimentError, *words)
     finished(tmp_path, {"train": {"task": "classification", "target": "class"}})
     assert "only an autoencoder" in refuse(ExperimentError, *words)
+    finished(tmp_path, {**LEARNT, "run": {"seed": 3, "seeds": 2}})
+    assert "holds 2 runs, a seed each" in refuse(ExperimentError, *words)

@@ -28,7 +28,7 @@ from lineside_trainer.experiment import Experiment
 from lineside_trainer.learning.processes import this_place
 from lineside_trainer.models import AUTOENCODERS
 from lineside_trainer.models.detector import MAP, SCORE
-from lineside_trainer.prepared import Prepared, prepare_data
+from lineside_trainer.prepared import Prepared, channel_figures, prepare_data
 from lineside_trainer.runs.predictions import PREDICTIONS, write_predictions
 from lineside_trainer.runs.provenance import candidate_provenance
 from lineside_trainer.runs.results import TrainResult
@@ -97,6 +97,8 @@ def _line_up(experiment: Experiment, out: Path) -> Lineup:
         prepared = replace(prepared, table=label_all_good(prepared.table))
     prepared = spare_bad_parts(prepared, goodness, seen=initial is not None)
     notes = check_goodness(prepared, goodness)
+    mean, std = channel_figures(prepared.store, goodness.good_rows(prepared.split.fold("training")))
+    prepared = replace(prepared, channel_mean=mean, channel_std=std)
     if this_place().is_first:
         write_split(out / SPLIT, prepared.split, prepared.table)
     if initial is not None:
