@@ -3,8 +3,8 @@
     python benchmarks/anomaly_latency.py --work runs/latency --run RUN --memory RUN
 
 One autoencoder is written as a candidate for each of its scores (`lineside rescore`), and sealed in
-fp32 and in every 8-bit form that holds (widened) gates. With `--memory RUN`, a memory of
-good patches is sealed in several sizes as well. All of them take turns at the same frames, in both
+fp32 and in every 8-bit form that holds (widened) gates. With `--memory RUN`, a memory of good
+patches is sealed in several sizes as well. All of them take turns at the same frames, in both
 engines, batch 1, one thread; the time is that of the device's own inspector.
 """
 
@@ -71,10 +71,10 @@ def seal_forms(
             bundle = work / f"{candidate.parent.name}_{candidate.name}_{form}.lsb"
             # Wider gates than a factory would take: what is asked here is what a form costs.
             words = ("export", candidate, "--out", bundle, "--key", key, "--precision", form)
-            words = (*words, "--max-flips", 20, "--max-drop", 0.05)
+            gates = ("--max-flips", 20, "--max-drop", 0.05)
             told = bundle.with_suffix(".refused")
             if not bundle.exists() and not told.exists():
-                why = refusal(*words)
+                why = refusal(*words, *gates)
                 if why:
                     told.write_text(why, encoding="utf-8")
             if told.exists():
