@@ -7,7 +7,6 @@ engine as it lies in the file. How many there are follows from its size.
 from __future__ import annotations
 
 import io
-import zipfile
 from pathlib import Path
 from typing import Final
 
@@ -83,8 +82,13 @@ def read_memory(path: Path, spec: MemorySpec) -> Rows:
     """
     try:
         rows = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputDataError(f"{path}: not a memory: {error}") from error
+    except OSError as error:
+        raise InputDataError(f"{path}: not a memory: {error.strerror or error}") from error
+    # The header is an expression: damaged bytes raise whatever its parser stumbles over, and one
+    # that claims more rows than there are asks for more memory than there is.
+    except Exception as error:
+        words = str(error) if isinstance(error, ValueError | EOFError) else "damaged"
+        raise InputDataError(f"{path}: not a memory: {words}") from error
     if not isinstance(rows, np.ndarray):
         rows.close()
         raise InputDataError(f"{path}: not a memory: an archive of several arrays")

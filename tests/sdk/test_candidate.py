@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -104,4 +105,16 @@ def test_pickled_objects_are_never_executed(tmp_path: Path) -> None:
     harmful = np.array([Path], dtype=object)
     np.savez(path, golden_pixels=harmful, golden_shapes_hwc=harmful)
     with pytest.raises(InputDataError):
+        read_samples(path)
+
+
+@pytest.mark.parametrize("shape", ["((4, 2", "(True,)", "(99999999999999,)"])
+def test_a_damaged_header_of_an_array_is_refused(shape: str, tmp_path: Path) -> None:
+    header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    array = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode()
+    path = tmp_path / "samples.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("golden_pixels.npy", array)
+        archive.writestr("golden_shapes_hwc.npy", array)
+    with pytest.raises(InputDataError, match=r"samples\.npz: not a samples file"):
         read_samples(path)

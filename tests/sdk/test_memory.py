@@ -381,3 +381,24 @@ def test_an_archive_of_arrays_is_refused(tmp_path: Path) -> None:
         np.savez(file, rows=DARK)
     with pytest.raises(InputDataError, match="archive of several"):
         read_memory(tmp_path / "memory.npy", MemorySpec(width=2))
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        "(99999999999, 2)",  # more than there is memory for
+        "(2**70, 2)",
+        "(1180591620717411303424, 2)",
+        "(True, 2)",
+        "((4, 2",
+        "(04, 2)",
+        "(1, " * 200,
+    ],
+)
+def test_a_damaged_header_is_refused(shape: str, tmp_path: Path) -> None:
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    size = len(header).to_bytes(2, "little")
+    path = tmp_path / "memory.npy"
+    path.write_bytes(b"\x93NUMPY\x01\x00" + size + header.encode() + bytes(64))
+    with pytest.raises(InputDataError, match=r"memory\.npy: not a memory"):
+        read_memory(path, MemorySpec(width=2))

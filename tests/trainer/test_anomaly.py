@@ -250,6 +250,7 @@ class TestBadInput:
             (("--arch", "cae", "--probe"), "train.probe"),
             (("--arch", "cae", "--label-share", 0.5), "train.label_share"),
             (("--arch", "cae", "--image-size", 30), "multiples of 8"),
+            (("--arch", "cae", "--memory-patches", 3), "train.anomaly.memory_patches: 3;"),
         ],
     )
     def test_settings_that_mean_nothing(
@@ -273,6 +274,23 @@ class TestBadInput:
     def test_explaining_it(self, autoencoder: Path, plates: Path) -> None:
         told = refuse(ExperimentError, "explain", autoencoder, plates / "bad_0.png")
         assert "inspect --maps" in told
+
+
+class TestFamilies:
+    """What one kind of model is told and another would pass over."""
+
+    @pytest.mark.parametrize(("option", "value"), [("score", "recon"), ("beta", 2.0)])
+    def test_a_memory_has_no_setting_of_an_autoencoder(
+        self, plates: Path, memory: Path, tmp_path: Path, option: str, value: object
+    ) -> None:
+        words = ("--data", plates, *ANOMALY, "--init", memory.parent / "pre", f"--{option}", value)
+        told = refuse(ExperimentError, "train", *words, "--out", tmp_path / "run")
+        assert f"train.anomaly.{option}: {value};" in told and "leave it away" in told
+
+    def test_a_run_without_labels_is_not_cut(self, memory: Path, tmp_path: Path) -> None:
+        words = ("slim", memory, "--mlp", 0.5, "--out", tmp_path / "run")
+        told = refuse(ExperimentError, *words)
+        assert told.startswith(f"train.slim.run: {memory} learnt from good parts alone")
 
 
 class TestRescore:

@@ -16,6 +16,7 @@ from lineside_trainer.experiment_file import (
     read_experiment,
 )
 from lineside_trainer.runs.runfolder import EXPERIMENT
+from lineside_trainer.runs.trained import check_has_labels
 
 SHORT: Final = 0.2
 """Share of the wide run's epochs, and of its rate, that a slim one is tuned again with."""
@@ -28,7 +29,7 @@ def handed_on(asked: Experiment, verb: Verb) -> Table:
     """Settings of the runs named by `init`, `train.teacher.run` and `train.slim.run`.
 
     Raises:
-        ExperimentError: there is no such run.
+        ExperimentError: there is no such run, or one that has no labels to hand on.
     """
     table: Table = {}
     if verb == "train" and asked.train.teacher.run:
@@ -71,4 +72,6 @@ def _read(folder: Path, setting: str) -> Experiment:
             f"{setting}: {folder} is no run ({EXPERIMENT} is missing); "
             "name the --out folder of a finished `lineside train`"
         )
-    return read_experiment(path, {})
+    before = read_experiment(path, {})
+    check_has_labels(before, folder, setting)
+    return before

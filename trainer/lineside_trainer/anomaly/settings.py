@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from lineside_trainer.errors import ExperimentError
-from lineside_trainer.experiment import Experiment, TrainSettings
+from lineside_trainer.experiment import AnomalySettings, Experiment, TrainSettings
 from lineside_trainer.models import AUTOENCODERS
 from lineside_trainer.models.autoencoder_detector import check_score_of
 from lineside_trainer.models.patch_memory import check_neighbours
 
+_OF_AUTOENCODERS = ("score", "beta", "reduction", "alpha", "gamma", "tsne_runs")
+_OF_MEMORIES = ("memory_patches", "memory_layer", "memory_neighbours")
 _OF_LABELS = ("probe", "head_width", "drop_path", "patch_drop", "label_smoothing")
 
 
@@ -48,8 +50,19 @@ def _check_foreign(settings: TrainSettings) -> None:
             )
 
 
+def _refuse_told(experiment: Experiment, names: tuple[str, ...], why: str) -> None:
+    """Those of the other family, where they are not as they are when nobody tells them."""
+    asked, untold = experiment.train.anomaly, AnomalySettings()
+    for name in names:
+        if getattr(asked, name) != getattr(untold, name):
+            raise ExperimentError(
+                f"train.anomaly.{name}: {getattr(asked, name)}; {why}: leave it away"
+            )
+
+
 def _check_autoencoder(experiment: Experiment) -> None:
     model, init = experiment.model, experiment.train.init
+    _refuse_told(experiment, _OF_MEMORIES, f"{model.arch} learns and keeps no memory of patches")
     start = init or model.weights or ("a download" if model.download else "")
     if model.arch == "vae" and experiment.train.anomaly.beta != 1.0:
         raise ExperimentError(
@@ -72,4 +85,10 @@ def _check_memory(experiment: Experiment) -> None:
             f"and {model.arch} would be noise; give --init RUN of a finished `lineside pretrain` "
             f"(or --weights FILE), or take --arch {', '.join(AUTOENCODERS)}"
         )
+    _refuse_told(
+        experiment,
+        _OF_AUTOENCODERS,
+        f"a memory of good patches on {model.arch} has one score and learns nothing; only "
+        f"autoencoders ({', '.join(AUTOENCODERS)}) have this",
+    )
     check_neighbours(settings.anomaly.memory_neighbours)

@@ -140,7 +140,11 @@ def _checked(
     given, member = np.asarray(scores, np.float64), np.asarray(bad, np.bool_)
     if not np.isfinite(given).all():
         strange = int((~np.isfinite(given)).sum())
-        raise DataError(f"{strange} of {len(given)} validation images: the {of} is not finite")
+        raise DataError(
+            f"{strange} of {len(given)} validation images: the {of} is not finite, so no limit "
+            "parts it from others; train with a lower learning rate (fit.lr), and without weights "
+            "that are beyond measure (train.anomaly)"
+        )
     check_good_parts(member, parts, share=share)
     return given, member, np.arange(len(given)) if parts is None else np.asarray(parts)
 

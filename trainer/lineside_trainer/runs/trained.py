@@ -106,11 +106,7 @@ def read_trained(folder: Path, setting: str) -> Trained:
             "missing); name the --out folder of a finished `lineside train`"
         )
     experiment = read_experiment(folder / EXPERIMENT, {})
-    if experiment.train.task == ANOMALY:
-        raise ExperimentError(
-            f"{setting}: {folder} learnt from good parts alone (--task anomaly), so it has no head "
-            "for labels; its maps are in its report, and `lineside inspect --maps` draws them"
-        )
+    check_has_labels(experiment, folder, setting)
     return Trained(
         folder=folder,
         experiment=experiment,
@@ -119,6 +115,24 @@ def read_trained(folder: Path, setting: str) -> Trained:
         weights=read_weights(folder / BEST),
         sha256=file_sha256(folder / BEST),
     )
+
+
+def check_has_labels(experiment: Experiment, folder: Path, setting: str) -> None:
+    """Refuse a run of good parts alone where a head for labels is asked for.
+
+    Args:
+        experiment: of the run.
+        folder: of the run, for errors.
+        setting: whose value `folder` is.
+
+    Raises:
+        ExperimentError: it is one.
+    """
+    if experiment.train.task == ANOMALY:
+        raise ExperimentError(
+            f"{setting}: {folder} learnt from good parts alone (--task anomaly), so it has no head "
+            "for labels; its maps are in its report, and `lineside inspect --maps` draws them"
+        )
 
 
 def check_same_input(prepared: Prepared, trained: Trained, setting: str) -> None:
