@@ -348,7 +348,7 @@ def test_the_memory_is_sealed_as_it_is(
         assert spec is not None
         rows = view_memory(bundle.part(MEMORY_PART), spec, source="x")
         np.testing.assert_array_equal(rows, read.memory)
-        assert "patches of 128 values" in explain(bundle.manifest)
+        assert "patches of 128 numbers" in explain(bundle.manifest)
 
 
 def test_limits_are_chosen_by_bad_parts_where_some_are_known(
