@@ -4,6 +4,7 @@ where."""
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,10 @@ from command_line import succeed
 from scratched_plates import scratched, striped_plate, write_scratched_plates
 
 import lineside as sdk
+from lineside.bundle import open_bundle
 from lineside.candidate import MEMORY
+from lineside.golden import GOLDEN_PART
+from lineside.memory import MEMORY_PART
 from lineside.verdict import Evaluation
 
 SIZE_HW = (32, 32)
@@ -109,14 +113,22 @@ def test_another_score_needs_no_training(gradcon: Path, plates: Path) -> None:
 def test_a_smaller_memory_is_exchanged_without_touching_the_model(
     memory: Path, plates: Path
 ) -> None:
-    candidate = plates / "memory" / "candidate"
+    candidate = Path(shutil.copytree(plates / "memory" / "candidate", plates / "small/candidate"))
     patches = np.load(candidate / MEMORY, allow_pickle=False)
-    program = (candidate / "program.pt2").read_bytes()
     np.save(candidate / MEMORY, patches[:20], allow_pickle=False)
-    small = seal(plates, "memory", "fp32")
-    assert (candidate / "program.pt2").read_bytes() == program
+    small = seal(plates, "small", "fp16")
+    whole, cut = (sealed_parts(bundle, plates) for bundle in (memory, small))
+    assert whole.keys() == cut.keys()
+    # The golden samples' proven scores are those of the memory.
+    assert {name for name in whole if whole[name] != cut[name]} == {MEMORY_PART, GOLDEN_PART}
     with sdk.load(small, trust=plates / "factory.pub", engine="openvino", threads=1) as inspector:
         assert inspector.inspect(frames(1)[0][1]).score is not None
+
+
+def sealed_parts(bundle: Path, plates: Path) -> dict[str, str]:
+    """SHA-256 by name."""
+    with open_bundle(bundle, trust=plates / "factory.pub") as opened:
+        return {part.name: part.sha256 for part in opened.manifest.parts}
 
 
 def test_what_is_sealed_is_told(plates: Path, memory: Path) -> None:

@@ -89,7 +89,9 @@ def plain_twin(net: Autoencoder) -> nn.Sequential:
         layers += [nn.Upsample(scale_factor=2, mode="bicubic")] if depth < 3 else []
     layers += [nn.ConvTranspose2d(16, 3, 3, 1, 1), nn.Tanh()]
     twin = nn.Sequential(*layers)
-    values: Any = net.state_dict().values()
+    state = net.state_dict()
+    # What is gathered of the gradients is no weight, and registered after all of them.
+    values: Any = [state[name] for name in state if not name.startswith("training_gradients")]
     twin.load_state_dict(dict(zip(twin.state_dict(), values, strict=True)))
     return twin
 

@@ -140,7 +140,7 @@ def test_a_size_is_judged_as_a_memory_of_that_size_would(prepared: Prepared) -> 
         assert np.abs(size.scores - scores).max() < 1e-4
         assert size.auroc == pytest.approx(float(auroc(bad, size.scores)))
         assert size.size_bytes == size.patches * 192 * 4
-        assert size.multiplications == 64 * 192 * size.patches
+        assert size.latency_ms > 0.0
     assert all(a.scores.sum() > b.scores.sum() for a, b in itertools.pairwise(found))
 
 

@@ -316,6 +316,10 @@ def test_batches_must_be_shared_evenly() -> None:
     with pytest.raises(ExperimentError, match=r"train\.fit\.batch_size: 10 .*--batch-size 8"):
         check_shares("train", experiment, 4)
     probe = convert_experiment({"train": {"probe": True}}, source="test")
+    anomaly = convert_experiment({"train": {"task": "anomaly"}}, source="test")
+    check_shares("train", anomaly, 1)
+    with pytest.raises(ExperimentError, match=r"--task anomaly learns in one process"):
+        check_shares("train", anomaly, 2)
     check_shares("train", probe, 1)
     with pytest.raises(ExperimentError, match="linear probe"):
         check_shares("train", probe, 2)

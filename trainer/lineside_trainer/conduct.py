@@ -24,6 +24,7 @@ from lineside_trainer.learning.processes import (
     wait_for_others,
 )
 from lineside_trainer.runs.runfolder import RESULT, claimed_run, read_document
+from lineside_trainer.tasks import ANOMALY
 
 Document = TypeVar("Document", bound=msgspec.Struct)
 
@@ -70,6 +71,11 @@ def check_shares(verb: Literal["pretrain", "train"], experiment: Experiment, siz
     if size > 1 and verb == "train" and experiment.train.probe:
         raise ExperimentError(
             "run.devices: a linear probe learns in seconds and in one process; leave it away"
+        )
+    if size > 1 and verb == "train" and experiment.train.task == ANOMALY:
+        raise ExperimentError(
+            "run.devices: --task anomaly learns in one process: GradCon averages the gradients of "
+            "whole batches, and a memory of good patches takes seconds; leave it away"
         )
     fit = experiment.pretrain.fit if verb == "pretrain" else experiment.train.fit
     if fit.batch_size % size:

@@ -152,10 +152,12 @@ class Station:
         try:
             self.outbox.flush(SHUTDOWN_DRAIN_S)
         finally:
-            self.publisher.stop(SHUTDOWN_DRAIN_S, reason=goodbye)
-            self._sender.join(_JOIN_S)
-            if self._maps is not None:
-                self._maps.stop(_MAPS_DRAIN_S)
+            try:
+                self.publisher.stop(SHUTDOWN_DRAIN_S, reason=goodbye)
+                self._sender.join(_JOIN_S)
+            finally:
+                if self._maps is not None:
+                    self._maps.stop(_MAPS_DRAIN_S)
 
     def _inspect_all(self) -> None:
         self._look_around()

@@ -6,6 +6,7 @@ is counted and let go; and whatever happens to the folder, the station goes on.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import re
@@ -103,8 +104,12 @@ class MapKeeper:
     def stop(self, timeout_s: float) -> None:
         """Write what waits, for so long at most; the rest is lost."""
         self._stopping.set()
-        if not self._worker.join(timeout_s):
-            self._dropped += self._orders.qsize()
+        self._worker.join(timeout_s)
+        # Some wait where the time was too short, and where a fault of ours ended the thread.
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._orders.get_nowait()
+                self._dropped += 1
 
     def _run(self) -> None:
         if sys.platform == "linux":  # where this means the thread and not the process
@@ -127,6 +132,9 @@ class MapKeeper:
         except StorageError as error:
             self._failed += 1
             self._trouble = str(error)
+        except Exception:
+            self._failed += 1
+            raise
         else:
             self.written += 1
             self._trouble = ""

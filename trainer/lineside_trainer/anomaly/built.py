@@ -49,7 +49,12 @@ class Built(ABC):
 
     @abstractmethod
     def draw(self, folder: Path, shown: Shown) -> tuple[Picture, ...]:
-        """Pictures that only this family has, of the test images."""
+        """Pictures that only this family has, of the test images; `notes` tell of those that could
+        not be drawn."""
+
+    def tables(self) -> dict[str, dict[str, str]]:
+        """Further tables of the report that only this family has, by heading."""
+        return {}
 
     @torch.no_grad()
     def see(self, prepared: Prepared, goodness: Goodness, rows: IntArray) -> Seen:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from lineside_trainer.data import Table
 from lineside_trainer.errors import DataError, ExperimentError
+from lineside_trainer.evaluate.anomaly_limit import check_good_parts
 from lineside_trainer.experiment import TrainSettings
 from lineside_trainer.prepared import IntArray, Prepared
 from lineside_trainer.tasks.classification import GOOD_NAMES
@@ -101,17 +102,19 @@ def spare_bad_parts(prepared: Prepared, goodness: Goodness, *, seen: bool) -> Pr
     """
     split, parts = prepared.split, prepared.table.parts
     fold = split.fold("training")
-    held = set(parts[goodness.good_rows(fold)].tolist())
     bad = goodness.bad_rows(fold)
-    moved = bad[[part not in held for part in parts[bad]]] if not seen else bad[:0]
+    spared = np.setdiff1d(parts[bad], parts[goodness.good_rows(fold)]) if not seen else parts[:0]
+    # With what such a part has of unlabelled images: no part is in two sets.
+    moved = fold[np.isin(parts[fold], spared)]
+    left = np.setdiff1d(bad, moved)
     indices = dict(split.indices)
     # Ranges are of good parts, too: what is left of the bad ones lies where nothing looks at it.
-    indices["quantisation"] = np.setdiff1d(indices["quantisation"], bad)
+    indices["quantisation"] = np.setdiff1d(indices["quantisation"], np.union1d(moved, left))
     indices["training"] = np.setdiff1d(fold, np.union1d(indices["quantisation"], moved))
     indices["validation"] = np.union1d(indices["validation"], moved)
     for wanted in (0.0, 1.0):
         _lend_to_golden(indices, prepared, goodness.known == wanted)
-    notes = (*split.notes, *_notes(len(moved), len(bad) - len(moved), seen=seen))
+    notes = (*split.notes, *_notes(len(bad) - len(left), len(left), seen=seen))
     return replace(prepared, split=replace(split, indices=indices, notes=notes))
 
 
@@ -139,7 +142,8 @@ def _notes(moved: int, left: int, *, seen: bool) -> list[str]:
             "training learns from good parts alone"
         )
     if left:
-        why = "the pre-training has seen them" if seen else "their parts have good images there too"
+        shared = "their parts have good images there too"
+        why = "the pre-training may have seen them" if seen else shared
         notes.append(f"{left} images of bad parts in the training fold are used for nothing: {why}")
     return notes
 
@@ -151,12 +155,14 @@ def check_goodness(prepared: Prepared, goodness: Goodness) -> tuple[str, ...]:
         Notes on what cannot be judged because no bad part is known.
 
     Raises:
-        DataError: too few good images in a sample set.
+        DataError: too few good images in a sample set, or of too few parts for a limit.
     """
     for name, fewest in _FEWEST_GOOD.items():
         found = len(goodness.good_rows(prepared.split.indices[name]))
         if found < fewest:
             raise DataError(_too_few(prepared, goodness, name, found, fewest))
+    rows = goodness.known_rows(prepared.split.indices["validation"])
+    check_good_parts(goodness.known[rows] == 1.0, prepared.table.parts[rows])
     return tuple(
         f"no image of a bad part is among the {name} samples: {consequence}"
         for name, consequence in (

@@ -127,6 +127,7 @@ def tell_anomalies(
                 target=target,
                 predicted="bad" if chosen[place] > judged.limit else "good",
                 scores={score: float(values[place]) for score, values in found.scores.items()},
+                bad=bool(found.bad[place]),
             )
             record = table.records[row]
             told.append(Prediction(file=record.name, part=record.part, set=name, said=said))

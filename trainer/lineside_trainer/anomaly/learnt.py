@@ -43,7 +43,7 @@ def rescored(
         limit: of the score; None lets validation choose it.
 
     Raises:
-        ExperimentError: no finished run of an autoencoder, or a number that cannot be.
+        ExperimentError: no finished run of one autoencoder, or a setting that cannot be.
     """
     missing = [name for name in (EXPERIMENT, RESULT) if not (run / name).exists()]
     if missing:
@@ -56,6 +56,10 @@ def rescored(
         raise ExperimentError(
             f"{run}: of task {before.train.task} and network {before.model.arch}; only an "
             f"autoencoder ({', '.join(AUTOENCODERS)}) of --task anomaly has several scores"
+        )
+    if before.run.seeds > 1:
+        raise ExperimentError(
+            f"{run}: holds {before.run.seeds} runs, a seed each; name the folder of one of them"
         )
     replace = msgspec.structs.replace
     blank = replace(before, train=replace(before.train, limit=None))

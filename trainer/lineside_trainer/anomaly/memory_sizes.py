@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import statistics
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -17,6 +19,7 @@ from lineside_trainer.prepared import IntArray, Prepared
 
 SIZES: Final = (30, 100, 300, 1000, 3000, 10_000, 30_000)
 _AT_ONCE: Final = 32
+_ROUNDS: Final = 15
 _VALUE_BYTES: Final = 4
 
 
@@ -24,21 +27,20 @@ _VALUE_BYTES: Final = 4
 class MemorySize:
     """A memory of the first `patches` of a larger one.
 
-    Latency is the device's to measure (`lineside bench`); what it grows with is here.
-
     Attributes:
         patches: M.
         auroc: of the score; NaN where all images are of one kind.
         scores: (N,) float64, of each image.
         size_bytes: of the memory.
-        multiplications: of the nearest search for one image.
+        latency_ms: of one image, network and search, in torch on one thread of this machine; a
+            device's own is `lineside bench`'s to measure.
     """
 
     patches: int
     auroc: float
     scores: NDArray[np.float64]
     size_bytes: int
-    multiplications: int
+    latency_ms: float
 
 
 def study_sizes(
@@ -64,7 +66,7 @@ def study_sizes(
         From small to large.
     """
     ends = sorted({size for size in sizes if 0 < size < len(memory)} | {len(memory)})
-    height, width = detector.map_hw
+    latencies_ms = _latencies_ms(detector, memory, prepared.store.rows(torch.tensor([0])), ends)
     found = _scores_by_size(detector, memory, prepared, rows, ends)
     return tuple(
         MemorySize(
@@ -72,7 +74,7 @@ def study_sizes(
             auroc=float(auroc(bad, found[end])),
             scores=found[end],
             size_bytes=_VALUE_BYTES * memory[:end].numel(),
-            multiplications=height * width * memory[:end].numel(),
+            latency_ms=latencies_ms[end],
         )
         for end in ends
     )
@@ -91,3 +93,22 @@ def _scores_by_size(
             nearest = torch.minimum(nearest, nearest_distances(patches, memory[start:end]))
             scores[end].append(mean_of_highest(nearest, detector.counted))
     return {end: torch.cat(parts).double().numpy() for end, parts in scores.items()}
+
+
+@torch.no_grad()
+def _latencies_ms(
+    detector: MemoryDetector, memory: Tensor, image: Tensor, ends: list[int]
+) -> dict[int, float]:
+    """All sizes take turns, so that a busy machine is busy for all of them; medians."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        taken: dict[int, list[float]] = {end: [] for end in ends}
+        for _ in range(_ROUNDS):
+            for end in ends:
+                started_s = time.perf_counter()
+                detector(image, memory[:end])
+                taken[end].append(1e3 * (time.perf_counter() - started_s))
+    finally:
+        torch.set_num_threads(threads)
+    return {end: statistics.median(times) for end, times in taken.items()}

@@ -13,7 +13,6 @@ from lineside_trainer.anomaly.built import Built
 from lineside_trainer.anomaly.goodness import Goodness
 from lineside_trainer.anomaly.learnt import take_over
 from lineside_trainer.anomaly.seen import Shown
-from lineside_trainer.errors import ExperimentError
 from lineside_trainer.evaluate import Picture
 from lineside_trainer.evaluate.anomaly_pictures import (
     Reconstructed,
@@ -57,7 +56,7 @@ class BuiltAutoencoder(Built):
         ).eval()
         self.notes = (
             f"squared errors and divergences are a {settings.reduction} over pixels and latents: "
-            f"that fixes what beta means (docs/training.md)",
+            "that fixes what beta means (docs/anomalies.md)",
         )
 
     def other_scores(self, images_nhwc: Tensor) -> dict[str, Tensor]:
@@ -109,18 +108,13 @@ def learn_to_reconstruct(
     """Train on good images alone; good validation images choose the epoch.
 
     Raises:
-        ExperimentError: a score that this network cannot give.
+        ExperimentError: an earlier run that learnt from other images, or another network.
         DataError: fewer images than a batch.
         TrainerError: it went wrong on the way.
         StorageError: the disk is full, read-only or gone.
     """
     assert initial is None, "checked with the settings"
     settings, arch = experiment.train, experiment.model.arch
-    if settings.anomaly.score == "elbo" and arch == "cae":
-        raise ExperimentError(
-            "train.anomaly.score: a CAE has no distribution of latents, so no ELBO; take recon or "
-            "gradcon, or --arch vae or beta_vae"
-        )
     torch.manual_seed(experiment.run.seed)
     model_input = prepared.input
     autoencoder = Autoencoder(arch, size_hw=model_input.size_hw, channels=model_input.channels)

@@ -38,6 +38,7 @@ NAME: Final = "memory"
 """Of the score."""
 
 _AT_ONCE: Final = 128
+_IN_TORCH: Final = "torch, one thread"
 
 
 class BuiltMemory(Built):
@@ -72,12 +73,24 @@ class BuiltMemory(Built):
         if len(areas) < 2 or any(map(math.isnan, areas)):
             return ()
         file = folder / "memory_sizes.png"
-        draw_memory_sizes(file, [size.patches for size in self._sizes], areas)
+        patches = [size.patches for size in self._sizes]
+        latencies_ms = [size.latency_ms for size in self._sizes]
+        draw_memory_sizes(file, patches, areas, latencies_ms, device=_IN_TORCH)
         caption = (
-            "AUROC on the validation images with the first patches of the memory alone. What they "
-            "cost on a device: `lineside bench`."
+            "AUROC on the validation images with the first patches of the memory alone, and what "
+            "an image then costs. What it costs on a device: `lineside bench`."
         )
         return (Picture(file=file, caption=caption),)
+
+    def tables(self) -> dict[str, dict[str, str]]:
+        rows = {
+            f"{size.patches} patches": (
+                ("" if math.isnan(size.auroc) else f"validation AUROC {size.auroc:.3f}, ")
+                + f"{size.size_bytes / 1e6:.2f} MB, {size.latency_ms:.2f} ms an image ({_IN_TORCH})"
+            )
+            for size in self._sizes
+        }
+        return {"Size of the memory": rows}
 
 
 def remember_good_parts(

@@ -107,7 +107,7 @@ def report_anomalies(
         pictures=(*pictures, *pretraining_pictures(out / FIGURES, result.init)),
         run=result.run,
         experiment=encode_experiment(experiment),
-        more=anomaly_tables(result.anomaly) | tell_candidate(check),
+        more=anomaly_tables(result.anomaly) | built.tables() | tell_candidate(check),
     )
     write_report(out / REPORT, report)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from lineside_trainer.errors import ExperimentError
 from lineside_trainer.experiment import AnomalySettings, Experiment, TrainSettings
 from lineside_trainer.models import AUTOENCODERS
+from lineside_trainer.models.autoencoder_detector import check_score_of
+from lineside_trainer.models.patch_memory import check_neighbours
 
 _OF_AUTOENCODERS = ("score", "beta", "reduction", "alpha", "gamma", "tsne_runs")
 _OF_MEMORIES = ("memory_patches", "memory_layer", "memory_neighbours")
@@ -67,6 +69,7 @@ def _check_autoencoder(experiment: Experiment) -> None:
             f"train.anomaly.beta: {experiment.train.anomaly.beta:g}; a VAE has beta 1, with any "
             "other it is a beta-VAE: take --arch beta_vae, or leave --beta away"
         )
+    check_score_of(model.arch, experiment.train.anomaly.score)
     if start:
         raise ExperimentError(
             f"model.arch: {model.arch} learns from noise and cannot start from {start}; leave "
@@ -88,8 +91,4 @@ def _check_memory(experiment: Experiment) -> None:
         f"a memory of good patches on {model.arch} has one score and learns nothing; only "
         f"autoencoders ({', '.join(AUTOENCODERS)}) have this",
     )
-    if settings.anomaly.memory_neighbours % 2 == 0:
-        raise ExperimentError(
-            f"train.anomaly.memory_neighbours: {settings.anomaly.memory_neighbours} is even, so a "
-            "patch would not lie in the middle of its window; give an odd number"
-        )
+    check_neighbours(settings.anomaly.memory_neighbours)

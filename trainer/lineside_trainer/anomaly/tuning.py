@@ -28,7 +28,7 @@ from lineside_trainer.experiment import Experiment
 from lineside_trainer.learning.processes import this_place
 from lineside_trainer.models import AUTOENCODERS
 from lineside_trainer.models.detector import MAP, SCORE
-from lineside_trainer.prepared import Prepared, prepare_data
+from lineside_trainer.prepared import Prepared, channel_figures, prepare_data
 from lineside_trainer.runs.predictions import PREDICTIONS, write_predictions
 from lineside_trainer.runs.provenance import candidate_provenance
 from lineside_trainer.runs.results import TrainResult
@@ -72,7 +72,9 @@ def tune_anomaly(experiment: Experiment, out: Path, *, resume: bool) -> TrainRes
     )
     told = tell_anomalies(lineup.prepared, lineup.goodness, judged, (validation, test))
     write_predictions(out / PREDICTIONS, told)
+    pictures = draw_anomalies(out / FIGURES, _shown(lineup, judged, test), built)
     contract = make_contract(experiment, lineup, built, judged)
+    # Not before the pictures: what could not be drawn is one of its notes.
     result = _result(experiment, lineup, built, judged)
     check = write_candidate(
         out / CANDIDATE,
@@ -81,16 +83,6 @@ def tune_anomaly(experiment: Experiment, out: Path, *, resume: bool) -> TrainRes
         lineup.prepared,
         candidate_provenance(result),
     )
-    shown = Shown(
-        prepared=lineup.prepared,
-        goodness=lineup.goodness,
-        test=test,
-        exported=judged.figures.exported,
-        limits=judged.limits,
-        region=judged.region,
-        trivial=judged.trivial,
-    )
-    pictures = draw_anomalies(out / FIGURES, shown, built)
     report_anomalies(out, experiment, result, built, pictures, check)
     write_document(out / RESULT, result)
     return result
@@ -105,6 +97,8 @@ def _line_up(experiment: Experiment, out: Path) -> Lineup:
         prepared = replace(prepared, table=label_all_good(prepared.table))
     prepared = spare_bad_parts(prepared, goodness, seen=initial is not None)
     notes = check_goodness(prepared, goodness)
+    mean, std = channel_figures(prepared.store, goodness.good_rows(prepared.split.fold("training")))
+    prepared = replace(prepared, channel_mean=mean, channel_std=std)
     if this_place().is_first:
         write_split(out / SPLIT, prepared.split, prepared.table)
     if initial is not None:
@@ -115,6 +109,18 @@ def _line_up(experiment: Experiment, out: Path) -> Lineup:
 def _see(built: Built, lineup: Lineup, name: str) -> Seen:
     rows = lineup.goodness.known_rows(lineup.prepared.split.indices[name])
     return built.see(lineup.prepared, lineup.goodness, rows)
+
+
+def _shown(lineup: Lineup, judged: Judged, test: Seen) -> Shown:
+    return Shown(
+        prepared=lineup.prepared,
+        goodness=lineup.goodness,
+        test=test,
+        exported=judged.figures.exported,
+        limits=judged.limits,
+        region=judged.region,
+        trivial=judged.trivial,
+    )
 
 
 def make_contract(experiment: Experiment, lineup: Lineup, built: Built, judged: Judged) -> Contract:
@@ -135,8 +141,14 @@ def make_contract(experiment: Experiment, lineup: Lineup, built: Built, judged: 
             classes=goodness.classes,
             good=goodness.good,
         ),
-        proposed_rule=LimitRule(ok_limit=judged.limit, not_ok_limit=judged.limit),
+        proposed_rule=_rule(settings.limit),
     )
+
+
+def _rule(limit: float | None) -> LimitRule | None:
+    """What the user has told. Else the exporter chooses on the same validation parts, by the scores
+    of what it seals, and seals its evidence; the run's own limit is what its figures are at."""
+    return None if limit is None else LimitRule(ok_limit=limit, not_ok_limit=limit)
 
 
 def _result(experiment: Experiment, lineup: Lineup, built: Built, judged: Judged) -> TrainResult:

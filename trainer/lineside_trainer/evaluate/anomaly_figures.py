@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator, NullFormatter, ScalarFormatter
+from matplotlib.typing import LineStyleType
 from numpy.typing import NDArray
 
 from lineside.metrics import auroc, average_precision, precision_recall_curve, roc_curve
@@ -25,6 +26,9 @@ _BINS: Final = 40
 _LOG_FROM: Final = 20.0
 """Bars that differ by more than so many times are shown on a logarithmic scale: the lone bad image
 far out is what matters."""
+
+_STYLES: Final[tuple[LineStyleType, ...]] = ("--", "-.", ":", (0, (6, 3)))
+"""As many as there are scores that need no model."""
 
 _LINES: Final = (BLUE, ORANGE, "#4b8b3b", "#8c4fa0", "#b03a48")
 
@@ -107,9 +111,8 @@ def draw_ranking_curves(
     exact.axhline(float(bad.mean()), color=GRAY, linewidth=0.6)
     for place, (name, values) in enumerate(scores.items()):
         _draw_both(roc, exact, bad, values, name, _LINES[place % len(_LINES)], width=1.8)
-    styles = ("--", "-.", ":")
     for place, (name, values) in enumerate((trivial or {}).items()):
-        style = styles[place % len(styles)]
+        style = _STYLES[place % len(_STYLES)]
         _draw_both(roc, exact, bad, values, name, GRAY, width=0.8, style=style)
     _frame_curves(roc, exact)
     good = int((~bad).sum())
@@ -137,7 +140,7 @@ def _draw_both(
     colour: str,
     *,
     width: float,
-    style: str = "-",
+    style: LineStyleType = "-",
 ) -> None:
     left, right = roc_curve(bad, values), precision_recall_curve(bad, values)
     area, average = float(auroc(bad, values)), float(average_precision(bad, values))

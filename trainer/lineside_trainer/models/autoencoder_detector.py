@@ -113,17 +113,26 @@ class SealedEncoder(nn.Module):
         return Latent(self.mean(maps), self.log_variance(maps) if self.log_variance else None)
 
 
+def check_score_of(arch: str, score: Score) -> None:
+    """Refuse a score that no such network can give, before any image is read.
+
+    Raises:
+        ExperimentError: "elbo" of a CAE.
+    """
+    if score == "elbo" and arch == "cae":
+        raise ExperimentError(
+            "train.anomaly.score: a CAE has no distribution of latents, so no ELBO; take recon or "
+            "gradcon, or --arch vae or beta_vae"
+        )
+
+
 def check_score(autoencoder: Autoencoder, score: Score) -> None:
     """Refuse a score that this network cannot give.
 
     Raises:
         ExperimentError: "elbo" of a CAE, or "gradcon" before any step of training.
     """
-    if score == "elbo" and not autoencoder.variational:
-        raise ExperimentError(
-            "train.anomaly.score: a CAE has no distribution of latents, so no ELBO; take recon or "
-            "gradcon, or --arch vae or beta_vae"
-        )
+    check_score_of(autoencoder.arch, score)
     if score == "gradcon" and not autoencoder.training_gradients.gathered:
         raise ExperimentError(
             "train.anomaly.score: gradcon compares with the gradients of training, and there has "

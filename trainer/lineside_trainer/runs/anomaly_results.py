@@ -80,7 +80,7 @@ class Leaks(msgspec.Struct, frozen=True, kw_only=True):
     """What needs no model, on the test images.
 
     Attributes:
-        scores: by name: "size", "blur", "brightness".
+        scores: by name: "size", "blur", "brightness"; of three channels "colour" too.
         all_anomalous_f1: F1 of calling every image anomalous; None without a bad image.
     """
 

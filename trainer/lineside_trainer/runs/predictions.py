@@ -15,6 +15,7 @@ from lineside_trainer.errors import TrainerError
 PREDICTIONS: Final = "predictions.csv"
 PREDICTED_SETS: Final = ("validation", "test")
 _COLUMNS: Final = ("file", "part", "set", "target", "predicted")
+_BAD: Final = "bad"
 _SCORE: Final = "score:"
 
 
@@ -25,12 +26,15 @@ class Said:
     Attributes:
         target: the truth: a class name, or a number in the target's unit, written exactly.
         predicted: what the network says, likewise.
-        scores: by class name, 0..1; empty where the task knows no classes.
+        scores: by class name, 0..1; of an anomaly run by score's name, the exported one first;
+            empty where the task knows neither.
+        bad: of an anomaly run: whether the true class is a defect; None of other tasks.
     """
 
     target: str
     predicted: str
     scores: dict[str, float] = field(default_factory=dict)
+    bad: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,14 +69,17 @@ def write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
         StorageError: the disk is full, read-only or gone.
     """
     classes = list(predictions[0].said.scores) if predictions else []
+    kinds = bool(predictions) and predictions[0].said.bad is not None
     text = io.StringIO()
     # RFC 4180's line ends: with a bare line feed, Python 3.11 leaves a carriage return unquoted.
     writer = csv.writer(text, lineterminator="\r\n")
-    writer.writerow([*_COLUMNS, *(f"{_SCORE}{name}" for name in classes)])
+    own = [*_COLUMNS, _BAD] if kinds else _COLUMNS
+    writer.writerow([*own, *(f"{_SCORE}{name}" for name in classes)])
     for row in predictions:
         said = row.said
         scores = [repr(said.scores[name]) for name in classes]
-        writer.writerow([row.file, row.part, row.set, said.target, said.predicted, *scores])
+        bad = [int(said.bad)] if said.bad is not None else []
+        writer.writerow([row.file, row.part, row.set, said.target, said.predicted, *bad, *scores])
     write_durably(path, [text.getvalue().encode()])
 
 
@@ -102,5 +109,6 @@ def _read_row(row: dict[str, str]) -> Prediction:
         for name, value in row.items()
         if name.startswith(_SCORE)
     }
-    said = Said(target=row["target"], predicted=row["predicted"], scores=scores)
+    bad = bool(int(row[_BAD])) if _BAD in row else None
+    said = Said(target=row["target"], predicted=row["predicted"], scores=scores, bad=bad)
     return Prediction(file=row["file"], part=row["part"], set=row["set"], said=said)

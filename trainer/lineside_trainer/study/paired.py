@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from lineside.metrics import (
     Statistic,
     accuracy,
+    auroc,
     balanced_accuracy,
     by_part_interval,
     mean_average_precision,
@@ -127,6 +128,8 @@ def _statistic(metric: str, predictions: Sequence[Prediction]) -> Statistic | No
         predicted = np.array([float(one.said.predicted) for one in predictions])
         errors = squared_errors(target, predicted)
         return weighted_mean(errors if metric == "mse" else np.sqrt(errors))
+    if metric == "auroc":
+        return _ranking(predictions)
     truth = [one.said.target for one in predictions]
     said = [one.said.predicted for one in predictions]
     names = sorted({*truth, *said, *(n for one in predictions[:1] for n in one.said.scores)})
@@ -142,3 +145,12 @@ def _statistic(metric: str, predictions: Sequence[Prediction]) -> Statistic | No
         return None
     scores = np.array([[one.said.scores[name] for name in names] for one in predictions])
     return lambda weights: mean_average_precision(targets, scores, weights)
+
+
+def _ranking(predictions: Sequence[Prediction]) -> Statistic | None:
+    """AUROC of the exported score, the first one; None where no kind of any image is written."""
+    if any(one.said.bad is None or not one.said.scores for one in predictions):
+        return None
+    bad = np.array([one.said.bad for one in predictions], dtype=np.bool_)
+    scores = np.array([next(iter(one.said.scores.values())) for one in predictions])
+    return lambda weights: auroc(bad, scores, weights)

@@ -210,7 +210,7 @@ def _pair(run: ComparedRun, first: ComparedRun) -> Paired:
         if not pairs:
             why_not = "tested on other images; give both the same data, --group and --split-seed"
         elif difference is None:
-            why_not = "too few test images for an interval"
+            why_not = f"too few test images for an interval, or none of {metric.replace('_', ' ')}"
     return Paired(
         run=run.name,
         against=first.name,

@@ -19,7 +19,7 @@ from lineside_trainer.runs.results import Figure, PretrainResult, TrainResult
 from lineside_trainer.runs.runfolder import FIGURES, REPORT, RESULT, read_document
 from lineside_trainer.telling.pretraining_report import CURVES, EXAMPLES
 
-_IN_WORDS: Final = {"mse": "MSE", "mae": "MAE"}
+_IN_WORDS: Final = {"mse": "MSE", "mae": "MAE", "auroc": "AUROC", "f1": "F1"}
 
 
 def report_tuning(
