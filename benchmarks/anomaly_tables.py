@@ -138,6 +138,8 @@ def rows() -> tuple[Row, ...]:
             if (arch, score) != ("cae", "elbo"):
                 network = f"{arch}_gradcon" if score == "gradcon" else arch
                 found.append(Row(table="II", name=f"{label} {score}", network=network, score=score))
+        name = f"{label} gradcon, trained without"
+        found.append(Row(table="II", name=name, network=arch, score="gradcon"))
     for beta in BETAS:
         network = {1.0: "vae_gradcon", 3.0: "beta_vae_gradcon"}.get(beta, f"beta_{beta:g}_gradcon")
         found.append(Row(table="III", name=f"beta {beta:g}", network=network, score="gradcon"))
