@@ -28,8 +28,13 @@ class Reason(str, Enum):
     FRAME_SIZE = "frame_size"
     FRAME_CHANNELS = "frame_channels"
     FRAME_DEPTH = "frame_depth"
+    FRAME_FROZEN = "frame_frozen"
+    FRAME_BLACK = "frame_black"
+    PART_MISSING = "part_missing"
+    PRODUCT_UNKNOWN = "product_unknown"
     ENGINE = "engine"
     DEADLINE = "deadline"
+    OVERLOAD = "overload"
     DISK = "disk"
 
     @property
@@ -48,8 +53,13 @@ REASON_CODES: dict[Reason, int] = {
     Reason.FRAME_SIZE: 12,
     Reason.FRAME_CHANNELS: 13,
     Reason.FRAME_DEPTH: 14,
+    Reason.FRAME_FROZEN: 15,
+    Reason.FRAME_BLACK: 16,
+    Reason.PART_MISSING: 17,
+    Reason.PRODUCT_UNKNOWN: 18,
     Reason.ENGINE: 20,
     Reason.DEADLINE: 21,
+    Reason.OVERLOAD: 22,
     Reason.DISK: 30,
 }
 

@@ -28,15 +28,53 @@ class Draft:
     Attributes:
         encode: stamp to payload; called in the outbox's own thread, must be quick and pure.
         key: remembered in the same transaction; ``None`` where frames cannot come again.
+        expires_unix_ms: from then on it is history: too old for the line to act on.
+        findings: stamp to the message of the findings topic; ``None`` where there is none.
+        entry: what made the verdict, for the journal, as `JournalEntry` encodes; empty: none.
     """
 
     encode: Callable[[Stamp], bytes]
     key: FrameKey | None = None
+    expires_unix_ms: int = 2**53
+    findings: Callable[[Stamp], bytes] | None = None
+    entry: bytes = b""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Late:
+    """A result that came after its part's deadline: the journal keeps it, nobody hears it.
+
+    Attributes:
+        turn: of the verdict that was given in its place.
+        entry: as of a `Draft`.
+    """
+
+    turn: str
+    entry: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Note:
+    """What the journal keeps beside verdicts: a human's disposition, a changeover, a fault.
+
+    Attributes:
+        kind: ``disposition``, ``changeover``, ``fault``, ``drift``.
+        body: JSON.
+    """
+
+    kind: str
+    body: bytes
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A durable verdict that no broker has acknowledged yet."""
+    """A durable verdict that no broker has acknowledged yet.
+
+    Attributes:
+        expires_unix_ms, findings: as of the `Draft`; findings are empty where there are none.
+    """
 
     seq: int
     payload: bytes
+    expires_unix_ms: int = 2**53
+    findings: bytes = b""

@@ -18,10 +18,12 @@ class Capture:
 
     Attributes:
         part_id: the physical part, ``""`` where unknown.
-        taken_unix_ns: when the station took it, wall clock.
+        taken_unix_ns: when its turn began, wall clock: the trigger came, or, where nothing
+            triggers, the station took the frame. Deadline and latency count from here.
         taken_ns: the same moment on the monotonic clock.
         read_us: reading and decoding, microseconds.
         key: for the memory; ``None`` where a frame cannot come again.
+        product: which bundle judges it, as the trigger said; ``""``: the one that is in use.
     """
 
     part_id: str
@@ -31,6 +33,7 @@ class Capture:
     frame: Frame | None = None
     fault: FrameError | None = None
     key: FrameKey | None = None
+    product: str = ""
 
 
 class Memory(Protocol):
