@@ -140,6 +140,16 @@ def test_floats_have_a_point_and_integers_none() -> None:
     assert '"up_s":2,' in text
 
 
+def test_every_key_is_documented_in_its_order() -> None:
+    document = (Path(__file__).parents[3] / "docs" / "plc.md").read_text("utf-8")
+    section = document.split("## The health\n", 1)[1].split("\n## ", 1)[0]
+    told = re.findall(r"^\| `(\w+?)(?:1_…|_<\w+>\w*…?|_<\w+>_…)?` \|", section, re.MULTILINE)
+    groups = {"fault": "faults"}
+    assert tuple(groups.get(key, key) for key in told) == HealthMessage.__struct_fields__
+    assert f"at most {HEALTH_LIMIT_BYTES:,} bytes" in section
+    assert f"`fault{FAULTS_LIMIT}_…`" in section
+
+
 @pytest.mark.parametrize("data", [b"", b"[]", b'{"v":1}', b'{"v":1,"t":[1]}', b"\xff", b'{"t":1}'])
 def test_what_is_no_health_is_refused(data: bytes) -> None:
     with pytest.raises(InputDataError, match="there: no health"):
