@@ -58,10 +58,8 @@ def _of_parts(message: HealthMessage) -> Iterator[str]:
     yield _labelled(
         "verdicts_total", "counter", "Verdicts given.", "evaluation", evaluations, plain=False
     )
-    yield _labelled(
-        "verdict_reasons_total", "counter", "Verdicts given, by reason.", "reason", message.reason,
-        plain=False,
-    )  # fmt: skip
+    reasons, words = message.reason, "Verdicts given, by reason."
+    yield _labelled("verdict_reasons_total", "counter", words, "reason", reasons, plain=False)
     yield _family(
         "stage_seconds",
         "summary",
@@ -132,8 +130,10 @@ def _labelled(
 
 
 def _family(name: str, kind: _Kind, words: str, samples: Iterable[_Sample]) -> str:
-    lines = [f"lineside_{name}{added}{_braces(labels)} {_number(value)}\n"
-             for added, labels, value in samples]  # fmt: skip
+    lines = [
+        f"lineside_{name}{added}{_braces(labels)} {_number(value)}\n"
+        for added, labels, value in samples
+    ]
     if not lines:
         return ""
     return f"# HELP lineside_{name} {words}\n# TYPE lineside_{name} {kind}\n" + "".join(lines)

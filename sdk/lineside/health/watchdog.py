@@ -48,7 +48,8 @@ class Watchdog:
         """This thread lives. Cheap, and never waits for systemd.
 
         Raises:
-            KeyError: a name that was not given at the start, which would hide a hung thread.
+            KeyError: a name that was not given at the start, or has retired: a hung thread would
+                hide behind it.
         """
         with self._lock:
             now_s = self._clock_s()
@@ -62,12 +63,20 @@ class Watchdog:
                 self._sent_s = now_s
                 self._waiting = set(self._last_s)
 
+    def retire(self, name: str) -> None:
+        """This thread has ended as it should, e.g. the source after its last frame."""
+        with self._lock:
+            self._last_s.pop(name, None)
+            self._waiting.discard(name)
+
     def trouble(self) -> str:
         """What is dead or silent for longer than the limit, in words; ``""`` when all live."""
         now_s = self._clock_s()
+        with self._lock:
+            beats = dict(self._last_s)
         silent = [
             f"{name} is silent for {now_s - last_s:.0f} s"
-            for name, last_s in list(self._last_s.items())
+            for name, last_s in beats.items()
             if now_s - last_s > self._patience_s
         ]
         return "; ".join([*silent, *(f"{name} has ended" for name in self._dead())])

@@ -157,6 +157,20 @@ def test_one_thread_that_hangs_silences_all(
     assert watchdog.trouble() == ""
 
 
+def test_a_thread_that_has_done_its_work_is_not_waited_for(
+    notifier: Notifier, systemd: Systemd
+) -> None:
+    clock = Clock()
+    watchdog = Watchdog(notifier, beating=("source", "inspection"), clock_s=clock)
+    watchdog.retire("source")
+    clock.now_s += 20
+    watchdog.beat("inspection")
+    assert systemd.heard() == ["WATCHDOG=1"]
+    assert watchdog.trouble() == ""
+    with pytest.raises(KeyError, match="source"):
+        watchdog.beat("source")
+
+
 def test_a_thread_that_has_ended_silences_all(notifier: Notifier, systemd: Systemd) -> None:
     clock, ended = Clock(), threading.Event()
     watchdog = Watchdog(notifier, alive={"publisher": lambda: not ended.is_set()}, clock_s=clock)
