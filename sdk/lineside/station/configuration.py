@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, get_args
 import msgspec
 
 from lineside.errors import ConfigurationError
+from lineside.health.settings import HealthSettings
 from lineside.limits import LimitSettings
 from lineside.mqtt.settings import MqttSettings
 from lineside.mqtt.topics import StationTopics, check_topic_part
@@ -102,6 +103,7 @@ class StationConfiguration(msgspec.Struct, frozen=True, kw_only=True, forbid_unk
     outbox: OutboxSettings = OutboxSettings()
     maps: MapSettings = MapSettings()
     mqtt: MqttSettings = MqttSettings()
+    health: HealthSettings = HealthSettings()
 
     @property
     def bundles(self) -> tuple[BundleSettings, ...]:
