@@ -19,6 +19,7 @@ _APPLICATION_ID: Final = 0x4C534F42  # "LSOB"
 # 4096 bytes, 21 with 2048, 16 with 1024 (benchmarks/faults/flash_wear.py); but beyond 989 bytes a
 # row would not fit into a page of 1024, and rows of the journal are about that long.
 PAGE_BYTES: Final = 2048
+BUSY_MS: Final = 10_000
 
 _SCHEMA: Final = """
 CREATE TABLE counter (
@@ -84,11 +85,9 @@ class Database:
             raise StorageError(f"{path}: the folder {path.parent} does not exist; make it first")
         if read_only and not path.is_file():
             raise StorageError(f"{path}: there is no such outbox; [outbox] path names the file")
-        witness = LogWitness(path)
-        self.db = self._connect(read_only)
+        self.db = self._look() if read_only else self._open()
         try:
             empty = self._is_empty()
-            witness.check()
             if not empty or read_only:
                 self._know()
             if not read_only:
@@ -157,27 +156,45 @@ class Database:
             return [f"{row[0]} verdicts were given, {known} are waiting or acknowledged"]
         return []
 
-    def _connect(self, read_only: bool) -> sqlite3.Connection:
+    def _open(self) -> sqlite3.Connection:
+        if self.path.exists():
+            # Before a connection that may write: at its end it would fold a damaged log into the
+            # file as far as it is whole, and remove it.
+            self._look().close()
+        return self._connect(str(self.path))
+
+    def _connect(self, where: str, *, uri: bool = False) -> sqlite3.Connection:
         with self.mapped("open"):
-            if not read_only:
-                return sqlite3.connect(
-                    self.path, isolation_level=None, timeout=10.0, check_same_thread=False
-                )
-            uri = f"file:{quote(str(self.path.absolute()))}?mode=ro"
-            db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=10.0)
-            try:
-                db.execute("SELECT 1 FROM sqlite_master").fetchone()
-            except sqlite3.OperationalError as error:
-                db.close()
-                # Without the right to make -shm SQLite does not open; with no log there is
-                # nothing in it that the file does not hold.
-                if "unable to open" not in str(error) or _log_bytes(self.path):
-                    raise
-                return sqlite3.connect(f"{uri}&immutable=1", uri=True, isolation_level=None)
-            except sqlite3.Error:
-                db.close()
-                raise
-            return db
+            return sqlite3.connect(
+                where,
+                uri=uri,
+                isolation_level=None,
+                timeout=BUSY_MS / 1000,
+                check_same_thread=False,
+            )
+
+    def _look(self) -> sqlite3.Connection:
+        """A connection that only reads; what its log lost is a fault."""
+        witness = LogWitness(self.path)
+        uri = f"file:{quote(str(self.path.absolute()))}?mode=ro"
+        db = self._connect(uri, uri=True)
+        try:
+            with self.mapped("open"):
+                try:
+                    db.execute("SELECT 1 FROM sqlite_master").fetchone()
+                except sqlite3.OperationalError as error:
+                    # Without the right to make -shm SQLite does not open; with no log there is
+                    # nothing in it that the file does not hold.
+                    denied = ("unable to open", "readonly")
+                    if not any(word in str(error) for word in denied) or _log_bytes(self.path):
+                        raise
+                    db.close()
+                    db = self._connect(f"{uri}&immutable=1", uri=True)
+            witness.check()
+        except StorageError:
+            db.close()
+            raise
+        return db
 
     def _is_empty(self) -> bool:
         with self.mapped("open"):

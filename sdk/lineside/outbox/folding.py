@@ -1,7 +1,7 @@
 """Folds SQLite's log into the file beside the writing, so that no verdict waits for it.
 
-At 2,000 verdicts a second the writer never rests long enough for the log to be folded in whole,
-and only then does SQLite begin it anew: the writer is asked to do the short rest itself.
+SQLite begins the log anew only when all of it is folded in and nobody reads from it, for which a
+busy writer never rests long enough: it is asked to do the short rest itself.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from lineside.worker import Worker
 # Of the log. Longer means fewer pages written twice, but 1.5 % is all that 16 MiB save on 4 MiB
 # (benchmarks/faults/flash_wear.py), and a longer log takes longer to read after a crash.
 FOLD_AT_BYTES: Final = 4 * 2**20
-_PASSES: Final = 3
 _RETRY_S: Final = 5.0
 # A commit touches the counters' page and the last ones of its tables, whole.
 _COMMIT_BYTES: Final = 5 * 2048
@@ -38,11 +37,15 @@ class LogFolder:
         self._worker.start()
 
     def wrote(self, size_bytes: int, own: Store) -> None:
-        """Count a commit, in the writer's thread; folds the rest with ``own`` when asked to."""
+        """Count a commit, in the writer's thread; folds the rest with ``own`` when asked to.
+
+        Raises:
+            StorageError: the rest could not be folded; the commit itself holds.
+        """
         self._written_bytes += size_bytes + _COMMIT_BYTES
         if self._rest:
             self._rest = False
-            own.fold_log()
+            own.restart_log()
         if self._written_bytes >= FOLD_AT_BYTES:
             self._written_bytes = 0
             self._wanted.set()
@@ -67,8 +70,9 @@ class LogFolder:
             if self._closing.is_set():
                 return
             try:
-                self._rest = not any(self._store.fold_log() for _ in range(_PASSES))
-                self.fault = None
+                self._store.fold_log()
+                self._store.fold_log()  # what came meanwhile, so that little is left to the writer
+                self._rest, self.fault = True, None
             except StorageError as fault:
                 self.fault = fault
                 self._on_fault()

@@ -11,7 +11,7 @@ from typing import Final
 
 from lineside.errors import StorageError
 from lineside.framekey import FrameKey
-from lineside.outbox.database import Database
+from lineside.outbox.database import BUSY_MS, Database
 from lineside.outbox.ranges import Run
 from lineside.outbox.records import Draft, Late, Note, Row, Stamp
 from lineside.outbox.upkeep import ROW_BYTES, Upkeep
@@ -20,6 +20,7 @@ from lineside.outbox.upkeep import ROW_BYTES, Upkeep
 # at 1,000 a second, 31 years.
 MAX_SEQ: Final = 10**12 - 1
 _FORGET_AT_ONCE: Final = 500
+_RESTART_MS: Final = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,14 +157,23 @@ class Store:
                 )
         return len(gone)
 
-    def fold_log(self) -> bool:
-        """Write what the log holds into the file; ``False`` when not all of it could be.
+    def fold_log(self) -> None:
+        """Write what the log holds into the file, while others write and read."""
+        with self._file.mapped("write"):
+            self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
-        Others write and read meanwhile. The log begins anew once all of it is folded in.
+    def restart_log(self) -> None:
+        """Fold the short rest and have the next commit write the log from its beginning.
+
+        Readers of a moment are waited for; one that keeps its snapshot longer is not, and the log
+        goes on growing.
         """
         with self._file.mapped("write"):
-            busy, frames, folded = self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        return bool(not busy and frames == folded)
+            self._db.execute(f"PRAGMA busy_timeout = {_RESTART_MS}")
+            try:
+                self._db.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+            finally:
+                self._db.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
 
     def _acknowledge(self, first: int, last: int) -> None:
         """Forget the rows, and merge the run with those it touches."""
