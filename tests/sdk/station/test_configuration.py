@@ -76,7 +76,11 @@ def test_where_pictures_lie_and_how_many(
     [
         ("[mqtt]\nurll = 'x'", "mqtt.urll", "did you mean url"),
         ("[mqqt]\nurl = 'x'", "mqqt", "did you mean mqtt"),
-        ("[outbox]\nqqq = 1", "outbox.qqq", "there are max_mib, path"),
+        (
+            "[outbox]\nqqq = 1",
+            "outbox.qqq",
+            "there are journal_days, journal_max_mib, keep_free_mib, max_mib, path",
+        ),
         ("[outbox]\nmax_mib = 'big'", "outbox.max_mib", "Expected `int`"),
         ("[outbox]\npath = ''", "outbox.path", "expected a path"),
         ("[maps]\nfolder = 'x'", "maps.folder", "there are keep_free_mib, most, path"),
