@@ -9,7 +9,7 @@ import difflib
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeGuard
+from typing import Annotated, Any, Literal, TypeGuard, get_args
 
 import msgspec
 
@@ -19,7 +19,14 @@ from lineside.mqtt.settings import MqttSettings
 from lineside.mqtt.topics import StationTopics, check_topic_part
 from lineside.outbox.settings import OutboxSettings
 from lineside.plainfile import read_whole
-from lineside.sources.folder import FolderSettings
+from lineside.sources import (
+    CameraSettings,
+    FolderSettings,
+    FreeTrigger,
+    SourceSettings,
+    TriggerSettings,
+    check_source,
+)
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -85,7 +92,8 @@ class StationConfiguration(msgspec.Struct, frozen=True, kw_only=True, forbid_unk
     station: StationSettings
     bundle: BundleSettings
     limits: LimitSettings = LimitSettings()
-    source: FolderSettings
+    source: SourceSettings
+    trigger: TriggerSettings = FreeTrigger()
     outbox: OutboxSettings = OutboxSettings()
     maps: MapSettings = MapSettings()
     mqtt: MqttSettings = MqttSettings()
@@ -134,9 +142,27 @@ def _refuse_unknown(table: dict[str, Any], kind: type[msgspec.Struct], path: str
             near = difflib.get_close_matches(key, known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(known))}"
             raise ConfigurationError(f"unknown key {here}; {hint}", path=here)
-        section = known[key]
-        if isinstance(value, dict) and _is_section(section):
+        section = _section_of(known[key], value, here) if isinstance(value, dict) else None
+        if section is not None:
             _refuse_unknown(value, section, f"{here}.")
+
+
+def _section_of(kind: object, value: dict[str, Any], path: str) -> type[msgspec.Struct] | None:
+    """What a table must be; of several kinds the one that its ``kind`` names."""
+    if _is_section(kind):
+        return kind
+    kinds = {one.__struct_config__.tag: one for one in get_args(kind) if _is_section(one)}
+    if not any(kinds):
+        return None
+    there = ", ".join(sorted(map(str, kinds)))
+    if "kind" not in value:
+        raise ConfigurationError(f"{path}.kind: is missing; there are {there}", path=f"{path}.kind")
+    named = value["kind"]
+    if not isinstance(named, str) or named not in kinds:
+        raise ConfigurationError(
+            f"{path}.kind: there is no {named!r}; there are {there}", path=f"{path}.kind"
+        )
+    return kinds[named]
 
 
 def _is_section(kind: object) -> TypeGuard[type[msgspec.Struct]]:
@@ -169,17 +195,20 @@ def _check(configuration: StationConfiguration) -> None:
         raise ConfigurationError(
             f"mqtt.client_id: longer than {_CLIENT_ID_LIMIT_BYTES} bytes", path="mqtt.client_id"
         )
+    check_source(configuration.source, configuration.trigger, None)
     _check_maps(configuration)
 
 
 def _check_maps(configuration: StationConfiguration) -> None:
-    maps = configuration.maps
+    maps, source = configuration.maps, configuration.source
     if maps.path is None:
         if maps != MapSettings():
             raise ConfigurationError(
                 "maps.path: is missing; name a folder, or take [maps] out", path="maps.path"
             )
-    elif os.path.realpath(maps.path) == os.path.realpath(configuration.source.path):
+    elif isinstance(source, FolderSettings) and (
+        os.path.realpath(maps.path) == os.path.realpath(source.path)
+    ):
         raise ConfigurationError(
             "maps.path: is source.path, so the station would inspect its own pictures; name "
             "another folder",
@@ -199,7 +228,7 @@ def _rebase(configuration: StationConfiguration, folder: Path) -> StationConfigu
             cache_folder=_under(folder, bundle.cache_folder),
         ),
         limits=replace(limits, override=_under(folder, limits.override)),
-        source=replace(configuration.source, path=folder / configuration.source.path),
+        source=_rebase_source(configuration.source, folder),
         outbox=replace(configuration.outbox, path=folder / configuration.outbox.path),
         maps=replace(maps, path=_under(folder, maps.path)),
         mqtt=replace(
@@ -208,6 +237,13 @@ def _rebase(configuration: StationConfiguration, folder: Path) -> StationConfigu
             ca_file=_under(folder, mqtt.ca_file),
         ),
     )
+
+
+def _rebase_source(source: SourceSettings, folder: Path) -> SourceSettings:
+    replace = msgspec.structs.replace
+    if isinstance(source, CameraSettings):
+        return replace(source, password_file=_under(folder, source.password_file))
+    return replace(source, path=folder / source.path)
 
 
 def _under(folder: Path, path: Path | None) -> Path | None:

@@ -9,7 +9,7 @@ from lineside.inspector import Inspector
 from lineside.limits import LimitSettings
 from lineside.loading import load
 from lineside.outbox import Outbox
-from lineside.sources import FolderSource
+from lineside.sources import open_source
 from lineside.station.configuration import BundleSettings, MapSettings, StationConfiguration
 from lineside.station.loop import ModelCard, Station
 from lineside.station.maps import MapKeeper
@@ -34,7 +34,8 @@ def open_station(
     with contextlib.ExitStack() as stack:
         outbox = Outbox(configuration.outbox)
         stack.callback(outbox.close)
-        source = FolderSource(configuration.source, memory=outbox)
+        source = open_source(configuration.source, configuration.trigger, memory=outbox)
+        stack.callback(source.close)
         inspector = stack.enter_context(_open_inspector(configuration.bundle, configuration.limits))
         yield Station(
             topics=configuration.topics,

@@ -196,7 +196,7 @@ def test_the_memory_of_a_watching_source_is_no_larger_than_its_folder(
         wait_until(lambda stems=stems: set(stems) <= set(watching.parts))
         for stem in stems:
             (folder / f"{stem}.png").unlink()
-    wait_until(lambda: len(source._done) == 0)
+    wait_until(lambda: len(source._files._done) == 0)
     watching.stop()
 
 
