@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from lineside.errors import FrameError
 from lineside.frame import Frame, as_hwc_rgb
 from lineside.sources.capture import Capture
+from lineside.sources.trigger import Trigger
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -35,20 +36,20 @@ class Acquired:
     fault: FrameError | None = None
 
 
-def capture_of(
-    acquired: Acquired, *, part_id: str, product: str, taken_unix_ns: int, taken_ns: int
-) -> Capture:
-    """The turn of a part that is on this picture."""
+def capture_of(acquired: Acquired, trigger: Trigger | None) -> Capture:
+    """The turn of a part that is on this picture; without a trigger it begins with the picture."""
     started_ns = time.monotonic_ns()
+    part_id = "" if trigger is None else trigger.part_id
     found = acquired.fault or _frame_of(acquired, part_id)
     return Capture(
         part_id=part_id,
-        product=product,
-        taken_unix_ns=taken_unix_ns,
-        taken_ns=taken_ns,
+        product="" if trigger is None else trigger.product,
+        taken_unix_ns=acquired.at_unix_ns if trigger is None else trigger.at_unix_ns,
+        taken_ns=acquired.at_ns if trigger is None else trigger.at_ns,
         read_us=acquired.read_us + (time.monotonic_ns() - started_ns) / 1000,
         frame=found if isinstance(found, Frame) else None,
         fault=found if isinstance(found, FrameError) else None,
+        triggered=trigger is not None,
     )
 
 

@@ -67,20 +67,14 @@ class CameraSupply:
             return without_frame(outcome)
         return self.make_capture(outcome.found, outcome.trigger)
 
-    def make_capture(self, acquired: Acquired, trigger: Trigger) -> Capture:
+    def make_capture(self, acquired: Acquired, trigger: Trigger | None) -> Capture:
         """A part's capture, and a note of whether there was light."""
         fault = acquired.fault
         if fault is not None:
             self._faults[fault.reason] += 1
         black = fault is not None and fault.reason == "frame_black"
         self._black = str(fault) if black else ""
-        return capture_of(
-            acquired,
-            part_id=trigger.part_id,
-            product=trigger.product,
-            taken_unix_ns=trigger.at_unix_ns,
-            taken_ns=trigger.at_ns,
-        )
+        return capture_of(acquired, trigger)
 
     def is_gone(self, name: bytes) -> bool:  # noqa: ARG002 - no picture comes again
         """See `Supply`."""
@@ -109,6 +103,11 @@ class FreeCamera:
     def identity(self) -> str:
         """See `Source`."""
         return self._supply.identity
+
+    @property
+    def can_wait(self) -> bool:
+        """See `Source`."""
+        return False
 
     @property
     def passed_over(self) -> int:
@@ -143,7 +142,7 @@ class FreeCamera:
         self._supply.start(self._arrived)
         while not stopping.is_set():
             acquired = self._wait(self._supply.look())
-            yield None if acquired is None else self._part_of(acquired)
+            yield None if acquired is None else self._supply.make_capture(acquired, None)
 
     def close(self) -> None:
         """See `Source`."""
@@ -160,7 +159,3 @@ class FreeCamera:
             if not self._ring:
                 self._changed.wait(longest_s)
             return self._ring.popleft() if self._ring else None
-
-    def _part_of(self, acquired: Acquired) -> Capture:
-        moment = Trigger(part_id="", at_unix_ns=acquired.at_unix_ns, at_ns=acquired.at_ns)
-        return self._supply.make_capture(acquired, moment)

@@ -25,6 +25,7 @@ class Capture:
         read_us: reading and decoding, microseconds.
         key: for the memory; ``None`` where a frame cannot come again.
         product: which bundle judges it, as the trigger said; ``""``: the one that is in use.
+        triggered: somebody waits for its verdict; it cannot come again, though its file may.
     """
 
     part_id: str
@@ -35,6 +36,7 @@ class Capture:
     fault: FrameError | None = None
     key: FrameKey | None = None
     product: str = ""
+    triggered: bool = False
 
 
 class Memory(Protocol):
@@ -53,6 +55,7 @@ class Source(Protocol):
         warn: what is not as it should be, though frames come, ``""`` when all is.
         passed_over: frames that were left out because they had been inspected before.
         counts: what happened so far, by name: parts without frame, reconnects, …
+        can_wait: whether nothing is lost when nobody asks for the next frame for a while.
     """
 
     @property
@@ -63,6 +66,8 @@ class Source(Protocol):
     def warn(self) -> str: ...
     @property
     def passed_over(self) -> int: ...
+    @property
+    def can_wait(self) -> bool: ...
     @property
     def counts(self) -> dict[str, int]: ...
 

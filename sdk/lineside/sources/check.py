@@ -18,7 +18,7 @@ def check_source(
 
     Args:
         source, trigger: the two sections.
-        deadline_ms: from trigger to verdict; ``None`` where the station has none.
+        deadline_ms: from trigger to giving up a part; ``None`` where there is no deadline.
 
     Raises:
         ConfigurationError: they contradict each other; ``path`` says where.
@@ -34,8 +34,8 @@ def check_source(
     if deadline_ms is not None and trigger.frame_timeout_ms >= deadline_ms:
         _refuse(
             "trigger.frame_timeout_ms",
-            f"{trigger.frame_timeout_ms} is not below station.deadline_ms = {deadline_ms:g}: the "
-            "deadline would come before it is known that no frame comes",
+            f"{trigger.frame_timeout_ms} is not below the {deadline_ms:g} that pace.deadline_ms "
+            "leaves: the deadline would come before it is known that no frame comes",
         )
 
 

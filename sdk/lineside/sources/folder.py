@@ -27,6 +27,7 @@ class FolderSource:
 
     def __init__(self, settings: FolderSettings, *, memory: Memory) -> None:
         self.warn = ""
+        self.can_wait = True
         self._settings = settings
         self._files = FolderFiles(settings, memory=memory)
 
@@ -179,6 +180,7 @@ class FolderSupply:
             taken_unix_ns=trigger.at_unix_ns,
             taken_ns=trigger.at_ns,
             frame=frame and dataclasses.replace(frame, part_id=trigger.part_id),
+            triggered=True,
         )
 
     def _without_part(self, outcome: Outcome[Arrival], file: Arrival, look: Look) -> Capture:

@@ -82,6 +82,11 @@ class TriggeredSource(Generic[T]):
         return self._supply.identity
 
     @property
+    def can_wait(self) -> bool:
+        """See `Source`."""
+        return False
+
+    @property
     def passed_over(self) -> int:
         """See `Source`."""
         return self._supply.passed_over

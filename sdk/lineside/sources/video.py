@@ -61,6 +61,7 @@ class VideoSource:
         open_film(settings.path).close()
         self.fault = ""
         self.warn = ""
+        self.can_wait = True
         self.passed_over = 0
         file = os.fsencode(settings.path.resolve())
         self.identity = f"video:{file.decode('utf-8', 'backslashreplace')}"

@@ -46,7 +46,8 @@ def write_film(file: Path, count: int) -> None:
 
 @pytest.fixture
 def film(tmp_path: Path) -> Path:
-    file = tmp_path / "film.avi"
+    file = tmp_path / "films" / "film.avi"
+    file.parent.mkdir()
     write_film(file, 20)
     return file
 
