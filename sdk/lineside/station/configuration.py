@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, TypeGuard
 import msgspec
 
 from lineside.errors import ConfigurationError
+from lineside.kept.settings import KeepSettings
 from lineside.limits import LimitSettings
 from lineside.mqtt.settings import MqttSettings
 from lineside.mqtt.topics import StationTopics, check_topic_part
@@ -88,6 +89,7 @@ class StationConfiguration(msgspec.Struct, frozen=True, kw_only=True, forbid_unk
     source: FolderSettings
     outbox: OutboxSettings = OutboxSettings()
     maps: MapSettings = MapSettings()
+    keep: KeepSettings = KeepSettings()
     mqtt: MqttSettings = MqttSettings()
 
     @property
@@ -170,6 +172,7 @@ def _check(configuration: StationConfiguration) -> None:
             f"mqtt.client_id: longer than {_CLIENT_ID_LIMIT_BYTES} bytes", path="mqtt.client_id"
         )
     _check_maps(configuration)
+    _check_keep(configuration)
 
 
 def _check_maps(configuration: StationConfiguration) -> None:
@@ -184,6 +187,22 @@ def _check_maps(configuration: StationConfiguration) -> None:
             "maps.path: is source.path, so the station would inspect its own pictures; name "
             "another folder",
             path="maps.path",
+        )
+
+
+def _check_keep(configuration: StationConfiguration) -> None:
+    keep = configuration.keep
+    if keep.path is None:
+        if keep != KeepSettings():
+            raise ConfigurationError(
+                "keep.path: is missing; name a folder, or take [keep] out", path="keep.path"
+            )
+        return
+    if os.path.realpath(keep.path) == os.path.realpath(configuration.source.path):
+        raise ConfigurationError(
+            "keep.path: is source.path, so the station would inspect what it kept; name another "
+            "folder",
+            path="keep.path",
         )
 
 
@@ -202,6 +221,7 @@ def _rebase(configuration: StationConfiguration, folder: Path) -> StationConfigu
         source=replace(configuration.source, path=folder / configuration.source.path),
         outbox=replace(configuration.outbox, path=folder / configuration.outbox.path),
         maps=replace(maps, path=_under(folder, maps.path)),
+        keep=replace(configuration.keep, path=_under(folder, configuration.keep.path)),
         mqtt=replace(
             mqtt,
             password_file=_under(folder, mqtt.password_file),
