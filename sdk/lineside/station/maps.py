@@ -13,7 +13,7 @@ from typing import Final
 
 from lineside.contract import AnomalyHead, Contract
 from lineside.errors import ConfigurationError
-from lineside.frame import encode_png
+from lineside.frame import Frame, encode_png
 from lineside.heatmap import draw_heatmap
 from lineside.inspector import Inspection
 from lineside.kept import Ring, Scribe
@@ -30,7 +30,9 @@ _OURS: Final = re.compile(r"\d{13}_.*\.map\.png")
 @dataclass(frozen=True, kw_only=True)
 class _Order:
     capture: Capture
+    frame: Frame
     inspection: Inspection
+    contract: Contract
 
 
 class MapKeeper:
@@ -38,17 +40,11 @@ class MapKeeper:
 
     Args:
         settings: with a ``path``.
-        contract: of the model.
-
-    Raises:
-        ConfigurationError: the model gives no map.
     """
 
-    def __init__(self, settings: MapSettings, contract: Contract) -> None:
-        check_map_given(contract)
+    def __init__(self, settings: MapSettings) -> None:
         if settings.path is None:
             raise ConfigurationError("maps.path: name a folder", path="maps.path")
-        self._contract = contract
         self._ring = Ring(
             settings.path,
             _OURS,
@@ -82,11 +78,22 @@ class MapKeeper:
         """Start the thread."""
         self._scribe.start()
 
-    def offer(self, capture: Capture, inspection: Inspection) -> None:
-        """Have a picture made where the part is not OK and there is a map; never waits."""
+    def offer(
+        self, capture: Capture, frame: Frame, inspection: Inspection, contract: Contract
+    ) -> None:
+        """Have a picture made where the part is not OK and there is a map; never waits.
+
+        Args:
+            capture: whose part it is.
+            frame: what was inspected: the capture's, or a region of it.
+            inspection: with the map.
+            contract: of the model.
+        """
         wanted = inspection.verdict.evaluation is not Evaluation.OK
-        if wanted and inspection.map_hw is not None and capture.frame is not None:
-            self._scribe.order(_Order(capture=capture, inspection=inspection))
+        if wanted and inspection.map_hw is not None:
+            self._scribe.order(
+                _Order(capture=capture, frame=frame, inspection=inspection, contract=contract)
+            )
 
     def stop(self, timeout_s: float) -> None:
         """Write what waits, for so long at most; the rest is lost."""
@@ -97,12 +104,11 @@ class MapKeeper:
         return self._ring.free_room(wanted_bytes, beside=beside)
 
     def _write(self, order: _Order) -> None:
-        frame, found = order.capture.frame, order.inspection
-        assert frame is not None
+        frame, found = order.frame, order.inspection
         assert found.map_hw is not None
         self._ring.make_room()
         picture = draw_heatmap(
-            frame.pixels_hwc, found.map_hw, found.verdict, self._contract, longest_px=LONGEST_PX
+            frame.pixels_hwc, found.map_hw, found.verdict, order.contract, longest_px=LONGEST_PX
         )
         self._ring.store(self._free_name(order.capture), encode_png(picture))
 
