@@ -120,7 +120,8 @@ def _images(frame: CollectedFrame) -> Iterator[tuple[str, bytes, dict[str, str]]
     facts, data = read_kept(frame.file)
     if facts is None:
         raise FrameError(f"{frame.file}: its facts do not hold", reason="frame_decode")
-    entries = facts.regions if frame.row is None else frame.row.entry.regions
+    # Where nothing was inspected (a deadline, an overload) only the file knows the regions.
+    entries = (frame.row.entry.regions if frame.row is not None else ()) or facts.regions
     regions = [(entry, entry.region) for entry in entries if entry.region is not None]
     if not regions:
         yield frame.file.name, data, _row(frame)
@@ -182,12 +183,13 @@ def _disposition(frame: CollectedFrame) -> dict[str, str]:
 
 
 def _region_row(frame: CollectedFrame, entry: RegionEntry, *, alone: bool) -> dict[str, str]:
-    row = _row(frame) | {
-        "region": entry.name,
-        "evaluation": _word(entry.evaluation),
-        "reason": entry.reason,
-        "score": _figure(entry.score),
-    }
+    row = _row(frame) | {"region": entry.name}
+    if entry.evaluation != Evaluation.UNDEFINED:
+        row |= {
+            "evaluation": _word(entry.evaluation),
+            "reason": entry.reason,
+            "score": _figure(entry.score),
+        }
     said = frame.disposition
     if said is not None and not alone and said.evaluation != Evaluation.OK:
         # A human spoke of the part: which of its regions is bad, nobody said.

@@ -41,8 +41,9 @@ class Scribe(Generic[Order]):
         self._orders: queue.Queue[Order] = queue.Queue(_WAITING)
         self._stopping = threading.Event()
         self._worker = Worker(self._run, name=name)
-        # Each is written by one thread only: whoever orders, and ours.
+        self._counting = threading.Lock()
         self._dropped = 0
+        # By our thread only.
         self._failed = 0
         self._behind = False
         self._trouble = ""
@@ -64,11 +65,12 @@ class Scribe(Generic[Order]):
         self._worker.start()
 
     def order(self, order: Order) -> None:
-        """Have it carried out where there is room; never waits."""
+        """Have it carried out where there is room; from any thread, and never waits."""
         try:
             self._orders.put_nowait(order)
         except queue.Full:
-            self._dropped += 1
+            with self._counting:
+                self._dropped += 1
             self._behind = True
 
     def stop(self, timeout_s: float) -> None:
@@ -79,7 +81,8 @@ class Scribe(Generic[Order]):
         with contextlib.suppress(queue.Empty):
             while True:
                 self._orders.get_nowait()
-                self._dropped += 1
+                with self._counting:
+                    self._dropped += 1
 
     def _run(self) -> None:
         if sys.platform == "linux":  # where this means the thread and not the process

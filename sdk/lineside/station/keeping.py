@@ -6,6 +6,7 @@ They are worth less than a verdict: see `lineside.kept.scribe`.
 from __future__ import annotations
 
 import hashlib
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -31,7 +32,7 @@ class _Order:
 
 
 class FrameKeeper:
-    """Chooses in the loop's thread, compresses and stores in a thread of its own.
+    """Chooses in the caller's thread, compresses and stores in a thread of its own.
 
     Args:
         settings: with a ``path``.
@@ -45,6 +46,7 @@ class FrameKeeper:
             raise ConfigurationError("keep.path: name a folder", path="keep.path")
         self._settings = settings
         self._nearness = Nearness(settings.near)
+        self._choosing = threading.Lock()
         self._ring = Ring(
             settings.path,
             NAME,
@@ -90,19 +92,20 @@ class FrameKeeper:
     ) -> tuple[str, ...]:
         """Have the frame kept where it is worth it; never waits.
 
-        Every judged part is offered, once, from one thread: what is near is told by rank.
+        Every part is offered, once, from any thread: what is near is told by rank.
 
         Args:
             capture: with the frame; without one there is nothing to keep.
             verdict: that the line heard.
             turn: 16 hex digits.
             drifting: the drift monitor says that parts like this one are.
-            regions: where several regions were inspected.
+            regions: where a frame has some, also where they were not inspected.
 
         Returns:
             Why it is kept, see `KeptFacts`; empty where it is not.
         """
-        why = self._reasons(verdict, turn, drifting=drifting)
+        with self._choosing:
+            why = self._reasons(verdict, turn, drifting=drifting)
         if capture.frame is None or not why:
             return ()
         facts = facts_of(

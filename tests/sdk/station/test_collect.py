@@ -364,6 +364,18 @@ def test_all_regions_of_a_good_part_are_good_and_a_single_one_is_the_part(tmp_pa
     assert row["disposition"] == "NOT_OK"
 
 
+def test_regions_that_were_not_inspected_are_cut_out_all_the_same(tmp_path: Path) -> None:
+    """A part past its deadline: the journal's row has no regions, and the model gets regions."""
+    ring, journal = tmp_path / "kept", MemoryJournal()
+    bare = tuple(RegionEntry(name=entry.name, region=entry.region) for entry in REGIONS)
+    keep(ring, 1, "p", regions=bare, reason="deadline", why=("fault",))
+    journal.add(1, "p", reason="deadline")
+    write_collection(collect(ring, journal), tmp_path / "out")
+    rows = rows_of(tmp_path / "out")
+    assert [row["region"] for row in rows] == ["U1", "U2"]
+    assert {(row["evaluation"], row["reason"]) for row in rows} == {("NOT_DECIDABLE", "deadline")}
+
+
 def test_what_cannot_be_read_is_told_and_the_others_come(tmp_path: Path) -> None:
     ring, journal = tmp_path / "kept", MemoryJournal()
     spoilt = ring / keep(ring, 1, "p").name
