@@ -206,7 +206,7 @@ def test_no_type_of_paho_is_in_a_public_signature() -> None:
             if inspect.isfunction(member)
             else [
                 value
-                for key, value in vars(member).items()
+                for key, value in getattr(member, "__dict__", {}).items()
                 if inspect.isfunction(value) and (key == "__init__" or not key.startswith("_"))
             ]
         )
