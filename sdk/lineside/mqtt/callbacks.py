@@ -17,7 +17,6 @@ from paho.mqtt.reasoncodes import ReasonCode
 _TAKEN_OVER = 0x8E
 # MQTT 5, section 3.2.2.3.3: as many as a packet's number can tell apart.
 _RECEIVE_MAXIMUM = 65_535
-_REFUSALS_KEPT = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +39,8 @@ class Callbacks:
         let_in: the broker has accepted the connection.
         subscribed: it has granted a subscription.
         refusal: what it refused, so that the connection is of no use.
-        gone_without: what it refused and what is not needed.
+        gone_without: subscriptions that it refused and that are not needed.
+        refused_topics: the same for messages: why, by topic.
         error: what paho or the broker said last about the connection's end.
         taken_over: the broker ended it because of another client with our id.
         receive_maximum: messages without acknowledgement that it stands.
@@ -51,6 +51,7 @@ class Callbacks:
         self.subscribed = False
         self.refusal: str | None = None
         self.gone_without: tuple[str, ...] = ()
+        self.refused_topics: dict[str, str] = {}
         self.error = ""
         self.taken_over = False
         self.receive_maximum = _RECEIVE_MAXIMUM
@@ -132,7 +133,7 @@ class Callbacks:
         topic = "" if message is None else f" on {message.topic}"
         words = f"a message{topic} was refused: {reason}"
         if message is not None and message.optional:
-            self._go_without(words)
+            self.refused_topics[message.topic] = words
             self._acknowledged.append(number)
         else:
             self.refusal = words
@@ -153,12 +154,9 @@ class Callbacks:
             return
         for i, reason in refused:
             if filters is not None and i < len(filters):
-                self._go_without(f"the subscription of {filters[i]} was refused: {reason}")
+                words = f"the subscription of {filters[i]} was refused: {reason}"
+                self.gone_without += (words,)
         self.subscribed = True
-
-    def _go_without(self, words: str) -> None:
-        if words not in self.gone_without and len(self.gone_without) < _REFUSALS_KEPT:
-            self.gone_without += (words,)
 
     def _on_message(self, _client: paho.Client, _data: object, message: paho.MQTTMessage) -> None:
         try:

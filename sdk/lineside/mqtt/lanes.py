@@ -54,11 +54,12 @@ class Spool(Protocol):
 
 
 class _Batches:
-    """Rows of the outbox from a cursor on, read ahead."""
+    """Rows of the outbox from a cursor on, read ahead, without those that are on their way."""
 
-    def __init__(self, spool: Spool) -> None:
+    def __init__(self, spool: Spool, is_in_flight: Callable[[int], bool]) -> None:
         self.rows: deque[WaitingRow] = deque()
         self._spool = spool
+        self._is_in_flight = is_in_flight
         self.begin(0)
 
     def begin(self, seq: int) -> None:
@@ -79,7 +80,8 @@ class _Batches:
         if self._dry_to_seq >= to_seq and time.monotonic() < self._again_s:
             return
         found = self._spool.unsent(self._seq, READ_AHEAD, before_seq=to_seq + 1)
-        self.rows.extend(found)
+        # Judged now: what is on its way now may be acknowledged when its turn has come.
+        self.rows.extend(row for row in found if not self._is_in_flight(row.seq))
         if found:
             self._seq = found[-1].seq
         elif self._dry_to_seq >= to_seq:
@@ -104,9 +106,8 @@ class Lanes:
     ) -> None:
         self._spool = spool
         self._clock = clock
-        self._is_in_flight = is_in_flight
-        self._live = _Batches(spool)
-        self._history = _Batches(spool)
+        self._live = _Batches(spool, is_in_flight)
+        self._history = _Batches(spool, is_in_flight)
         self._history_to_seq = 0
         self._started = False
         self.passed_over = False
@@ -148,11 +149,7 @@ class Lanes:
         """The next row that the line has given up on."""
         with contextlib.suppress(StorageError):
             self._history.read(self._history_to_seq)
-        while self._history.rows:
-            row = self._history.rows.popleft()
-            if not self._is_in_flight(row.seq):
-                return row
-        return None
+        return self._history.rows.popleft() if self._history.rows else None
 
     def _start(self) -> None:
         if not self._started:

@@ -79,8 +79,13 @@ class Link:
 
     @property
     def gone_without(self) -> tuple[str, ...]:
-        """What the broker does not let us do and what we go on without, in words."""
+        """Subscriptions that the broker refuses and that we go on without, in words."""
         return self._notes.gone_without
+
+    @property
+    def refused_topics(self) -> dict[str, str]:
+        """Topics of optional messages that the broker has refused, and its words."""
+        return self._notes.refused_topics
 
     @property
     def subscribed(self) -> bool:

@@ -22,7 +22,7 @@ from lineside.mqtt.commands import CommandHandler
 from lineside.mqtt.connection import Connection, ConnectionWord
 from lineside.mqtt.desk import CommandDesk
 from lineside.mqtt.expiry import Clocks, ExpiryClock, read_clocks
-from lineside.mqtt.flight import Flight, Kind, Sent
+from lineside.mqtt.flight import Flight
 from lineside.mqtt.lanes import Lanes, Spool, WaitingRow
 from lineside.mqtt.link import Link, Message
 from lineside.mqtt.payload import VerdictMessage, decode_verdict
@@ -32,11 +32,13 @@ from lineside.mqtt.state import StateMessage
 from lineside.mqtt.topics import StationTopics
 from lineside.mqtt.voice import Voice
 from lineside.mqtt.wake import Wake
+from lineside.mqtt.wire import Permissions, Wire
 
 # Of the default window, what verdicts may take.
 VERDICT_WINDOW = Flight(WINDOW).verdict_places
 _TICK_S = 0.5
 _GOODBYE_S = 1.0
+_Lane = Literal["live", "history"]
 
 
 class Publisher:
@@ -92,7 +94,8 @@ class Publisher:
         self._clock = ExpiryClock(given=spool.given, clocks=clocks)
         self._flight = Flight(settings.window)
         self._lanes = Lanes(spool, self._clock, is_in_flight=lambda seq: self._flight.has_seq(seq))
-        self._queues: dict[Kind, deque[tuple[int, Message]]] = {}
+        self._permissions = Permissions(asks=settings.protocol == "5")
+        self._queues: dict[_Lane, deque[tuple[int, Message]]] = {}
         self._topic_rival = TopicRival(self.instance)
         self._id_rival = IdRival(settings.reconnect_max_s)
         self._pause_s = settings.reconnect_min_s
@@ -153,9 +156,10 @@ class Publisher:
         else:
             return
         if link is not None:
+            self._permissions.lost(link.refused_topics)
             self._id_rival.ended(
                 time.monotonic() - self._online_since_s,
-                closed_by_broker=link.closed_by_broker,
+                closed_by_broker=link.closed_by_broker and not link.refused_topics,
                 taken_over=link.taken_over,
             )
             if self._id_rival.found:
@@ -178,13 +182,14 @@ class Publisher:
         self._answers.open()
         commands = () if self._desk is None else (self._topics.commands,)
         link.subscribe((self._topics.state, *commands), optional=True)
+        wire = Wire(link, self._flight, self._permissions)
         while not self._is_done():
             self._clock.observe(self._spool.given)
-            self._speak(link)
-            self._fill(link)
-            self._settle(link.step(0.0 if self._lanes.passed_over else _TICK_S))
+            self._speak(wire)
+            self._fill(wire)
+            self._settle(wire.step(0.0 if self._lanes.passed_over else _TICK_S))
             self._hear(link)
-        self._say_offline(link)
+        self._say_offline(wire)
 
     def _is_done(self) -> bool:
         if not self._stopping.is_set():
@@ -194,49 +199,45 @@ class Publisher:
         waits = self._lanes.live_waits or self._lanes.history_waits or any(self._queues.values())
         return not (waits or len(self._flight) or len(self._answers))
 
-    def _speak(self, link: Link) -> None:
+    def _speak(self, wire: Wire) -> None:
         rival = self._topic_rival.words(self._topics, now_s=time.monotonic())
-        amiss = "; ".join(filter(None, (rival, *link.gone_without)))
+        amiss = "; ".join(filter(None, (rival, *wire.link.gone_without, *self._permissions.words)))
         if amiss != self.connection.detail:
             self._note("online", amiss)
-        self._voice.speak(
-            link, self._flight, reconnects=self.connection.reconnects, rival=bool(rival)
-        )
+        self._voice.speak(wire, reconnects=self.connection.reconnects, rival=bool(rival))
 
-    def _fill(self, link: Link) -> None:
-        flight, lanes = self._flight, self._lanes
-        while flight.live_room(history_waits=lanes.history_waits) > 0:
-            if not self._send_next(link, "live"):
+    def _fill(self, wire: Wire) -> None:
+        lanes = self._lanes
+        while wire.live_room(history_waits=lanes.history_waits) > 0:
+            if not self._send_next(wire, "live"):
                 break
-        while flight.history_room(live_waits=lanes.live_waits) > 0:
-            if not self._send_next(link, "history"):
+        while wire.history_room(live_waits=lanes.live_waits) > 0:
+            if not self._send_next(wire, "history"):
                 break
 
-    def _send_next(self, link: Link, kind: Literal["live", "history"]) -> bool:
+    def _send_next(self, wire: Wire, kind: _Lane) -> bool:
         queue = self._queues[kind]
         if not queue:
             row = self._lanes.next_live() if kind == "live" else self._lanes.next_history()
             if row is None:
                 return False
-            messages = self._live_messages(row) if kind == "live" else self._history_messages(row)
+            messages = wire.permitted(self._messages(row, kind))
             self._flight.expect(row.seq, len(messages))
             queue.extend((row.seq, message) for message in messages)
         seq, message = queue.popleft()
-        number = link.publish(message)
-        self._flight.add(number, Sent(since_s=time.monotonic(), kind=kind, seq=seq))
+        wire.send(message, kind, seq)
         return True
 
-    def _live_messages(self, row: WaitingRow) -> list[Message]:
+    def _messages(self, row: WaitingRow, kind: _Lane) -> list[Message]:
         topics = self._topics
+        if kind == "history":
+            return [Message(topic=topics.history, payload=row.payload)]
         messages = [Message(topic=topics.verdict, payload=row.payload)]
         if self._settings.binary and (packed := self._packed(row.payload)):
             messages.append(Message(topic=topics.verdict_bin, payload=packed, optional=True))
         if self._settings.findings and row.findings:
             messages.append(Message(topic=topics.findings, payload=row.findings, optional=True))
         return messages
-
-    def _history_messages(self, row: WaitingRow) -> list[Message]:
-        return [Message(topic=self._topics.history, payload=row.payload)]
 
     def _packed(self, payload: bytes) -> bytes:
         if self._pack is None:
@@ -246,8 +247,7 @@ class Publisher:
         except InputDataError:
             return b""  # a row of another version: its JSON goes out as it is
 
-    def _settle(self, numbers: Sequence[int]) -> None:
-        seqs = self._flight.settle(numbers)
+    def _settle(self, seqs: Sequence[int]) -> None:
         if seqs:
             self._spool.acknowledge(seqs)
         now_s = time.monotonic()
@@ -274,15 +274,13 @@ class Publisher:
                 reply = self._desk.take(name, message.payload, retained=message.retain)
                 self._answers.reply(reply)
 
-    def _say_offline(self, link: Link) -> None:
+    def _say_offline(self, wire: Wire) -> None:
         deadline_s = time.monotonic() + _GOODBYE_S
-        while self._flight.control_room() <= 0 and time.monotonic() < deadline_s:
-            self._settle(link.step(0.1))
-        self._voice.say_offline(
-            link, self._flight, reason=self._goodbye, reconnects=self.connection.reconnects
-        )
+        while wire.control_room() <= 0 and time.monotonic() < deadline_s:
+            self._settle(wire.step(0.1))
+        self._voice.say_offline(wire, reason=self._goodbye, reconnects=self.connection.reconnects)
         while len(self._flight) and time.monotonic() < deadline_s:
-            self._settle(link.step(0.1))
+            self._settle(wire.step(0.1))
 
     def _note(self, word: ConnectionWord, detail: str = "") -> None:
         self.connection = msgspec.structs.replace(self.connection, word=word, detail=detail)

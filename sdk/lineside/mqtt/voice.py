@@ -10,12 +10,12 @@ import msgspec
 
 from lineside.mqtt.answers import Answers
 from lineside.mqtt.discovery import discovery_messages
-from lineside.mqtt.flight import Flight, Sent
-from lineside.mqtt.link import Link, Message
+from lineside.mqtt.link import Message
 from lineside.mqtt.rival import RIVAL
 from lineside.mqtt.settings import MqttSettings
 from lineside.mqtt.state import StateMessage, StateWord, encode_state, make_state
 from lineside.mqtt.topics import StationTopics
+from lineside.mqtt.wire import Wire
 
 
 class Voice:
@@ -62,19 +62,19 @@ class Voice:
             prefix = self._settings.discovery_prefix
             self._introductions = deque(discovery_messages(self._topics, prefix=prefix))
 
-    def speak(self, link: Link, flight: Flight, *, reconnects: int, rival: bool) -> None:
+    def speak(self, wire: Wire, *, reconnects: int, rival: bool) -> None:
         """Say what is due, as far as there is room."""
-        self._say_state(link, flight, reconnects, rival)
-        while self._introductions and flight.control_room() > 0:
-            self._send(link, flight, self._introductions.popleft())
-        self._answer(link, flight)
+        self._say_state(wire, reconnects, rival)
+        while self._introductions and wire.control_room() > 0:
+            wire.say(self._introductions.popleft())
+        self._answer(wire)
         now_s = time.monotonic()
-        if self._health is not None and now_s >= self._health_due_s and flight.control_room() > 0:
+        if self._health is not None and now_s >= self._health_due_s and wire.control_room() > 0:
             self._health_due_s = now_s + self._settings.health_interval_s
             message = Message(topic=self._topics.health, payload=self._health(), optional=True)
-            self._send(link, flight, message)
+            wire.say(message)
 
-    def say_offline(self, link: Link, flight: Flight, *, reason: str, reconnects: int) -> None:
+    def say_offline(self, wire: Wire, *, reason: str, reconnects: int) -> None:
         """The last state, on purpose."""
         state = msgspec.structs.replace(
             self._describe(),
@@ -83,36 +83,32 @@ class Voice:
             reason=reason,
             reconnects=reconnects,
         )
-        self._send(link, flight, self._state_message(state))
+        wire.say(self._state_message(state))
 
-    def _say_state(self, link: Link, flight: Flight, reconnects: int, rival: bool) -> None:
+    def _say_state(self, wire: Wire, reconnects: int, rival: bool) -> None:
         state = self._describe()
         warn = RIVAL if rival else state.warn
         now_s = time.monotonic()
         is_due = now_s - self._said_at_s >= self._settings.state_interval_s
         said = (state.state, state.reason, warn)
-        if (said == self._said and not is_due) or flight.control_room() <= 0:
+        if (said == self._said and not is_due) or wire.control_room() <= 0:
             return
         full = msgspec.structs.replace(
             state, beat_s=self._settings.state_interval_s, reconnects=reconnects, warn=warn
         )
-        self._send(link, flight, self._state_message(full))
+        wire.say(self._state_message(full))
         self._said, self._said_at_s = said, now_s
 
-    def _answer(self, link: Link, flight: Flight) -> None:
-        while flight.control_room() > 0:
+    def _answer(self, wire: Wire) -> None:
+        while wire.control_room() > 0:
             payload = self._answers.pop()
             if payload is None:
                 break
             message = Message(topic=self._topics.ack, payload=payload, optional=True)
-            self._send(link, flight, message)
-        if link.is_written:
+            wire.say(message)
+        if wire.link.is_written:
             self._answers.settle()
 
     def _state_message(self, state: StateMessage) -> Message:
         own = msgspec.structs.replace(state, instance=self._instance)
         return Message(topic=self._topics.state, payload=encode_state(own), retain=True)
-
-    def _send(self, link: Link, flight: Flight, message: Message) -> None:
-        number = link.publish(message)
-        flight.add(number, Sent(since_s=time.monotonic(), kind="control"))

@@ -109,6 +109,20 @@ def test_a_refused_subscription_is_a_refusal_not_silence(wake: Wake) -> None:
     peer.close()
 
 
+def test_a_refused_subscription_that_is_not_needed_is_named_and_done_without(wake: Wake) -> None:
+    peer = Peer(CONNACK + bytes.fromhex("900400018000"))
+    with Link(MqttSettings(url=peer.url), client_id="x", wake=wake) as link:
+        link.subscribe(["a/cmd/+", "a/state"], optional=True)
+        for _ in range(100):
+            link.step(0.1)
+            if link.subscribed:
+                break
+        assert link.subscribed
+        assert len(link.gone_without) == 1
+        assert "a/cmd/+ was refused" in link.gone_without[0]
+    peer.close()
+
+
 def test_acknowledgements_come_back_by_number(broker: Mosquitto, wake: Wake) -> None:
     with Link(MqttSettings(url=broker.url), client_id="x", wake=wake) as link:
         sent = {link.publish(Message(topic="lineside/t", payload=b"1")) for _ in range(50)}
@@ -225,6 +239,7 @@ def test_no_type_of_paho_is_in_a_public_signature() -> None:
         ("mqtt://host:99999", "range"),
         ("mqtt://host/topic", "mqtt://HOST"),
         ("host:1883", "mqtt://HOST"),
+        ("mqtt://$SYS/a", "mqtt://HOST"),
     ],
 )
 def test_urls_that_are_none_are_refused(url: str, words: str) -> None:
