@@ -31,6 +31,7 @@ from lineside.mqtt.wake import Wake
 __all__ = ["CONNECT_TIMEOUT_S", "Link", "Message"]
 
 CONNECT_TIMEOUT_S = 5.0
+_ALERT_WAIT_S = 0.3
 
 
 class Link:
@@ -137,6 +138,7 @@ class Link:
         """Say goodbye if the connection still stands (no last will then) and free the socket."""
         with contextlib.suppress(*FAULTS):
             self._client.disconnect()
+            self._client.loop_write()
         self.abort()
 
     def abort(self) -> None:
@@ -172,6 +174,9 @@ class Link:
         # Unlimited on paho's side: the window is ours, and what paho queues it may forget.
         client.max_inflight_messages_set(0)
         client.max_queued_messages_set(0)
+        # With this set paho leaves all writing to `_exchange`, which reads first: what a broker says
+        # before it hangs up is lost when one writes to it first.
+        client.on_socket_register_write = _leave_writing_to_us
         if settings.username:
             client.username_pw_set(settings.username, settings.read_password())
         if self._address.tls:
@@ -185,7 +190,17 @@ class Link:
             if isinstance(sock, socket.socket):
                 # A verdict must not wait for TCP to hear about the one before (Nagle's algorithm).
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                self._hear_out_handshake(sock)
             self._await_entry()
+
+    def _hear_out_handshake(self, sock: socket.socket) -> None:
+        # In TLS 1.3 the client has finished before the broker has looked at its certificate
+        # (RFC 8446, section 2). Tickets or an alert follow at once; servers without either are few.
+        if isinstance(sock, ssl.SSLSocket) and sock.version() == "TLSv1.3":
+            poll = select.poll()
+            poll.register(sock.fileno(), select.POLLIN)
+            if poll.poll(_ALERT_WAIT_S * 1000):
+                self._check(self._client.loop_read())
 
     def _await_entry(self) -> None:
         deadline_s = time.monotonic() + CONNECT_TIMEOUT_S
@@ -211,7 +226,8 @@ class Link:
     def _exchange(self, timeout_s: float) -> None:
         sock = self._client.socket()
         if sock is None:
-            raise BrokerError(f"{self._address}: the connection was closed")
+            words = self._notes.error or "the connection was closed"
+            raise broker_error(self._address, words)
         # TLS may hold decrypted bytes that poll cannot see.
         waiting = isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
         poll = select.poll()
@@ -240,3 +256,7 @@ class Link:
             yield
         except FAULTS as error:
             raise broker_error(self._address, words_of(error)) from error
+
+
+def _leave_writing_to_us(_client: paho.Client, _data: object, _socket: object) -> None:
+    return None
