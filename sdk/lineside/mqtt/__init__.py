@@ -11,6 +11,7 @@ from lineside.mqtt.commands import (
     decode_ack,
 )
 from lineside.mqtt.connection import Connection
+from lineside.mqtt.health import HealthFault, HealthMessage, decode_health, encode_health
 from lineside.mqtt.hearing import Heard, Hearing
 from lineside.mqtt.link import Link, Message
 from lineside.mqtt.payload import VerdictMessage, decode_verdict, encode_verdict, message_of
@@ -28,6 +29,8 @@ __all__ = [
     "CommandHandler",
     "Connection",
     "DispositionCommand",
+    "HealthFault",
+    "HealthMessage",
     "Heard",
     "Hearing",
     "Link",
@@ -42,8 +45,10 @@ __all__ = [
     "VerdictMessage",
     "check_topic_part",
     "decode_ack",
+    "decode_health",
     "decode_state",
     "decode_verdict",
+    "encode_health",
     "encode_state",
     "encode_verdict",
     "message_of",
