@@ -27,7 +27,7 @@ from lineside.mqtt.payload import (
     wire_number,
     wire_part_id,
 )
-from lineside.mqtt.state import STATE_LIMIT_BYTES, WHY_LIMIT_CHARS, make_state
+from lineside.mqtt.state import STATE_LIMIT_BYTES, WARN_LIMIT_CHARS, WHY_LIMIT_CHARS, make_state
 from lineside.outbox.store import MAX_SEQ
 from lineside.verdict import REASON_CODES, Evaluation, Reason, Verdict
 
@@ -184,6 +184,8 @@ def state_of(
         limits_by=product,
         limits_why=why,
         limits_key="f" * 32,
+        warn="W" * WARN_LIMIT_CHARS,
+        instance="f" * 8,
     )
 
 
