@@ -37,6 +37,8 @@ _MAPS_DRAIN_S = 5.0
 # point empty, and comes back with the same files.
 REMEMBER_GONE_S = 3 * 24 * 3600.0
 _FORGET_EVERY_S = 3600.0
+# A verdict that is older is of no use to the line: the part is gone.
+EXPIRES_AFTER_MS = 10_000
 
 
 class Inspecting(Protocol):
@@ -167,7 +169,7 @@ class Station:
                 continue
             inspection = self._judge(capture)
             verdict = inspection.verdict
-            draft = _draft(verdict, capture, (time.monotonic_ns() - capture.taken_ns) / 1000)
+            draft = _draft(verdict, capture)
             if not self.outbox.put(draft, stopping=self._stopping):
                 return
             self.tally.add(verdict, read_us=capture.read_us)
@@ -264,7 +266,9 @@ class Station:
         )
 
 
-def _draft(verdict: Verdict, capture: Capture, latency_us: float) -> Draft:
+def _draft(verdict: Verdict, capture: Capture) -> Draft:
+    expires_unix_ms = capture.taken_unix_ns // 1_000_000 + EXPIRES_AFTER_MS
+
     def encode(stamp: Stamp) -> bytes:
         return encode_verdict(
             message_of(
@@ -273,11 +277,11 @@ def _draft(verdict: Verdict, capture: Capture, latency_us: float) -> Draft:
                 job_id=stamp.job_id,
                 part_id=capture.part_id,
                 taken_unix_ns=capture.taken_unix_ns,
-                latency_us=latency_us,
+                expires_unix_ms=expires_unix_ms,
             )
         )
 
-    return Draft(encode=encode, key=capture.key)
+    return Draft(encode=encode, key=capture.key, expires_unix_ms=expires_unix_ms)
 
 
 def _with_limits(state: StateMessage, model: ModelCard) -> StateMessage:
