@@ -220,7 +220,7 @@ def _check(configuration: StationConfiguration) -> None:
     station, mqtt = configuration.station, configuration.mqtt
     for key in ("site", "line", "name"):
         check_topic_part(getattr(station, key), path=f"station.{key}")
-    mqtt.address  # noqa: B018 - raises where the URL is none
+    mqtt.check()
     if not mqtt.client_id.isprintable():
         raise ConfigurationError("mqtt.client_id: control characters", path="mqtt.client_id")
     if len(mqtt.client_id.encode("utf-8")) > _CLIENT_ID_LIMIT_BYTES:
@@ -308,6 +308,8 @@ def _rebase(configuration: StationConfiguration, folder: Path) -> StationConfigu
             mqtt,
             password_file=_under(folder, mqtt.password_file),
             ca_file=_under(folder, mqtt.ca_file),
+            cert_file=_under(folder, mqtt.cert_file),
+            key_file=_under(folder, mqtt.key_file),
         ),
     )
 
