@@ -228,7 +228,7 @@ class Station:
     def _make_room(self) -> None:
         """The disk runs full: what was kept of frames is worth less than the journal."""
         if self.keeper is not None:
-            self.keeper.free_room(_ROOM_BYTES)
+            self.keeper.free_room(_ROOM_BYTES, beside=self.outbox.path)
 
     def _take_all(self) -> None:
         """The source's thread: each capture becomes a turn that waits for the inspection."""
