@@ -10,6 +10,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from lineside.errors import InputDataError, StorageError
 from lineside.framekey import FrameKey
@@ -68,6 +69,11 @@ class Outbox:
         self._folder = LogFolder(folding, on_fault=lambda: self._on_commit())
         self._worker = Worker(self._write_forever, name="lineside-outbox")
         self._worker.start()
+
+    @property
+    def path(self) -> Path:
+        """The SQLite file."""
+        return self._settings.path
 
     @property
     def given(self) -> int:

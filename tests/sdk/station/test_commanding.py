@@ -102,7 +102,8 @@ def test_a_changeover_to_what_is_not_there_changes_nothing() -> None:
     ("given", "ok"),
     [
         ({"part": "P1", "evaluation": 2, "by": "J. Doe"}, True),
-        ({"part": "P1", "evaluation": 2, "defect": "x" * 500}, False),
+        ({"part": "P1", "evaluation": 1, "defect": "void"}, False),
+        ({"verdict": "not an id", "evaluation": 1}, False),
     ],
 )
 def test_a_disposition_is_kept_or_refused_with_words(given: dict[str, Any], ok: bool) -> None:
