@@ -16,12 +16,20 @@ import msgspec
 
 from lineside.errors import ConfigurationError
 from lineside.health.settings import HealthSettings
+from lineside.kept.settings import KeepSettings
 from lineside.limits import LimitSettings
 from lineside.mqtt.settings import MqttSettings
 from lineside.mqtt.topics import StationTopics, check_topic_part
 from lineside.outbox.settings import OutboxSettings
 from lineside.plainfile import read_whole
-from lineside.sources.folder import FolderSettings
+from lineside.sources import (
+    CameraSettings,
+    FolderSettings,
+    FreeTrigger,
+    SourceSettings,
+    TriggerSettings,
+    check_source,
+)
 from lineside.station.pace import Pace
 from lineside.station.regions import RegionSettings
 
@@ -99,9 +107,11 @@ class StationConfiguration(msgspec.Struct, frozen=True, kw_only=True, forbid_unk
     bundle: BundleSettings | tuple[BundleSettings, ...]
     pace: Pace = Pace()
     limits: LimitSettings = LimitSettings()
-    source: FolderSettings
+    source: SourceSettings
+    trigger: TriggerSettings = FreeTrigger()
     outbox: OutboxSettings = OutboxSettings()
     maps: MapSettings = MapSettings()
+    keep: KeepSettings = KeepSettings()
     mqtt: MqttSettings = MqttSettings()
     health: HealthSettings = HealthSettings()
 
@@ -217,8 +227,16 @@ def _check(configuration: StationConfiguration) -> None:
         raise ConfigurationError(
             f"mqtt.client_id: longer than {_CLIENT_ID_LIMIT_BYTES} bytes", path="mqtt.client_id"
         )
+    _check_source(configuration)
     _check_bundles(configuration)
     _check_maps(configuration)
+    _check_keep(configuration)
+
+
+def _check_source(configuration: StationConfiguration) -> None:
+    pace = configuration.pace
+    left_ms = None if pace.deadline_ms is None else pace.deadline_ms - pace.deadline_lead_ms
+    check_source(configuration.source, configuration.trigger, left_ms)
 
 
 def _check_bundles(configuration: StationConfiguration) -> None:
@@ -241,17 +259,35 @@ def _check_bundles(configuration: StationConfiguration) -> None:
 
 
 def _check_maps(configuration: StationConfiguration) -> None:
-    maps = configuration.maps
+    maps, source = configuration.maps, configuration.source
     if maps.path is None:
         if maps != MapSettings():
             raise ConfigurationError(
                 "maps.path: is missing; name a folder, or take [maps] out", path="maps.path"
             )
-    elif os.path.realpath(maps.path) == os.path.realpath(configuration.source.path):
+    elif isinstance(source, FolderSettings) and (
+        os.path.realpath(maps.path) == os.path.realpath(source.path)
+    ):
         raise ConfigurationError(
             "maps.path: is source.path, so the station would inspect its own pictures; name "
             "another folder",
             path="maps.path",
+        )
+
+
+def _check_keep(configuration: StationConfiguration) -> None:
+    keep = configuration.keep
+    if keep.path is None:
+        if keep != KeepSettings():
+            raise ConfigurationError(
+                "keep.path: is missing; name a folder, or take [keep] out", path="keep.path"
+            )
+        return
+    if os.path.realpath(keep.path) == os.path.realpath(configuration.source.path):
+        raise ConfigurationError(
+            "keep.path: is source.path, so the station would inspect what it kept; name another "
+            "folder",
+            path="keep.path",
         )
 
 
@@ -261,9 +297,10 @@ def _rebase(configuration: StationConfiguration, folder: Path) -> StationConfigu
         configuration,
         bundle=tuple(_rebase_bundle(bundle, folder) for bundle in configuration.bundles),
         limits=_rebase_limits(configuration.limits, folder),
-        source=replace(configuration.source, path=folder / configuration.source.path),
+        source=_rebase_source(configuration.source, folder),
         outbox=replace(configuration.outbox, path=folder / configuration.outbox.path),
         maps=replace(maps, path=_under(folder, maps.path)),
+        keep=replace(configuration.keep, path=_under(folder, configuration.keep.path)),
         mqtt=replace(
             mqtt,
             password_file=_under(folder, mqtt.password_file),
@@ -286,6 +323,13 @@ def _rebase_bundle(bundle: BundleSettings, folder: Path) -> BundleSettings:
 
 def _rebase_limits(limits: LimitSettings, folder: Path) -> LimitSettings:
     return msgspec.structs.replace(limits, override=_under(folder, limits.override))
+
+
+def _rebase_source(source: SourceSettings, folder: Path) -> SourceSettings:
+    replace = msgspec.structs.replace
+    if isinstance(source, CameraSettings):
+        return replace(source, password_file=_under(folder, source.password_file))
+    return replace(source, path=folder / source.path)
 
 
 def _under(folder: Path, path: Path | None) -> Path | None:
