@@ -35,6 +35,7 @@ from lineside.mqtt import (
 )
 from lineside.mqtt.publisher import VERDICT_WINDOW, WINDOW
 from lineside.mqtt.state import make_state
+from lineside.outbox import Draft, Outbox, OutboxSettings
 from lineside.worker import Worker
 
 TOPICS = StationTopics(site="plant1", line="line3", station="aoi1")
@@ -544,6 +545,58 @@ def test_a_half_open_connection_is_left_and_all_is_sent_again(
     relay.stalled = False
     wait_until(lambda: not running.spool.waiting, 30)
     wait_until(lambda: set(seqs(ear, "verdict")) == set(range(1, 21)))
+
+
+def test_with_the_outbox_itself_live_ones_go_first_and_none_is_lost(
+    tmp_path: Path,
+    broker: Mosquitto,
+    relay: TcpRelay,
+    ear: Any,
+    wait_until: Callable[..., None],
+) -> None:
+    outbox = Outbox(OutboxSettings(path=tmp_path / "outbox.sqlite"))
+    never = threading.Event()
+
+    def give(count: int, expires_unix_ms: int) -> None:
+        for _ in range(count):
+            draft = Draft(
+                encode=lambda stamp: verdict_payload(stamp.seq), expires_unix_ms=expires_unix_ms
+            )
+            assert outbox.put(draft, stopping=never)
+        assert outbox.flush(20)
+
+    give(600, PAST_MS)
+    give(40, 2**53)
+    publisher = Publisher(
+        msgspec.structs.replace(MqttSettings(url=relay.url), **QUICK),
+        topics=TOPICS,
+        spool=outbox,
+        describe=lambda: make_state(StateWord.ONLINE),
+    )
+    outbox.when_committed(publisher.wake)
+    worker = Worker(publisher.run, name="test-publisher")
+    worker.start()
+    for _ in range(3):
+        time.sleep(0.1)
+        relay.cut()
+        give(10, 2**53)
+    wait_until(lambda: outbox.waiting == 0, 30)
+    wait_until(lambda: {600, 670} <= {*seqs(ear, "history"), *seqs(ear, "verdict")})
+    publisher.stop(1.0)
+    assert worker.join(20)
+    outbox.close()
+    assert set(seqs(ear, "history")) == set(range(1, 601))
+    assert set(seqs(ear, "verdict")) == set(range(601, 671))
+    assert len(outbox_left(tmp_path / "outbox.sqlite")) == 0
+
+
+def outbox_left(path: Path) -> list[int]:
+    """What another process would still find to send."""
+    outbox = Outbox(OutboxSettings(path=path))
+    try:
+        return [row.seq for row in outbox.unsent(0, 1_000)]
+    finally:
+        outbox.close()
 
 
 def test_the_default_window_is_what_the_documentation_says() -> None:
