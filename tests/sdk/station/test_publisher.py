@@ -33,6 +33,7 @@ from lineside.mqtt import (
     decode_state,
     decode_verdict,
 )
+from lineside.mqtt.binary import pack_verdict, unpack_verdict
 from lineside.mqtt.publisher import VERDICT_WINDOW, WINDOW
 from lineside.mqtt.state import make_state
 from lineside.outbox import Draft, Outbox, OutboxSettings
@@ -243,11 +244,12 @@ def test_a_verdict_counts_when_its_packed_form_and_findings_are_acknowledged_too
     spool.give(3, expires_unix_ms=PAST_MS, findings=b'{"old":1}')
     spool.give(3, findings=b'{"findings":[]}')
     spool.give(1)
-    start(broker.url, spool, binary=True, pack=lambda message: b"BIN%d" % message.seq)
+    start(broker.url, spool, binary=True, pack=pack_verdict)
     wait_until(lambda: not spool.waiting)
     wait_until(lambda: len(ear.messages) >= 4 + 4 + 3 + 3 + len(ear.payloads("state")))
     assert seqs(ear, "verdict") == [4, 5, 6, 7]
-    assert ear.payloads("verdict/bin") == [b"BIN4", b"BIN5", b"BIN6", b"BIN7"]
+    packed = [unpack_verdict(data, source="ear") for data in ear.payloads("verdict/bin")]
+    assert packed == [decode_verdict(data, source="ear") for data in ear.payloads("verdict")]
     assert ear.payloads("findings") == [b'{"findings":[]}'] * 3
     assert seqs(ear, "history") == [1, 2, 3]
 
