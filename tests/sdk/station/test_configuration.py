@@ -102,7 +102,11 @@ def test_where_pictures_lie_and_how_many(
     [
         ("[mqtt]\nurll = 'x'", "mqtt.urll", "did you mean url"),
         ("[mqqt]\nurl = 'x'", "mqqt", "did you mean mqtt"),
-        ("[outbox]\nqqq = 1", "outbox.qqq", "there are max_mib, path"),
+        (
+            "[outbox]\nqqq = 1",
+            "outbox.qqq",
+            "there are journal_days, journal_max_mib, keep_free_mib, max_mib, path",
+        ),
         ("[outbox]\nmax_mib = 'big'", "outbox.max_mib", "Expected `int`"),
         ("[outbox]\npath = ''", "outbox.path", "expected a path"),
         ("[maps]\nfolder = 'x'", "maps.folder", "there are keep_free_mib, most, path"),
@@ -238,11 +242,16 @@ def test_a_topic_is_either_refused_or_comes_back_whole(part: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "topic", ["lineside/v1/a/b/verdict", "lineside/v2/a/b/c/verdict", "lineside/v1/a/b/c/ack", ""]
+    "topic", ["lineside/v1/a/b/verdict", "lineside/v2/a/b/c/verdict", "lineside/v1/a/b/c/cmd", ""]
 )
 def test_other_topics_are_not_ours(topic: str) -> None:
     assert parse_topic(topic) is None
-    assert KINDS == ("verdict", "state")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_topics_of_a_station_are_known(kind: str) -> None:
+    found = parse_topic(f"lineside/v1/a/b/c/{kind}")
+    assert found == (StationTopics(site="a", line="b", station="c"), kind)
 
 
 def test_every_key_stands_in_the_documentation() -> None:
