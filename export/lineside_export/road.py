@@ -10,6 +10,7 @@ from lineside.golden import GoldenSamples
 from lineside_export.candidate import Candidate
 from lineside_export.choosing import choose_forms, engines_without
 from lineside_export.deciding import check_wish, choose_limits, scored_parts
+from lineside_export.drift_reference import make_drift_reference
 from lineside_export.embedding import embed
 from lineside_export.errors import ExportError, GateError
 from lineside_export.formats import Source, read_source
@@ -207,6 +208,11 @@ def _seal(
         formats=forms,
         given=candidate,
         golden=golden,
+        drift=make_drift_reference(
+            candidate,
+            [parity.of(f.entry.engine, f.entry.precision).measured for f in forms],
+            order.wish.start,
+        ),
         key=order.key,
         write_figures=lambda: _write_figures(candidate, order, parity, tried, settled),
     )
