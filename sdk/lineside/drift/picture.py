@@ -17,6 +17,7 @@ from lineside.preprocess import check_frame, reduce_depth
 # A quarter of a megapixel says as much of the light as twenty; sharpness wants neighbours.
 _LIGHT_SIDE_PX: Final = 512
 _FOCUS_SIDE_PX: Final = 1024
+_SMOOTH_PX: Final = 1.0  # standard deviation of a Gaussian
 # Below this share nothing but rounding is left; a picture without contrast is as unsharp as can be.
 _LEAST_SHARPNESS: Final = 2.0**-20
 
@@ -27,8 +28,9 @@ class PictureStatistics(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         light: mean over all pixels and channels, 0 black to 1 white; of 16 bit, by the window.
         clipping: share of pixels with a channel that is all black or all white, 0..1.
-        focus: binary logarithm of the variance of the Laplacian over that of the pixels: 1 more is
-            twice as much fine detail in the same contrast; -20 where there is none.
+        focus: binary logarithm of the variance of the smoothed picture's Laplacian over that of
+            its pixels: 1 more is twice as much fine detail in the same contrast; -20 where there
+            is none.
     """
 
     light: float
@@ -68,13 +70,16 @@ def _light(pixels_hwc: NDArray[np.uint8]) -> tuple[float, float]:
 
 
 def _focus(pixels_hwc: NDArray[np.uint8]) -> float:
-    """Variance of the Laplacian (Pech-Pacheco et al. 2000) over the contrast: light has no say."""
-    gray = _gray(pixels_hwc)
-    contrast = _variance(gray)
+    """Variance of the smoothed picture's Laplacian (Pech-Pacheco et al. 2000) over its contrast.
+
+    Light has no say, and the sensor's noise little: without smoothing pictures of discs blurred by
+    2 px had as much detail as sharp ones, all of it noise (benchmarks/drift_alarms.py).
+    """
+    gray = cv2.GaussianBlur(_gray(pixels_hwc).astype(np.float32), (0, 0), _SMOOTH_PX)
+    contrast = _variance(cast(NDArray[np.float32], gray))
     if contrast == 0.0:
         return math.log2(_LEAST_SHARPNESS)
-    # Of the second derivatives, not their rounding: 16 bits hold -1020..1020.
-    detail = _variance(cast(NDArray[np.int16], cv2.Laplacian(gray, cv2.CV_16S)))
+    detail = _variance(cast(NDArray[np.float32], cv2.Laplacian(gray, cv2.CV_32F)))
     return math.log2(max(detail / contrast, _LEAST_SHARPNESS))
 
 
@@ -84,6 +89,6 @@ def _gray(pixels_hwc: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return cast(NDArray[np.uint8], cv2.cvtColor(pixels_hwc, cv2.COLOR_RGB2GRAY))
 
 
-def _variance(values: NDArray[np.uint8] | NDArray[np.int16]) -> float:
+def _variance(values: NDArray[np.float32]) -> float:
     _, deviation = cv2.meanStdDev(values)
     return float(deviation.item()) ** 2
