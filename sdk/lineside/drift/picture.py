@@ -18,7 +18,8 @@ from lineside.preprocess import check_frame, reduce_depth
 _LIGHT_SIDE_PX: Final = 512
 _FOCUS_SIDE_PX: Final = 1024
 _SMOOTH_PX: Final = 1.0  # standard deviation of a Gaussian
-# Below this share nothing but rounding is left; a picture without contrast is as unsharp as can be.
+# Below these nothing but rounding is left; a picture without contrast is as unsharp as can be.
+_LEAST_CONTRAST: Final = 1e-3  # gray levels, squared
 _LEAST_SHARPNESS: Final = 2.0**-20
 
 
@@ -77,7 +78,7 @@ def _focus(pixels_hwc: NDArray[np.uint8]) -> float:
     """
     gray = cv2.GaussianBlur(_gray(pixels_hwc).astype(np.float32), (0, 0), _SMOOTH_PX)
     contrast = _variance(cast(NDArray[np.float32], gray))
-    if contrast == 0.0:
+    if contrast < _LEAST_CONTRAST:
         return math.log2(_LEAST_SHARPNESS)
     detail = _variance(cast(NDArray[np.float32], cv2.Laplacian(gray, cv2.CV_32F)))
     return math.log2(max(detail / contrast, _LEAST_SHARPNESS))

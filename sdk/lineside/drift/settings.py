@@ -22,5 +22,5 @@ class DriftSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     enabled: bool = True
     parts_per_false_alarm: Annotated[int, msgspec.Meta(ge=1000, le=10**12)] = 2_592_000
-    block: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 16
+    block: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 32
     tolerance: Annotated[float, msgspec.Meta(ge=0.0, le=0.3)] = 0.05
