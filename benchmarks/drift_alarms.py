@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import argparse
 import math
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any, Final
@@ -462,6 +464,42 @@ def reference_of(pictures: list[PictureStatistics], values: Values) -> DriftRefe
     )
 
 
+SIZES_HW: Final = ((64, 64), (480, 640), (2048, 2448))
+
+
+def measure_costs(seed: int) -> dict[str, float]:
+    """Microseconds a part: the monitor with five statistics, and gray pictures by size (H x W)."""
+    random = np.random.default_rng(seed)
+    usual = [_measure(draw_picture(random)) for _ in range(300)]
+    monitor = DriftMonitor(
+        reference_of(usual, random.standard_normal((2, 300))), engine="none", precision="fp32"
+    )
+    parts = [PartStatistics(score=0.1, embedding=-0.2, picture=picture) for picture in usual]
+    found = {"monitor": _best_us(lambda: [monitor.add(part) for part in parts]) / len(parts)}
+    for height, width in SIZES_HW:
+        picture = random.integers(0, 256, (height, width, 1), np.uint8)
+        found[f"picture {height}x{width}"] = _best_us(partial(_measure, picture))
+    return found
+
+
+def _best_us(work: Callable[[], object]) -> float:
+    """The fastest of twenty: this machine does other things too."""
+    times_us = []
+    for _ in range(20):
+        started_ns = time.perf_counter_ns()
+        work()
+        times_us.append((time.perf_counter_ns() - started_ns) / 1e3)
+    return min(times_us)
+
+
+def _plain(found: FalseAlarms | Delay) -> dict[str, object]:
+    """For JSON, which has no infinity: ``None`` where nothing was found."""
+    return {
+        name: None if isinstance(value, float) and math.isinf(value) else value
+        for name, value in asdict(found).items()
+    }
+
+
 def _told(value: float) -> str:
     return f"{value:,.0f}" if math.isfinite(value) else "none"
 
@@ -538,6 +576,8 @@ def main() -> None:
     shifts = delays_of_shifts(runs=asked.runs, seed=asked.seed)
     pictures = delays_of_pictures(runs=max(1, asked.runs // 5), seed=asked.seed)
     print("\n" + tabulate_delays([*shifts, *pictures]))
+    costs_us = measure_costs(asked.seed)
+    print("\n" + "\n".join(f"{name}: {cost:,.0f} us" for name, cost in costs_us.items()))
     # Here, because tests load this file by its path, from where its neighbours are not found.
     from record import RESULTS, circumstances, keep
 
@@ -547,8 +587,9 @@ def main() -> None:
         "runs": asked.runs,
         "seed": asked.seed,
         "tolerance": TOLERANCE,
-        "false_alarms": [asdict(f) for f in false],
-        "delays": [asdict(d) for d in (*shifts, *pictures)],
+        "false_alarms": [_plain(f) for f in false],
+        "costs_us": costs_us,
+        "delays": [_plain(d) for d in (*shifts, *pictures)],
     }
     keep(RESULTS / "drift_alarms.json", document)
     draw(RESULTS / "drift_alarms.png", shifts)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from lineside.contract import LimitRule
 from lineside.drift import (
+    EMBEDDING_OUTPUT,
     DriftReference,
     FormSpreads,
     PictureStatistics,
@@ -75,8 +76,10 @@ def _spread(
 
 
 def _of_form(found: Measurement, kept: NDArray[np.bool_]) -> FormSpreads:
+    distances = found.outputs.get(EMBEDDING_OUTPUT)
     return FormSpreads(
         engine=found.engine,
         precision=found.precision,
         score=Spread.from_values(found.scores[kept], "score"),
+        embedding=None if distances is None else Spread.from_values(distances[kept], "embedding"),
     )

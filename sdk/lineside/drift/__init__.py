@@ -4,6 +4,7 @@ from lineside.drift.monitor import DriftMonitor, DriftState, PartStatistics, tel
 from lineside.drift.picture import PictureStatistics, measure_picture
 from lineside.drift.reference import (
     DRIFT_PART,
+    EMBEDDING_OUTPUT,
     DriftReference,
     FormSpreads,
     Spread,
@@ -16,6 +17,7 @@ from lineside.drift.watch import StatisticState
 
 __all__ = [
     "DRIFT_PART",
+    "EMBEDDING_OUTPUT",
     "DriftMonitor",
     "DriftReference",
     "DriftSettings",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 import numpy as np
@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from lineside.errors import BundleFormatError
 
 DRIFT_PART: Final = "drift.msgpack"
+EMBEDDING_OUTPUT: Final = "embedding_distance"
+"""The graph's output with how far what the model sees lies from what it saw, (N,) float32."""
 MAX_VALUES: Final = 1024
 _VALUE_BYTES: Final = 4
 
@@ -49,7 +51,7 @@ class Spread(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     resolution: Annotated[float, msgspec.Meta(ge=0.0)] = 0.0
 
     @classmethod
-    def from_values(cls, values: Sequence[float] | NDArray[np.float64], name: Name) -> Spread:
+    def from_values(cls, values: Sequence[float] | NDArray[np.floating[Any]], name: Name) -> Spread:
         """Keep what was measured.
 
         Args:
