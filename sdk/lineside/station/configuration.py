@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, TypeGuard
 
 import msgspec
 
+from lineside.drift import DriftSettings
 from lineside.errors import ConfigurationError
 from lineside.limits import LimitSettings
 from lineside.mqtt.settings import MqttSettings
@@ -88,6 +89,7 @@ class StationConfiguration(msgspec.Struct, frozen=True, kw_only=True, forbid_unk
     source: FolderSettings
     outbox: OutboxSettings = OutboxSettings()
     maps: MapSettings = MapSettings()
+    drift: DriftSettings = DriftSettings()
     mqtt: MqttSettings = MqttSettings()
 
     @property
