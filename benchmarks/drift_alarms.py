@@ -550,8 +550,11 @@ def draw(path: Path, delays: list[Delay]) -> None:
         axes.plot(by, middle, "o-", label=f"block {block}, reference of {parts} parts")
         axes.fill_between(by, [d.low for _, d in points], [d.high for _, d in points], alpha=0.15)
     axes.set(xscale="log", yscale="log", xlabel="shift of the mean, sigma", ylabel="parts to alarm")
+    shifts = sorted({by for by, over in SHIFTS.values() if over == 1})
+    axes.set_xticks(shifts, [f"{by:g}" for by in shifts])
+    axes.set_xticks([], minor=True)
     axes.legend()
-    axes.grid(visible=True, which="both", alpha=0.3)
+    axes.grid(visible=True, alpha=0.3)
     figure.savefig(path, format="png", dpi=110)
 
 

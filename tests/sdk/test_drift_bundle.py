@@ -11,18 +11,22 @@ from command_line import succeed as lineside
 from tiny_bundle import TinyBundle
 
 from lineside.bundle import PartData, make_thin_copy, open_bundle, reseal_bundle
+from lineside.contract import FrameSpec
 from lineside.drift import (
     DRIFT_PART,
+    EMBEDDING_OUTPUT,
     DriftReference,
     DriftSettings,
     FormSpreads,
+    PartStatistics,
     Spread,
     decode_reference,
     encode_reference,
+    measure_picture,
 )
 from lineside.engines import EngineSettings, open_engine
 from lineside.errors import BundleFormatError
-from lineside.station.drift import DriftWatch, open_drift_watch
+from lineside.station.drift import DriftWatch, open_drift_watch, part_statistics
 
 ENGINES = ("onnxruntime", "openvino")
 
@@ -119,3 +123,21 @@ def test_a_damaged_reference_is_refused(
     path = with_part(tiny_bundle, tmp_path / "a.lsb", data)
     with pytest.raises(BundleFormatError, match=r"a\.lsb: drift\.msgpack: no drift reference"):
         watch(path, tiny_bundle)
+
+
+def test_a_regions_statistics_are_gathered_from_its_row() -> None:
+    spec = FrameSpec(size_hw=None, channels=1)
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 1), np.uint8)
+    outputs = {EMBEDDING_OUTPUT: np.float32([1.0, 2.5, np.nan])}
+
+    found = part_statistics(pixels, spec, score=0.25, outputs=outputs, row=1)
+    picture = measure_picture(pixels, spec)
+    assert found == PartStatistics(score=0.25, embedding=2.5, picture=picture)
+    assert part_statistics(pixels, spec, score=None, outputs=outputs, row=2).embedding is None
+    assert part_statistics(pixels, spec, score=None, outputs={}).embedding is None
+
+
+def test_of_a_frame_that_is_none_only_the_picture_is_missing() -> None:
+    spec = FrameSpec(size_hw=None, channels=3)
+    gray = np.zeros((8, 8, 1), np.uint8)
+    assert part_statistics(gray, spec, score=None, outputs={}) == PartStatistics()

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from lineside.bundle import Bundle
-from lineside.drift import DRIFT_PART, DriftMonitor, DriftSettings, decode_reference
+from lineside.contract import FrameSpec
+from lineside.drift import (
+    DRIFT_PART,
+    EMBEDDING_OUTPUT,
+    DriftMonitor,
+    DriftSettings,
+    PartStatistics,
+    decode_reference,
+    measure_picture,
+)
 from lineside.engines import Engine
+from lineside.errors import FrameError
+from lineside.frame import Pixels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,3 +66,34 @@ def open_drift_watch(
         regions=regions,
     )
     return DriftWatch(monitor=monitor)
+
+
+def part_statistics(
+    pixels_hwc: Pixels,
+    spec: FrameSpec,
+    *,
+    score: float | None,
+    outputs: Mapping[str, NDArray[np.float32]],
+    row: int = 0,
+) -> PartStatistics:
+    """What the monitor takes of one part, or of one region.
+
+    Args:
+        pixels_hwc: (H, W, C) of the region, as the model was given them, before any resize.
+        spec: of the contract.
+        score: of the verdict; ``None`` where it has none.
+        outputs: of the engine, by name, (N, *shape) float32; empty where nothing was computed.
+        row: which of the N.
+    """
+    try:
+        picture = measure_picture(pixels_hwc, spec)
+    except FrameError:
+        # The verdict says so; a frame that is none says nothing of drift.
+        picture = None
+    distances = outputs.get(EMBEDDING_OUTPUT)
+    embedding = None if distances is None else float(distances[row])
+    return PartStatistics(
+        score=score,
+        embedding=None if embedding is None or math.isnan(embedding) else embedding,
+        picture=picture,
+    )
