@@ -70,8 +70,8 @@ def with_embedding(plain: Sealable, source: Source) -> Sealable:
         return plain
     extended = replace(candidate, contract=_extend(candidate.contract))
     try:
-        exact = _tap(onnx_format(FLOAT, source.data), candidate)
-        tapped = tuple(_tap(made, candidate) for made in plain.formats)
+        exact = tap_form(onnx_format(FLOAT, source.data), candidate)
+        tapped = tuple(tap_form(made, candidate) for made in plain.formats)
         images_nhwc = candidate.images_nhwc("validation")
         wanted = exact.infer(images_nhwc, extended)[EMBEDDING_OUTPUT]
         found = [made.infer(images_nhwc, extended) for made in tapped]
@@ -121,7 +121,7 @@ def _expect(
     )
 
 
-def _tap(made: Format, candidate: Candidate) -> Format:
+def tap_form(made: Format, candidate: Candidate) -> Format:
     """A copy with the output.
 
     Raises:
