@@ -26,7 +26,13 @@ from lineside.drift import (
 )
 from lineside.engines import EngineSettings, open_engine
 from lineside.errors import BundleFormatError
-from lineside.station.drift import DriftWatch, open_drift_watch, part_statistics
+from lineside.mqtt.health import GROUP_LIMITS
+from lineside.station.drift import (
+    DriftWatch,
+    drift_figures,
+    open_drift_watch,
+    part_statistics,
+)
 
 ENGINES = ("onnxruntime", "openvino")
 
@@ -96,7 +102,7 @@ def test_explain_shows_every_statistic(tiny_bundle: TinyBundle, tmp_path: Path) 
 
 def test_a_bundle_of_before_is_not_watched_and_says_why(tiny_bundle: TinyBundle) -> None:
     found = watch(tiny_bundle.path, tiny_bundle)
-    assert (found.monitor, found.why_not) == (None, "no reference in the bundle")
+    assert (found.monitor, found.why_not) == (None, "no reference")
     told = lineside(
         *("verify", tiny_bundle.path, "--trust", tiny_bundle.public_key_path),
         *("--engine", "none", "--explain"),
@@ -116,6 +122,25 @@ def test_a_station_watches_the_form_that_it_runs(tiny_bundle: TinyBundle, tmp_pa
     assert (off.monitor, off.why_not) == (None, "disabled")
 
 
+def test_health_hears_of_drift_in_ten_figures(tiny_bundle: TinyBundle, tmp_path: Path) -> None:
+    path = with_part(tiny_bundle, tmp_path / "a.lsb", encode_reference(reference()))
+    quick = DriftSettings(parts_per_false_alarm=1_000, block=4)
+    found = watch(path, tiny_bundle, quick)
+    before = drift_figures(found)
+    assert before["watch"] == "on"
+    assert (before["alarm"], before["since"], before["score_level"]) == ("", 0, 0.0)
+
+    assert found.monitor is not None
+    for _ in range(200):
+        found.monitor.add(PartStatistics(score=9.0, embedding=1.0))
+    after = drift_figures(found)
+    assert len(after) == len(before) <= GROUP_LIMITS["drift"]
+    assert (after["alarm"], after["since"], after["score_level"]) == ("score", 1, 1.0)
+    assert (after["recent"], after["usual"]) == (9.0, pytest.approx(1.0))
+    assert after["embedding_level"] < 1.0
+    assert drift_figures(watch(tiny_bundle.path, tiny_bundle)) == {"watch": "no reference"}
+
+
 @pytest.mark.parametrize("data", [b"", b"noise", encode_reference(reference())[:-1]])
 def test_a_damaged_reference_is_refused(
     data: bytes, tiny_bundle: TinyBundle, tmp_path: Path
@@ -125,15 +150,16 @@ def test_a_damaged_reference_is_refused(
         watch(path, tiny_bundle)
 
 
-def test_a_regions_statistics_are_gathered_from_its_row() -> None:
+def test_a_regions_statistics_are_gathered_from_its_inspection() -> None:
     spec = FrameSpec(size_hw=None, channels=1)
     pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 1), np.uint8)
-    outputs = {EMBEDDING_OUTPUT: np.float32([1.0, 2.5, np.nan])}
+    outputs = {EMBEDDING_OUTPUT: np.asarray(2.5, np.float32), "value": np.zeros(3, np.float32)}
 
-    found = part_statistics(pixels, spec, score=0.25, outputs=outputs, row=1)
+    found = part_statistics(pixels, spec, score=0.25, outputs=outputs)
     picture = measure_picture(pixels, spec)
     assert found == PartStatistics(score=0.25, embedding=2.5, picture=picture)
-    assert part_statistics(pixels, spec, score=None, outputs=outputs, row=2).embedding is None
+    lost = {EMBEDDING_OUTPUT: np.asarray(np.nan, np.float32)}
+    assert part_statistics(pixels, spec, score=None, outputs=lost).embedding is None
     assert part_statistics(pixels, spec, score=None, outputs={}).embedding is None
 
 

@@ -31,7 +31,7 @@ class DriftWatch:
 
     Attributes:
         monitor: ``None`` where nothing is watched.
-        why_not: the reason, one of ``"disabled"`` and ``"no reference in the bundle"``; ``""``
+        why_not: the reason, one of ``"disabled"`` and ``"no reference"``; ``""``
             where it is watched.
     """
 
@@ -56,7 +56,7 @@ def open_drift_watch(
     if not settings.enabled:
         return DriftWatch(monitor=None, why_not="disabled")
     if DRIFT_PART not in bundle.present:
-        return DriftWatch(monitor=None, why_not="no reference in the bundle")
+        return DriftWatch(monitor=None, why_not="no reference")
     source = f"{bundle.path}: {DRIFT_PART}"
     monitor = DriftMonitor(
         decode_reference(bundle.part(DRIFT_PART), source=source),
@@ -68,13 +68,34 @@ def open_drift_watch(
     return DriftWatch(monitor=monitor)
 
 
+def drift_figures(watch: DriftWatch) -> dict[str, float | int | str | None]:
+    """What the health says of drift: at most ten figures, flat.
+
+    ``watch`` is ``on`` or why not; ``alarm`` the names of the statistics with an alarm; ``since``
+    the part with which the oldest of their drifts began; ``recent`` and ``usual`` the medians, now
+    and of the reference, of the statistic that is furthest off; then each one's ``level``, 0 to 1.
+    """
+    if watch.monitor is None:
+        return {"watch": watch.why_not}
+    statistics = watch.monitor.state.statistics
+    raised = [statistic for statistic in statistics if statistic.alarm]
+    furthest = max(raised or statistics, key=lambda statistic: statistic.level)
+    return {
+        "watch": "on",
+        "alarm": " ".join(statistic.name for statistic in raised),
+        "since": min((statistic.since for statistic in raised), default=0),
+        "recent": furthest.recent,
+        "usual": furthest.usual,
+        **{f"{statistic.name}_level": statistic.level for statistic in statistics},
+    }
+
+
 def part_statistics(
     pixels_hwc: Pixels,
     spec: FrameSpec,
     *,
     score: float | None,
     outputs: Mapping[str, NDArray[np.float32]],
-    row: int = 0,
 ) -> PartStatistics:
     """What the monitor takes of one part, or of one region.
 
@@ -82,16 +103,16 @@ def part_statistics(
         pixels_hwc: (H, W, C) of the region, as the model was given them, before any resize.
         spec: of the contract.
         score: of the verdict; ``None`` where it has none.
-        outputs: of the engine, by name, (N, *shape) float32; empty where nothing was computed.
-        row: which of the N.
+        outputs: of the inspection, by name, without the batch axis; empty where nothing was
+            computed.
     """
     try:
         picture = measure_picture(pixels_hwc, spec)
     except FrameError:
         # The verdict says so; a frame that is none says nothing of drift.
         picture = None
-    distances = outputs.get(EMBEDDING_OUTPUT)
-    embedding = None if distances is None else float(distances[row])
+    distance = outputs.get(EMBEDDING_OUTPUT)
+    embedding = None if distance is None else float(distance)
     return PartStatistics(
         score=score,
         embedding=None if embedding is None or math.isnan(embedding) else embedding,
