@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -83,6 +84,16 @@ class Mosquitto:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+    def stall(self) -> None:
+        """SIGSTOP: its sockets stand and nobody answers, until `resume`."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
 
     def log(self) -> str:
         """What it said."""

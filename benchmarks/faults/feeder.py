@@ -1,0 +1,85 @@
+"""Frames that keep coming: a picture a part, renamed into the station's folder when complete."""
+
+from __future__ import annotations
+
+import re
+import threading
+from pathlib import Path
+from typing import Final
+
+import cv2
+from account import Delivery
+from tiny_bundle import tiny_frame
+
+_PART: Final = re.compile(rb'"part":"([^"]*)"')
+_CLEAN_EVERY: Final = 64
+
+
+class Feeder:
+    """A thread that presents parts; what was received is taken out of the folder again.
+
+    Attributes:
+        parts: ids presented so far, in order.
+    """
+
+    def __init__(self, folder: Path, *, rate_hz: float) -> None:
+        folder.mkdir(exist_ok=True)
+        self.parts: list[str] = []
+        self._folder = folder
+        self._pause_s = 1 / rate_hz
+        # Dark ones are OK, bright ones NOT_OK.
+        self._pictures = [
+            cv2.imencode(".png", tiny_frame(bright=number % 2 == 1, seed=number))[1].tobytes()
+            for number in range(8)
+        ]
+        self._received: set[str] = set()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def unheard(self) -> int:
+        """Parts presented whose verdict has not been received."""
+        return len(self.parts) - len(self._received)
+
+    def heard(self, delivery: Delivery) -> None:
+        """For the witness to call: this part's picture is not needed any more."""
+        found = _PART.search(delivery.payload)
+        if found:
+            self._received.add(found[1].decode("ascii"))
+
+    def present(self, count: int) -> None:
+        """So many at once, from the caller's thread."""
+        for _ in range(count):
+            self._present_next()
+
+    def start(self) -> None:
+        """Present one after the other, until `stop`."""
+        self._stopping.clear()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """No more parts."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def _run(self) -> None:
+        while not self._stopping.wait(self._pause_s):
+            self._present_next()
+            if len(self.parts) % _CLEAN_EVERY == 0:
+                self._clean()
+
+    def _present_next(self) -> None:
+        number = len(self.parts) + 1
+        part = f"part-{number:06d}"
+        aside = self._folder / f".{part}.tmp"
+        aside.write_bytes(self._pictures[number % len(self._pictures)])
+        aside.rename(self._folder / f"{part}.png")
+        self.parts.append(part)
+
+    def _clean(self) -> None:
+        for picture in self._folder.glob("part-*.png"):
+            if picture.stem in self._received:
+                picture.unlink(missing_ok=True)

@@ -1,0 +1,254 @@
+"""A small production line for faults: parts, a station in a process of its own, broker, receiver.
+
+Everything is looked at from outside: pictures go in, messages and the outbox come out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from account import Account, take_account
+from feeder import Feeder
+from mosquitto_broker import Mosquitto
+from tcp_relay import TcpRelay
+from tiny_bundle import TinyBundle
+from witness import Witness
+
+from lineside.outbox import Outbox, OutboxSettings
+
+COMMAND: Final = (sys.executable, "-c", "from lineside.cli.main import main; main()")
+# A busy machine is no fault; a station that waits for ever is.
+PATIENCE_S: Final = 120.0
+
+_STATION_TOML: Final = """\
+[station]
+site = "plant1"
+line = "line3"
+name = "aoi1"
+[bundle]
+path = "{bundle}"
+trust = ["{trust}"]
+engine = "onnxruntime"
+threads = 1
+[source]
+{source}
+[outbox]
+path = "{outbox}"
+[mqtt]
+url = "{url}"
+keepalive_s = 4
+ack_timeout_s = 2.0
+reconnect_min_s = 0.05
+reconnect_max_s = 0.5
+state_interval_s = 1
+{mqtt}
+"""
+_FOLDER_SOURCE: Final = """\
+kind = "folder"
+path = "frames"
+watch = true
+settle_ms = 0
+poll_ms = 10
+"""
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What one fault left behind, for the record.
+
+    Attributes:
+        faults: what is not as promised, in words; empty is the goal.
+    """
+
+    given: int
+    received: int
+    repeated: int
+    on_verdict: int
+    on_history: int
+    station_starts: int
+    connections: int
+    duration_s: float
+    faults: list[str]
+
+
+def outcome_of(account: Account, *, starts: int, connections: int, duration_s: float) -> Outcome:
+    """An account in numbers."""
+    return Outcome(
+        given=account.given,
+        received=account.distinct,
+        repeated=account.repeated,
+        on_verdict=account.deliveries.get("verdict", 0),
+        on_history=account.deliveries.get("history", 0),
+        station_starts=starts,
+        connections=connections,
+        duration_s=round(duration_s, 1),
+        faults=account.faults,
+    )
+
+
+class Line:
+    """Broker and receiver run from the start; station and parts when they are started.
+
+    Args:
+        folder: an empty one, for everything.
+        qos: of the receiver, see `Witness`.
+        source: lines of section ``[source]``; else pictures in a folder.
+        mqtt: further lines of section ``[mqtt]``.
+        environment: of the station, beside this process's own.
+        outbox: where it lies, else in ``folder``.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        bundle: TinyBundle,
+        *,
+        qos: int = 1,
+        rate_hz: float = 50.0,
+        source: str = _FOLDER_SOURCE,
+        mqtt: str = "",
+        environment: Mapping[str, str] | None = None,
+        outbox: Path | None = None,
+    ) -> None:
+        self.folder = folder
+        self.outbox_path = outbox or folder / "outbox.sqlite"
+        self.log = folder / "station.log"
+        self.starts = 0
+        self.broker = Mosquitto(folder, "max_inflight_messages 0")
+        self.broker.start()
+        self.relay = TcpRelay(self.broker.port)
+        self.witness = Witness(self.broker.port, qos=qos)
+        self.feeder = Feeder(folder / "frames", rate_hz=rate_hz)
+        self.witness.on_verdict = self.feeder.heard
+        self.witness.connect()
+        self._environment = dict(environment or {})
+        self._process: subprocess.Popen[bytes] | None = None
+        self._since_s = time.monotonic()
+        self._configuration = folder / "station.toml"
+        self._configuration.write_text(
+            _STATION_TOML.format(
+                bundle=bundle.path,
+                trust=bundle.public_key_path,
+                outbox=self.outbox_path,
+                url=self.relay.url,
+                source=source,
+                mqtt=mqtt,
+            ),
+            encoding="utf-8",
+        )
+
+    def start_station(self) -> subprocess.Popen[bytes]:
+        """Start it; does not wait."""
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [*COMMAND, "run", str(self._configuration)],
+                stdout=log,
+                stderr=log,
+                env={
+                    **os.environ,
+                    "PYTHONUNBUFFERED": "1",
+                    "OMP_NUM_THREADS": "1",
+                    "LINESIDE_CACHE": str(self.folder / "cache"),
+                    **self._environment,
+                },
+            )
+        self.starts += 1
+        return self._process
+
+    def kill_station(self) -> None:
+        """``kill -9``, whatever it is doing."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def stop_station(self) -> int:
+        """SIGTERM; its exit code."""
+        assert self._process is not None, "no station was started"
+        self._process.send_signal(signal.SIGTERM)
+        code = self._process.wait(PATIENCE_S)
+        self._process = None
+        return code
+
+    def restart_broker(self, away_s: float) -> None:
+        """Kill it and start it again. The receiver comes back before the station is let in: what a
+        broker without a disk hands to nobody, nobody can count."""
+        self.broker.kill()
+        self.relay.shut()
+        self.witness.disconnect()
+        time.sleep(away_s)
+        self.broker.start()
+        self.witness.connect()
+        self.relay.open()
+
+    def wait_for(self, condition: Callable[[], bool], what: str) -> None:
+        """Look often; give up with what the station said last."""
+        deadline_s = time.monotonic() + PATIENCE_S
+        while not condition():
+            if self._process is not None and self._process.poll() is not None:
+                raise AssertionError(f"the station ended by itself: {self.last_words()}")
+            if time.monotonic() > deadline_s:
+                raise AssertionError(f"{what} does not come true: {self.last_words()}")
+            time.sleep(0.01)
+
+    def wait_for_verdicts(self, more: int) -> None:
+        """Until so many more messages were received than now."""
+        enough = len(self.witness.deliveries) + more
+        self.wait_for(lambda: len(self.witness.deliveries) >= enough, f"{more} more verdicts")
+
+    def last_words(self) -> str:
+        """The end of the station's log."""
+        return self.log.read_text(encoding="utf-8", errors="replace")[-1500:]
+
+    def settle(self) -> Outcome:
+        """No more parts; wait for the last verdict, stop the station, hold all against all."""
+        self.feeder.stop()
+        self.wait_for(lambda: self.feeder.unheard == 0, "a verdict for every part")
+        self.wait_for(self._is_acknowledged, "an empty queue")
+        code = self.stop_station()
+        account = self.take_account()
+        outcome = outcome_of(
+            account,
+            starts=self.starts,
+            connections=self.relay.connections,
+            duration_s=time.monotonic() - self._since_s,
+        )
+        if code != 0:
+            outcome.faults.append(f"the station ended with {code}: {self.last_words()}")
+        return outcome
+
+    def take_account(self) -> Account:
+        """Of this moment; the station must not run."""
+        outbox = Outbox(OutboxSettings(path=self.outbox_path))
+        given = outbox.given
+        outbox.close()
+        return take_account(self.witness.deliveries, given=given, parts=self.feeder.parts)
+
+    def close(self) -> None:
+        """End everything."""
+        self.feeder.stop()
+        self.kill_station()
+        self.witness.disconnect()
+        self.relay.close()
+        self.broker.kill()
+
+    def _is_acknowledged(self) -> bool:
+        return bool(self.witness.states) and b'"queue":0,' in self.witness.states[-1]
+
+
+@contextlib.contextmanager
+def open_line(folder: Path, bundle: TinyBundle, **settings: object) -> Iterator[Line]:
+    """A `Line` with these settings, closed at the end whatever happens."""
+    line = Line(folder, bundle, **settings)  # type: ignore[arg-type]
+    try:
+        yield line
+    finally:
+        line.close()
