@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from lineside.errors import InputDataError
 from lineside.mqtt import decode_verdict
 
 _SHOWN = 5
@@ -35,6 +36,7 @@ class Account:
         distinct: ids received.
         missing: sequence numbers up to ``given`` that nobody received.
         beyond: sequence numbers received that the outbox never gave.
+        unreadable: deliveries that are no verdict.
         changed: ids received with more than one content.
         shared: sequence numbers received under more than one id.
         unordered: by topic, ids whose first delivery came after one of a higher sequence number.
@@ -49,6 +51,7 @@ class Account:
     distinct: int
     missing: tuple[int, ...]
     beyond: tuple[int, ...]
+    unreadable: tuple[bytes, ...]
     changed: tuple[str, ...]
     shared: tuple[int, ...]
     unordered: dict[str, tuple[str, ...]]
@@ -59,7 +62,7 @@ class Account:
     @property
     def repeated(self) -> int:
         """Deliveries beyond the first of each id."""
-        return sum(self.deliveries.values()) - self.distinct
+        return sum(self.deliveries.values()) - len(self.unreadable) - self.distinct
 
     @property
     def faults(self) -> list[str]:
@@ -67,6 +70,7 @@ class Account:
         kinds: dict[str, Sequence[object]] = {
             "sequence numbers never received": self.missing,
             "sequence numbers that the outbox does not know": self.beyond,
+            "deliveries that are no verdict": self.unreadable,
             "ids with two contents": self.changed,
             "sequence numbers under two ids": self.shared,
             "parts without a verdict": self.unheard,
@@ -90,20 +94,22 @@ def take_account(
         deliveries: in the order of arrival, those of ``verdict`` and ``history``.
         given: what the outbox counts.
         parts: part ids presented, each once; ``None`` where verdicts were made without parts.
-
-    Raises:
-        InputDataError: a delivery is no verdict.
     """
     counts: dict[str, int] = defaultdict(int)
     first: dict[str, bytes] = {}
+    unreadable: list[bytes] = []
     changed: dict[str, None] = {}
     ids_of_seq: dict[int, set[str]] = defaultdict(set)
     ids_of_part: dict[str, set[str]] = defaultdict(set)
     highest: dict[str, int] = defaultdict(int)
     unordered: dict[str, list[str]] = defaultdict(list)
     for kind, payload in deliveries:
-        message = decode_verdict(payload, source=kind)
         counts[kind] += 1
+        try:
+            message = decode_verdict(payload, source=kind)
+        except InputDataError:
+            unreadable.append(payload)
+            continue
         if message.id in first:
             if first[message.id] != payload:
                 changed[message.id] = None
@@ -122,6 +128,7 @@ def take_account(
         distinct=len(first),
         missing=tuple(seq for seq in range(1, given + 1) if seq not in ids_of_seq),
         beyond=tuple(sorted(seq for seq in ids_of_seq if not 1 <= seq <= given)),
+        unreadable=tuple(unreadable),
         changed=tuple(changed),
         shared=tuple(sorted(seq for seq, ids in ids_of_seq.items() if len(ids) > 1)),
         unordered={kind: tuple(ids) for kind, ids in unordered.items()},

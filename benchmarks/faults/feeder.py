@@ -15,6 +15,12 @@ _PART: Final = re.compile(rb'"part":"([^"]*)"')
 _CLEAN_EVERY: Final = 64
 
 
+def part_of(delivery: Delivery) -> str:
+    """The part's id as it stands on the wire, without decoding the rest; empty where unknown."""
+    found = _PART.search(delivery.payload)
+    return found[1].decode("ascii") if found else ""
+
+
 class Feeder:
     """A thread that presents parts; what was received is taken out of the folder again.
 
@@ -43,9 +49,7 @@ class Feeder:
 
     def heard(self, delivery: Delivery) -> None:
         """For the witness to call: this part's picture is not needed any more."""
-        found = _PART.search(delivery.payload)
-        if found:
-            self._received.add(found[1].decode("ascii"))
+        self._received.add(part_of(delivery))
 
     def present(self, count: int) -> None:
         """So many at once, from the caller's thread."""

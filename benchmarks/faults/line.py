@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -17,7 +18,7 @@ from typing import Final
 
 import msgspec
 from account import Account, take_account
-from feeder import Feeder
+from feeder import Feeder, part_of
 from mosquitto_broker import Mosquitto
 from tcp_relay import TcpRelay
 from tiny_bundle import TinyBundle
@@ -66,6 +67,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         faults: what is not as promised, in words; empty is the goal.
+        answers: what stations answered, where a fault leaves them the choice.
     """
 
     given: int
@@ -77,6 +79,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     connections: int
     duration_s: float
     faults: list[str]
+    answers: dict[str, int] = {}
 
 
 def outcome_of(account: Account, *, starts: int, connections: int, duration_s: float) -> Outcome:
@@ -145,6 +148,25 @@ class Line:
             encoding="utf-8",
         )
 
+    @property
+    def state(self) -> dict[str, object]:
+        """The station's last message of its state; empty before the first."""
+        states = self.witness.states
+        return dict(msgspec.json.decode(states[-1])) if states else {}
+
+    @property
+    def queue(self) -> object:
+        """Verdicts that wait for the broker, as the station says."""
+        return self.state.get("queue")
+
+    @property
+    def given(self) -> int:
+        """Verdicts durable so far, read from the file by SQLite itself, while the station runs."""
+        with contextlib.closing(
+            sqlite3.connect(f"file:{self.outbox_path}?mode=ro", uri=True)
+        ) as database:
+            return int(database.execute("SELECT given FROM counter").fetchone()[0])
+
     def start_station(self) -> subprocess.Popen[bytes]:
         """Start it; does not wait."""
         with self.log.open("ab") as log:
@@ -204,6 +226,18 @@ class Line:
         enough = len(self.witness.deliveries) + more
         self.wait_for(lambda: len(self.witness.deliveries) >= enough, f"{more} more verdicts")
 
+    def wait_for_live_verdicts(self, more: int) -> None:
+        """Until so many parts that were presented only after this call were heard of live."""
+        known = set(self.feeder.parts)
+        start = len(self.witness.deliveries)
+
+        def enough() -> bool:
+            came = self.witness.deliveries[start:]
+            live = {part_of(found) for found in came if found.kind == "verdict"}
+            return len(live - known) >= more
+
+        self.wait_for(enough, f"{more} live verdicts of new parts")
+
     def last_words(self) -> str:
         """The end of the station's log."""
         return self.log.read_text(encoding="utf-8", errors="replace")[-1500:]
@@ -212,7 +246,7 @@ class Line:
         """No more parts; wait for the last verdict, stop the station, hold all against all."""
         self.feeder.stop()
         self.wait_for(lambda: self.feeder.unheard == 0, "a verdict for every part")
-        self.wait_for(self._is_acknowledged, "an empty queue")
+        self.wait_for(lambda: self.queue == 0, "an empty queue")
         code = self.stop_station()
         account = self.take_account()
         outcome = outcome_of(
@@ -239,9 +273,6 @@ class Line:
         self.witness.disconnect()
         self.relay.close()
         self.broker.kill()
-
-    def _is_acknowledged(self) -> bool:
-        return bool(self.witness.states) and b'"queue":0,' in self.witness.states[-1]
 
 
 @contextlib.contextmanager
