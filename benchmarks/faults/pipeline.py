@@ -24,7 +24,6 @@ from lineside.verdict import Evaluation, Reason, Verdict
 from lineside.worker import Worker
 
 TOPICS: Final = StationTopics(site="plant1", line="line3", station="load1")
-LIVE_MS: Final = 10_000
 _DRAIN_S: Final = 10.0
 
 
@@ -34,9 +33,11 @@ class Pipeline:
     Args:
         folder: for the outbox.
         url: the broker's.
+        live_ms: a verdict expires so long after it was given.
     """
 
-    def __init__(self, folder: Path, url: str) -> None:
+    def __init__(self, folder: Path, url: str, *, live_ms: int = 10_000) -> None:
+        self._live_ms = live_ms
         self.outbox = Outbox(OutboxSettings(path=folder / "outbox.sqlite"))
         self.publisher = Publisher(
             MqttSettings(url=url, reconnect_min_s=0.05, reconnect_max_s=0.5, state_interval_s=1),
@@ -52,7 +53,7 @@ class Pipeline:
     def give(self, number: int) -> None:
         """Hand over one verdict; waits while the outbox has too many that are not durable."""
         self.outbox.check()
-        assert self.outbox.put(draft_of(number), stopping=self._never)
+        assert self.outbox.put(draft_of(number, self._live_ms), stopping=self._never)
 
     def wait_for(self, condition: Callable[[], bool], timeout_s: float) -> bool:
         """Whether it came true in time."""
@@ -75,10 +76,15 @@ class Pipeline:
         return make_state(StateWord.ONLINE)
 
 
-def draft_of(number: int) -> Draft:
-    """A verdict as a station gives it, with the journal's entry, that expires after 10 s."""
+def part_name(number: int) -> str:
+    """Of the verdict with this number."""
+    return f"part-{number:07d}"
+
+
+def draft_of(number: int, live_ms: int) -> Draft:
+    """A verdict as a station gives it, with the journal's entry."""
     now_ns = time.time_ns()
-    part = f"part-{number:07d}"
+    part = part_name(number)
     verdict = Verdict(
         evaluation=Evaluation.OK,
         reason=Reason.WITHIN_LIMIT,
@@ -124,15 +130,15 @@ def draft_of(number: int) -> Draft:
     )
     return Draft(
         encode=encode,
-        expires_unix_ms=now_ns // 1_000_000 + LIVE_MS,
+        expires_unix_ms=now_ns // 1_000_000 + live_ms,
         entry=encode_entry(entry),
     )
 
 
 @contextlib.contextmanager
-def open_pipeline(folder: Path, url: str) -> Iterator[Pipeline]:
+def open_pipeline(folder: Path, url: str, *, live_ms: int = 10_000) -> Iterator[Pipeline]:
     """A `Pipeline`, closed at the end whatever happens."""
-    pipeline = Pipeline(folder, url)
+    pipeline = Pipeline(folder, url, live_ms=live_ms)
     try:
         yield pipeline
     finally:
