@@ -211,11 +211,12 @@ class Line:
         self.witness.connect()
         self.relay.open()
 
-    def wait_for(self, condition: Callable[[], bool], what: str) -> None:
-        """Look often; give up with what the station said last."""
+    def wait_for(self, condition: Callable[[], bool], what: str, *, may_end: bool = False) -> None:
+        """Look often; give up with what the station said last, also where it ended by itself."""
         deadline_s = time.monotonic() + PATIENCE_S
         while not condition():
-            if self._process is not None and self._process.poll() is not None:
+            ended = self._process is not None and self._process.poll() is not None
+            if ended and not may_end:
                 raise AssertionError(f"the station ended by itself: {self.last_words()}")
             if time.monotonic() > deadline_s:
                 raise AssertionError(f"{what} does not come true: {self.last_words()}")
