@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import paho.mqtt.client as paho
 from account import Delivery
+from paho.mqtt.enums import CallbackAPIVersion
 
 VERDICT_KINDS: Final = ("verdict", "history")
 _CONNECT_S: Final = 30.0
@@ -46,7 +47,7 @@ class Witness:
         self.disconnect()
         self._subscribed.clear()
         client = paho.Client(
-            paho.CallbackAPIVersion.VERSION2,
+            CallbackAPIVersion.VERSION2,
             client_id=f"witness-{self._port}",
             clean_session=self._qos == 0,
             reconnect_on_failure=False,
@@ -65,6 +66,16 @@ class Witness:
             self._client.disconnect()
             self._client.loop_stop()
             self._client = None
+
+    @property
+    def connected(self) -> bool:
+        """Whether, as far as this end can see, the connection stands."""
+        return self._client is not None and self._client.is_connected()
+
+    def publish(self, topic: str, payload: bytes) -> None:
+        """Say something too, with QoS 1; does not wait."""
+        assert self._client is not None, "not connected"
+        self._client.publish(topic, payload, qos=1)
 
     def _enter(self, client: paho.Client) -> None:
         deadline_s = time.monotonic() + _CONNECT_S
