@@ -1,9 +1,10 @@
-"""Frames that keep coming: a picture a part, renamed into the station's folder when complete."""
+"""Parts that keep coming, each presented once."""
 
 from __future__ import annotations
 
 import re
 import threading
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Final
 
@@ -21,23 +22,16 @@ def part_of(delivery: Delivery) -> str:
     return found[1].decode("ascii") if found else ""
 
 
-class Feeder:
-    """A thread that presents parts; what was received is taken out of the folder again.
+class Feeder(ABC):
+    """A thread that presents one part after the other.
 
     Attributes:
         parts: ids presented so far, in order.
     """
 
-    def __init__(self, folder: Path, *, rate_hz: float) -> None:
-        folder.mkdir(exist_ok=True)
+    def __init__(self, *, rate_hz: float) -> None:
         self.parts: list[str] = []
-        self._folder = folder
         self._pause_s = 1 / rate_hz
-        # Dark ones are OK, bright ones NOT_OK.
-        self._pictures = [
-            cv2.imencode(".png", tiny_frame(bright=number % 2 == 1, seed=number))[1].tobytes()
-            for number in range(8)
-        ]
         self._received: set[str] = set()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -48,13 +42,15 @@ class Feeder:
         return len(self.parts) - len(self._received)
 
     def heard(self, delivery: Delivery) -> None:
-        """For the witness to call: this part's picture is not needed any more."""
+        """For the witness to call: this part has its verdict."""
         self._received.add(part_of(delivery))
 
     def present(self, count: int) -> None:
         """So many at once, from the caller's thread."""
         for _ in range(count):
-            self._present_next()
+            part = f"part-{len(self.parts) + 1:06d}"
+            self._present(part, len(self.parts))
+            self.parts.append(part)
 
     def start(self) -> None:
         """Present one after the other, until `stop`."""
@@ -71,17 +67,31 @@ class Feeder:
 
     def _run(self) -> None:
         while not self._stopping.wait(self._pause_s):
-            self._present_next()
-            if len(self.parts) % _CLEAN_EVERY == 0:
-                self._clean()
+            self.present(1)
 
-    def _present_next(self) -> None:
-        number = len(self.parts) + 1
-        part = f"part-{number:06d}"
+    @abstractmethod
+    def _present(self, part: str, number: int) -> None: ...
+
+
+class FolderFeeder(Feeder):
+    """A picture a part, renamed into the folder when complete, taken out when received."""
+
+    def __init__(self, folder: Path, *, rate_hz: float) -> None:
+        super().__init__(rate_hz=rate_hz)
+        folder.mkdir(exist_ok=True)
+        self._folder = folder
+        # Dark ones are OK, bright ones NOT_OK.
+        self._pictures = [
+            cv2.imencode(".png", tiny_frame(bright=number % 2 == 1, seed=number))[1].tobytes()
+            for number in range(8)
+        ]
+
+    def _present(self, part: str, number: int) -> None:
         aside = self._folder / f".{part}.tmp"
         aside.write_bytes(self._pictures[number % len(self._pictures)])
         aside.rename(self._folder / f"{part}.png")
-        self.parts.append(part)
+        if number % _CLEAN_EVERY == 0:
+            self._clean()
 
     def _clean(self) -> None:
         for picture in self._folder.glob("part-*.png"):

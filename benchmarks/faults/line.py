@@ -18,7 +18,7 @@ from typing import Final
 
 import msgspec
 from account import Account, take_account
-from feeder import Feeder, part_of
+from feeder import Feeder, FolderFeeder, part_of
 from mosquitto_broker import Mosquitto
 from tcp_relay import TcpRelay
 from tiny_bundle import TinyBundle
@@ -129,7 +129,7 @@ class Line:
         self.broker.start()
         self.relay = TcpRelay(self.broker.port)
         self.witness = Witness(self.broker.port, qos=qos)
-        self.feeder = Feeder(folder / "frames", rate_hz=rate_hz)
+        self.feeder: Feeder = FolderFeeder(folder / "frames", rate_hz=rate_hz)
         self.witness.on_verdict = self.feeder.heard
         self.witness.connect()
         self._environment = dict(environment or {})
