@@ -17,7 +17,7 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -40,12 +40,14 @@ RATES_HZ: Final = (100, 1000, GOAL_PER_S)
 # way and not a growing file.
 _AHEAD: Final = 4096
 _PATIENCE_S: Final = 120.0
+_ROUNDS: Final = 8
+_LOOK_S: Final = 1.0
 _WARM_UP: Final = 20_000
 _SAMPLE_EVERY: Final = 5_000
 
 
 class Disk(msgspec.Struct, frozen=True, kw_only=True):
-    """4 KiB written into a plain file and `fdatasync`."""
+    """4 KiB written into a plain file and `fdatasync`, one after the other."""
 
     per_s: float
     p50_ms: float
@@ -57,8 +59,8 @@ class Rate(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         asked_hz: 0 is as fast as it goes.
-        acknowledged_per_s: from the first verdict to the last acknowledgement.
-        handover_fsyncs: hand-over p99 divided by the median of one fsync, of just before and after.
+        acknowledged_per_s: from the first verdict of a round to its last acknowledgement.
+        disk: the plain file's, taken in turns with the rounds.
         cpu_share: of one core, this process's.
     """
 
@@ -66,9 +68,53 @@ class Rate(msgspec.Struct, frozen=True, kw_only=True):
     acknowledged_per_s: float
     handover_p50_ms: float
     handover_p99_ms: float
-    handover_fsyncs: float
-    handover_fsync_p99s: float
+    disk: Disk
     cpu_share: float
+
+    @property
+    def fsyncs(self) -> float:
+        """Hand-over p99 in units of one median fsync."""
+        return self.handover_p99_ms / self.disk.p50_ms
+
+    @property
+    def fsyncs_p99(self) -> float:
+        """Hand-over p99 in units of the fsync's own p99: like with like on a noisy disk."""
+        return self.handover_p99_ms / self.disk.p99_ms
+
+
+class PlainFile:
+    """What the disk does alone, in the same folder; gathers over several looks."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / "plain.bin"
+        self._times = LatencyHistogram()
+        self._wall_s = 0.0
+
+    def look(self, seconds: float) -> None:
+        """Write and sync for so long."""
+        block = os.urandom(4096)
+        descriptor = os.open(self._file, os.O_RDWR | os.O_CREAT, 0o600)
+        started_s = time.monotonic()
+        try:
+            for place in itertools.cycle(range(256)):
+                before_ns = time.monotonic_ns()
+                if before_ns / 1e9 - started_s > seconds:
+                    break
+                os.pwrite(descriptor, block, place * 4096)
+                os.fdatasync(descriptor)
+                self._times.add((time.monotonic_ns() - before_ns) / 1000)
+        finally:
+            os.close(descriptor)
+            self._wall_s += time.monotonic() - started_s
+
+    def found(self) -> Disk:
+        """So far."""
+        times = self._times.percentiles()
+        return Disk(
+            per_s=times.count / self._wall_s,
+            p50_ms=times.p50_us / 1000,
+            p99_ms=times.p99_us / 1000,
+        )
 
 
 class Memory(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,49 +131,27 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
         return self.highest_mib - self.first_mib
 
 
-def measure_disk(folder: Path, seconds: float) -> Disk:
-    """What the disk can do alone, in the same folder."""
-    times = LatencyHistogram()
-    block = os.urandom(4096)
-    file = folder / "plain.bin"
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        started_s = time.monotonic()
-        for place in itertools.cycle(range(256)):
-            before_ns = time.monotonic_ns()
-            if before_ns / 1e9 - started_s > seconds:
-                break
-            os.pwrite(descriptor, block, place * 4096)
-            os.fdatasync(descriptor)
-            times.add((time.monotonic_ns() - before_ns) / 1000)
-        wall_s = time.monotonic() - started_s
-    finally:
-        os.close(descriptor)
-        file.unlink()
-    found = times.percentiles()
-    return Disk(per_s=found.count / wall_s, p50_ms=found.p50_us / 1000, p99_ms=found.p99_us / 1000)
-
-
 def measure_rate(folder: Path, url: str, rate_hz: int, seconds: float) -> Rate:
-    """Give verdicts for so long, wait for the last acknowledgement."""
-    before = measure_disk(folder, 1.5)
+    """Give verdicts and look at the disk in turns, so that a busy disk is busy for both."""
+    disk = PlainFile(folder)
+    given, wall_s, cpu_s = 0, 0.0, 0.0
     with open_pipeline(folder, url) as pipeline:
         pipeline.wait_for(lambda: pipeline.publisher.connection.word == "online", _PATIENCE_S)
-        cpu_s, started_s = time.process_time(), time.monotonic()
-        given = _give_for(pipeline, rate_hz, seconds)
-        assert pipeline.wait_for(lambda: pipeline.outbox.acknowledged == given, _PATIENCE_S)
-        wall_s = time.monotonic() - started_s
-        cpu_s = time.process_time() - cpu_s
+        for _ in range(_ROUNDS):
+            disk.look(_LOOK_S)
+            cpu_before_s, started_s = time.process_time(), time.monotonic()
+            given = _give_for(pipeline, given, rate_hz, seconds / _ROUNDS)
+            _await_acknowledged(pipeline, given)
+            wall_s += time.monotonic() - started_s
+            cpu_s += time.process_time() - cpu_before_s
         handover = pipeline.outbox.handover.percentiles()
-    after = measure_disk(folder, 1.5)
     _forget(folder)
     return Rate(
         asked_hz=rate_hz,
         acknowledged_per_s=given / wall_s,
         handover_p50_ms=handover.p50_us / 1000,
         handover_p99_ms=handover.p99_us / 1000,
-        handover_fsyncs=handover.p99_us / 500 / (before.p50_ms + after.p50_ms),
-        handover_fsync_p99s=handover.p99_us / 500 / (before.p99_ms + after.p99_ms),
+        disk=disk.found(),
         cpu_share=cpu_s / wall_s,
     )
 
@@ -141,9 +165,7 @@ def measure_memory(folder: Path, url: str, verdicts: int) -> Memory:
             pipeline.give(number)
             if number >= _WARM_UP and number % _SAMPLE_EVERY == 0:
                 sampled.append(resident_mib())
-        assert pipeline.wait_for(
-            lambda: pipeline.outbox.acknowledged == _WARM_UP + verdicts, _PATIENCE_S
-        )
+        _await_acknowledged(pipeline, _WARM_UP + verdicts)
         sampled.append(resident_mib())
     _forget(folder)
     return Memory(
@@ -160,16 +182,22 @@ def resident_mib() -> float:
     return pages * resource.getpagesize() / 2**20
 
 
-def _give_for(pipeline: Pipeline, rate_hz: int, seconds: float) -> int:
+def _give_for(pipeline: Pipeline, first: int, rate_hz: int, seconds: float) -> int:
+    """Number by number for so long; the next number."""
     started_s = time.monotonic()
-    number = 0
+    number = first
     while time.monotonic() - started_s < seconds:
         if rate_hz:
-            time.sleep(max(started_s + number / rate_hz - time.monotonic(), 0))
+            time.sleep(max(started_s + (number - first) / rate_hz - time.monotonic(), 0))
         _hold_back(pipeline, number)
         pipeline.give(number)
         number += 1
     return number
+
+
+def _await_acknowledged(pipeline: Pipeline, given: int) -> None:
+    everything = pipeline.wait_for(lambda: pipeline.outbox.acknowledged == given, _PATIENCE_S)
+    assert everything, f"{pipeline.outbox.acknowledged} of {given} were acknowledged"
 
 
 def _hold_back(pipeline: Pipeline, number: int) -> None:
@@ -187,8 +215,6 @@ def measure(folder: Path, *, seconds: float, verdicts: int) -> Mapping[str, obje
     broker = Mosquitto(folder, "max_inflight_messages 0", log_type="error")
     broker.start()
     try:
-        disk = measure_disk(folder, min(seconds, 10))
-        say(f"disk: {disk.per_s:.0f} fsync/s, p50 {disk.p50_ms:.2f} ms, p99 {disk.p99_ms:.2f} ms")
         rates = [measure_rate(folder, broker.url, hz, seconds) for hz in (*RATES_HZ, 0)]
         _show_rates(rates)
         memory = measure_memory(folder, broker.url, verdicts)
@@ -199,11 +225,15 @@ def measure(folder: Path, *, seconds: float, verdicts: int) -> Mapping[str, obje
     finally:
         broker.kill()
     return {
-        "disk": msgspec.to_builtins(disk),
-        "rates": msgspec.to_builtins(rates),
+        "rates": [_with_ratios(rate) for rate in rates],
         "memory": msgspec.to_builtins(memory),
         "goals_missed": _missed(rates, memory),
     }
+
+
+def _with_ratios(rate: Rate) -> dict[str, object]:
+    ratios = {"handover_fsyncs": rate.fsyncs, "handover_fsync_p99s": rate.fsyncs_p99}
+    return {**msgspec.to_builtins(rate), **ratios}
 
 
 def _missed(rates: list[Rate], memory: Memory) -> list[str]:
@@ -213,10 +243,9 @@ def _missed(rates: list[Rate], memory: Memory) -> list[str]:
         missed.append(f"{fastest:.0f} verdicts/s, {GOAL_PER_S} wanted")
     # At full speed the generator itself waits for room: that is back-pressure, not hand-over.
     missed += [
-        f"hand-over p99 at {rate.asked_hz}/s: {rate.handover_fsyncs:.1f} fsyncs, "
-        f"{GOAL_FSYNCS} wanted"
+        f"hand-over p99 at {rate.asked_hz}/s: {rate.fsyncs:.1f} fsyncs, {GOAL_FSYNCS} wanted"
         for rate in rates
-        if rate.asked_hz and rate.handover_fsyncs > GOAL_FSYNCS
+        if rate.asked_hz and rate.fsyncs > GOAL_FSYNCS
     ]
     if memory.growth_mib >= GOAL_GROWTH_MIB:
         missed.append(f"memory grew by {memory.growth_mib:.1f} MiB, {GOAL_GROWTH_MIB} wanted")
@@ -224,20 +253,20 @@ def _missed(rates: list[Rate], memory: Memory) -> list[str]:
 
 
 def _show_rates(rates: list[Rate]) -> None:
-    head = ("asked/s", "acknowledged/s", "p50 ms", "p99 ms", "p99/fsync p50", "p99/p99", "cores")
-    rows = [
-        (
-            str(rate.asked_hz or "full"),
-            f"{rate.acknowledged_per_s:.0f}",
-            f"{rate.handover_p50_ms:.2f}",
-            f"{rate.handover_p99_ms:.2f}",
-            f"{rate.handover_fsyncs:.2f}",
-            f"{rate.handover_fsync_p99s:.2f}",
-            f"{rate.cpu_share:.2f}",
-        )
-        for rate in rates
-    ]
-    say(format_table(head, rows, right=tuple(range(len(head)))))
+    columns: dict[str, Callable[[Rate], str]] = {
+        "asked/s": lambda rate: str(rate.asked_hz or "full"),
+        "acknowledged/s": lambda rate: f"{rate.acknowledged_per_s:.0f}",
+        "hand-over p50 ms": lambda rate: f"{rate.handover_p50_ms:.2f}",
+        "p99 ms": lambda rate: f"{rate.handover_p99_ms:.2f}",
+        "fsyncs/s": lambda rate: f"{rate.disk.per_s:.0f}",
+        "fsync p50 ms": lambda rate: f"{rate.disk.p50_ms:.2f}",
+        "fsync p99 ms": lambda rate: f"{rate.disk.p99_ms:.2f}",
+        "p99/p50": lambda rate: f"{rate.fsyncs:.2f}",
+        "p99/p99": lambda rate: f"{rate.fsyncs_p99:.2f}",
+        "cores": lambda rate: f"{rate.cpu_share:.2f}",
+    }
+    rows = [[shown(rate) for shown in columns.values()] for rate in rates]
+    say(format_table(tuple(columns), rows, right=tuple(range(len(columns)))))
 
 
 def main() -> int:
