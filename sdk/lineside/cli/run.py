@@ -61,12 +61,18 @@ def run(
             station = stack.enter_context(open_station(settings, progress=say))
         _stop_on_signals(station.stop)
         _say(_introduction(station, settings))
-        for change in station.model.limits.told() if station.model.limits else ():
-            _say(f"lineside: limits: {change}")
+        _say_limits(station)
         report = station.run(drain_timeout_s=drain_timeout_s)
     say.close(station)
     _print_report(report, as_json)
     _check_drained(report, settings, drain_timeout_s)
+
+
+def _say_limits(station: Station) -> None:
+    several = len(station.products.names) > 1
+    for product in station.products:
+        for change in product.card.limits.told() if product.card.limits else ():
+            _say(f"lineside: limits{f' of {product.name}' if several else ''}: {change}")
 
 
 @contextlib.contextmanager
@@ -91,9 +97,11 @@ def _introduction(station: Station, settings: StationConfiguration) -> str:
 def _with_trust(settings: StationConfiguration, trust: tuple[Path, ...]) -> StationConfiguration:
     import msgspec
 
-    found = find_trust(trust or settings.bundle.trust)
-    bundle = msgspec.structs.replace(settings.bundle, trust=tuple(found))
-    return msgspec.structs.replace(settings, bundle=bundle)
+    bundles = tuple(
+        msgspec.structs.replace(bundle, trust=tuple(find_trust(trust or bundle.trust)))
+        for bundle in settings.bundles
+    )
+    return msgspec.structs.replace(settings, bundle=bundles)
 
 
 def _stop_on_signals(stop: Callable[[], None]) -> None:

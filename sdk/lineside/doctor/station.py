@@ -22,7 +22,12 @@ from lineside.errors import (
 from lineside.limits import LimitSettings, settle_limits
 from lineside.mqtt.settings import MqttSettings
 from lineside.plainfile import is_folder
-from lineside.station import MapSettings, StationConfiguration, read_configuration
+from lineside.station import (
+    BundleSettings,
+    MapSettings,
+    StationConfiguration,
+    read_configuration,
+)
 from lineside.station.maps import check_map_given
 
 _CONNECT_TIMEOUT_S: Final = 3.0
@@ -51,7 +56,7 @@ def examine_station(
         ]
     return [
         Check(topic="station", state=State.OK, found=f"{file}: {configuration.topics.state}"),
-        *_check_bundle(configuration, given_trust, machine_trust),
+        *_check_bundles(configuration, given_trust, machine_trust),
         _check_source(configuration.source.path),
         check_disk("outbox", configuration.outbox.path.parent, needed=True),
         *_check_map_folder(configuration.maps),
@@ -59,10 +64,22 @@ def examine_station(
     ]
 
 
-def _check_bundle(
+def _check_bundles(
     configuration: StationConfiguration, given_trust: Sequence[Path], machine_trust: Sequence[Path]
 ) -> list[Check]:
-    settings = configuration.bundle
+    return [
+        check
+        for bundle in configuration.bundles
+        for check in _check_bundle(configuration, bundle, given_trust, machine_trust)
+    ]
+
+
+def _check_bundle(
+    configuration: StationConfiguration,
+    settings: BundleSettings,
+    given_trust: Sequence[Path],
+    machine_trust: Sequence[Path],
+) -> list[Check]:
     trust = given_trust or settings.trust
     trust = trust or [key for place in machine_trust for key in key_files(place, ".pub")]
     revoked = [file for place in machine_trust for file in key_files(place, ".revoked")]
@@ -72,7 +89,7 @@ def _check_bundle(
         with open_bundle(settings.path, trust=trusted) as bundle:
             identity = bundle.manifest.identity
             found = f"{settings.path}: {identity.product} {identity.version}, the seal holds"
-            limits = _check_limits(bundle, configuration.limits, trusted)
+            limits = _check_limits(bundle, configuration.limits_of(settings), trusted)
             maps = _check_map_output(bundle, configuration.maps)
     except (BundleError, ConfigurationError, KeyFileError, StorageError) as error:
         return [Check(topic="bundle", state=State.MISSING, found=str(error), remedy=remedy)]

@@ -17,7 +17,7 @@ from lineside.errors import StorageError
 from lineside.framekey import FrameKey
 from lineside.latency import LatencyHistogram
 from lineside.outbox.lock import FileLock
-from lineside.outbox.records import Draft, Row
+from lineside.outbox.records import Draft, Late, Row
 from lineside.outbox.settings import OutboxSettings
 from lineside.outbox.store import Store
 from lineside.worker import Worker
@@ -118,6 +118,9 @@ class Outbox:
             self._pending.append(pending)
             self._changed.notify_all()
         return True
+
+    def put_late(self, late: Late) -> None:
+        """A result after its deadline: its place in the file comes with the journal."""
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until all that was handed over is durable; ``False`` after ``timeout_s``."""

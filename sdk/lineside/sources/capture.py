@@ -50,6 +50,7 @@ class Source(Protocol):
             well. Read from another thread.
         passed_over: frames that were left out because they had been inspected before.
         identity: the ``source`` of its frames' keys.
+        can_wait: whether nothing is lost when nobody asks for the next frame for a while.
     """
 
     @property
@@ -58,6 +59,8 @@ class Source(Protocol):
     def fault(self) -> str: ...
     @property
     def passed_over(self) -> int: ...
+    @property
+    def can_wait(self) -> bool: ...
     def captures(self, stopping: threading.Event) -> Iterator[Capture | None]:
         """``None`` while nothing comes, at least once a second: the loop has other duties."""
 

@@ -83,6 +83,7 @@ class FolderSource:
             )
         self.fault = ""
         self.passed_over = 0
+        self.can_wait = True
         # A name that is not UTF-8 stands as escapes: the memory keeps text.
         folder = os.fsencode(settings.path.resolve())
         self.identity = f"folder:{folder.decode('utf-8', 'backslashreplace')}"

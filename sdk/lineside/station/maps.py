@@ -20,7 +20,7 @@ from typing import Final
 from lineside.contract import AnomalyHead, Contract
 from lineside.durable import make_folder, write_durably
 from lineside.errors import ConfigurationError, StorageError
-from lineside.frame import encode_png
+from lineside.frame import Frame, encode_png
 from lineside.heatmap import draw_heatmap
 from lineside.inspector import Inspection
 from lineside.mqtt.payload import wire_part_id
@@ -42,7 +42,9 @@ _TORN: Final = re.compile(r"\.\d{13}_.*\.map\.png\.\d+\.part")
 @dataclass(frozen=True, kw_only=True)
 class _Order:
     capture: Capture
+    frame: Frame
     inspection: Inspection
+    contract: Contract
 
 
 class MapKeeper:
@@ -50,20 +52,14 @@ class MapKeeper:
 
     Args:
         settings: with a ``path``.
-        contract: of the model.
-
-    Raises:
-        ConfigurationError: the model gives no map.
     """
 
-    def __init__(self, settings: MapSettings, contract: Contract) -> None:
-        check_map_given(contract)
+    def __init__(self, settings: MapSettings) -> None:
         if settings.path is None:
             raise ConfigurationError("maps.path: name a folder", path="maps.path")
         self.written = 0
         self._folder = settings.path
         self._settings = settings
-        self._contract = contract
         self._orders: queue.Queue[_Order] = queue.Queue(_WAITING)
         self._stopping = threading.Event()
         self._worker = Worker(self._run, name="lineside-maps")
@@ -90,13 +86,23 @@ class MapKeeper:
         """Start the thread."""
         self._worker.start()
 
-    def offer(self, capture: Capture, inspection: Inspection) -> None:
-        """Have a picture made where the part is not OK and there is a map; never waits."""
+    def offer(
+        self, capture: Capture, frame: Frame, inspection: Inspection, contract: Contract
+    ) -> None:
+        """Have a picture made where the part is not OK and there is a map; never waits.
+
+        Args:
+            capture: whose part it is.
+            frame: what was inspected: the capture's, or a region of it.
+            inspection: with the map.
+            contract: of the model.
+        """
         wanted = inspection.verdict.evaluation is not Evaluation.OK
-        if not wanted or inspection.map_hw is None or capture.frame is None:
+        if not wanted or inspection.map_hw is None:
             return
+        order = _Order(capture=capture, frame=frame, inspection=inspection, contract=contract)
         try:
-            self._orders.put_nowait(_Order(capture=capture, inspection=inspection))
+            self._orders.put_nowait(order)
         except queue.Full:
             self._dropped += 1
             self._behind = True
@@ -140,12 +146,11 @@ class MapKeeper:
             self._trouble = ""
 
     def _write(self, order: _Order) -> None:
-        frame, found = order.capture.frame, order.inspection
-        assert frame is not None
+        frame, found = order.frame, order.inspection
         assert found.map_hw is not None
         self._make_room()
         picture = draw_heatmap(
-            frame.pixels_hwc, found.map_hw, found.verdict, self._contract, longest_px=LONGEST_PX
+            frame.pixels_hwc, found.map_hw, found.verdict, order.contract, longest_px=LONGEST_PX
         )
         write_durably(self._free_path(order.capture), [encode_png(picture)])
 

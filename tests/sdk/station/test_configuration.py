@@ -16,6 +16,7 @@ from lineside.limits import LimitSettings
 from lineside.mqtt import MqttSettings, check_topic_part, parse_topic
 from lineside.mqtt.topics import KINDS, StationTopics
 from lineside.station import MapSettings, StationConfiguration, read_configuration
+from lineside.station.configuration import sections_in
 
 GOOD = """
 [station]
@@ -45,8 +46,8 @@ def test_the_least_that_is_needed(
     read: Callable[[str], StationConfiguration], tmp_path: Path
 ) -> None:
     configuration = read(GOOD)
-    assert configuration.bundle.path == tmp_path / "joint.lsb"
-    assert configuration.bundle.trust == (tmp_path / "factory.pub", Path("/etc/keys"))
+    assert configuration.bundles[0].path == tmp_path / "joint.lsb"
+    assert configuration.bundles[0].trust == (tmp_path / "factory.pub", Path("/etc/keys"))
     assert configuration.source.path == tmp_path / "frames"
     assert configuration.outbox.path == tmp_path / "outbox.sqlite"
     assert configuration.limits == LimitSettings()
@@ -214,6 +215,82 @@ def test_every_key_stands_in_the_documentation() -> None:
     text = (Path(__file__).parents[3] / "docs" / "station.md").read_text(encoding="utf-8")
     for section in msgspec.structs.fields(StationConfiguration):
         assert f"[{section.name}]" in text
-        rows = text.split(f"### `[{section.name}]`")[1].split("###")[0]
-        for field in msgspec.structs.fields(section.type):
-            assert f"| `{field.name}` |" in rows, f"{section.name}.{field.name}"
+        rows = text.split(f"### `[{section.name}]`")[1].split("\n### ")[0]
+        for kind in sections_in(section.type):
+            for field in msgspec.structs.fields(kind):
+                assert f"| `{field.name}` |" in rows, f"{section.name}.{field.name}"
+
+
+TWO = """
+[station]
+site = "plant1"
+line = "line3"
+name = "aoi1"
+[[bundle]]
+path = "led.lsb"
+[[bundle.regions]]
+name = "J1"
+x0_px = 0
+y0_px = 0
+x1_px = 8
+y1_px = 8
+[[bundle]]
+path = "/opt/diode.lsb"
+limits = { ok = 0.3, override = "x.override" }
+[source]
+kind = "folder"
+path = "frames"
+"""
+
+
+def test_several_bundles_each_with_regions_and_limits_of_its_own(
+    read: Callable[[str], StationConfiguration], tmp_path: Path
+) -> None:
+    configuration = read(TWO)
+    led, diode = configuration.bundles
+    assert (led.path, diode.path) == (tmp_path / "led.lsb", Path("/opt/diode.lsb"))
+    assert [region.name for region in led.regions] == ["J1"]
+    assert configuration.limits_of(led) == LimitSettings()
+    assert configuration.limits_of(diode).ok == 0.3
+    assert configuration.limits_of(diode).override == tmp_path / "x.override"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "path", "words"),
+    [
+        ('path = "led.lsb"', 'pth = "led.lsb"', "bundle[0].pth", "did you mean path?"),
+        ("y1_px = 8", "y1_pixels = 8", "bundle[0].regions[0].y1_pixels", "did you mean y1_px?"),
+        ("ok = 0.3,", "okay = 0.3,", "bundle[1].limits.okay", "did you mean ok?"),
+        ("x1_px = 8", "x1_px = 0", "bundle[0].regions[0]", "region 'J1' is empty"),
+        ("[source]", "[limits]\nok = 1\n[source]", "limits", "of which bundle?"),
+        (
+            '[[bundle]]\npath = "/opt',
+            "[[bundle.regions]]\nname='J1'\nx0_px=0\ny0_px=0\nx1_px=1\ny1_px=1\n"
+            '[[bundle]]\npath = "/opt',
+            "bundle.regions",
+            "two are called 'J1'",
+        ),
+        (
+            "[source]",
+            "[pace]\ndeadline_ms = 5\n[source]",
+            "pace",
+            "deadline_lead_ms 10 leaves nothing of deadline_ms 5",
+        ),
+    ],
+)
+def test_what_is_wrong_with_several_is_named_by_its_path(
+    read: Callable[[str], StationConfiguration], old: str, new: str, path: str, words: str
+) -> None:
+    assert old in TWO
+    with pytest.raises(ConfigurationError) as caught:
+        read(TWO.replace(old, new, 1))
+    assert caught.value.path == path
+    assert words in str(caught.value)
+
+
+def test_a_station_without_a_bundle_is_refused(
+    read: Callable[[str], StationConfiguration],
+) -> None:
+    text = "bundle = []\n" + GOOD.replace('[bundle]\npath = "joint.lsb"', "[mqtt]")
+    with pytest.raises(ConfigurationError, match="bundle: names none"):
+        read(text.replace('trust = ["factory.pub", "/etc/keys"]', ""))
