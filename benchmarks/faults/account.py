@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from lineside.errors import InputDataError
 from lineside.mqtt import decode_verdict
+from lineside.verdict import Evaluation
 
 _SHOWN = 5
 
@@ -43,6 +44,7 @@ class Account:
         unheard: parts without a verdict.
         twice: parts with more than one verdict.
         unknown: parts received that were never presented.
+        escaped: bad parts that were ever called OK.
     """
 
     given: int
@@ -58,6 +60,7 @@ class Account:
     unheard: tuple[str, ...]
     twice: tuple[str, ...]
     unknown: tuple[str, ...]
+    escaped: tuple[str, ...]
 
     @property
     def repeated(self) -> int:
@@ -76,6 +79,7 @@ class Account:
             "parts without a verdict": self.unheard,
             "parts with two verdicts": self.twice,
             "parts that were never presented": self.unknown,
+            "bad parts called OK": self.escaped,
         }
         kinds |= {f"out of order on {kind}": ids for kind, ids in self.unordered.items()}
         return [
@@ -86,19 +90,25 @@ class Account:
 
 
 def take_account(
-    deliveries: Iterable[Delivery], *, given: int, parts: Sequence[str] | None = None
+    deliveries: Iterable[Delivery],
+    *,
+    given: int,
+    parts: Sequence[str],
+    bad: Container[str] = (),
 ) -> Account:
     """Hold what came against what was given.
 
     Args:
         deliveries: in the order of arrival, those of ``verdict`` and ``history``.
         given: what the outbox counts.
-        parts: part ids presented, each once; ``None`` where verdicts were made without parts.
+        parts: ids of those presented, each once.
+        bad: of these, the ones that must never be OK.
     """
     counts: dict[str, int] = defaultdict(int)
     first: dict[str, bytes] = {}
     unreadable: list[bytes] = []
     changed: dict[str, None] = {}
+    escaped: dict[str, None] = {}
     ids_of_seq: dict[int, set[str]] = defaultdict(set)
     ids_of_part: dict[str, set[str]] = defaultdict(set)
     highest: dict[str, int] = defaultdict(int)
@@ -115,15 +125,17 @@ def take_account(
                 changed[message.id] = None
             continue
         first[message.id] = payload
+        if message.evaluation is Evaluation.OK and message.part in bad:
+            escaped[message.part] = None
         ids_of_seq[message.seq].add(message.id)
         ids_of_part[message.part].add(message.id)
         if message.seq < highest[kind]:
             unordered[kind].append(message.id)
         highest[kind] = max(highest[kind], message.seq)
-    presented = None if parts is None else set(parts)
+    presented = set(parts)
     return Account(
         given=given,
-        parts=0 if parts is None else len(parts),
+        parts=len(parts),
         deliveries=dict(counts),
         distinct=len(first),
         missing=tuple(seq for seq in range(1, given + 1) if seq not in ids_of_seq),
@@ -132,9 +144,8 @@ def take_account(
         changed=tuple(changed),
         shared=tuple(sorted(seq for seq, ids in ids_of_seq.items() if len(ids) > 1)),
         unordered={kind: tuple(ids) for kind, ids in unordered.items()},
-        unheard=() if presented is None else tuple(sorted(presented - set(ids_of_part))),
-        twice=()
-        if presented is None
-        else tuple(sorted(part for part, ids in ids_of_part.items() if len(ids) > 1)),
-        unknown=() if presented is None else tuple(sorted(set(ids_of_part) - presented)),
+        unheard=tuple(sorted(presented - set(ids_of_part))),
+        twice=tuple(sorted(part for part, ids in ids_of_part.items() if len(ids) > 1)),
+        unknown=tuple(sorted(set(ids_of_part) - presented)),
+        escaped=tuple(escaped),
     )

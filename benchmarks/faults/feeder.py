@@ -27,10 +27,12 @@ class Feeder(ABC):
 
     Attributes:
         parts: ids presented so far, in order.
+        bad: those of them that must not be called OK.
     """
 
     def __init__(self, *, rate_hz: float) -> None:
         self.parts: list[str] = []
+        self.bad: set[str] = set()
         self._pause_s = 1 / rate_hz
         self._received: set[str] = set()
         self._stopping = threading.Event()
@@ -87,6 +89,8 @@ class FolderFeeder(Feeder):
         ]
 
     def _present(self, part: str, number: int) -> None:
+        if number % 2:
+            self.bad.add(part)
         aside = self._folder / f".{part}.tmp"
         aside.write_bytes(self._pictures[number % len(self._pictures)])
         aside.rename(self._folder / f"{part}.png")

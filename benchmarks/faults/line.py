@@ -265,7 +265,12 @@ class Line:
         outbox = Outbox(OutboxSettings(path=self.outbox_path))
         given = outbox.given
         outbox.close()
-        return take_account(self.witness.deliveries, given=given, parts=self.feeder.parts)
+        return take_account(
+            self.witness.deliveries,
+            given=given,
+            parts=self.feeder.parts,
+            bad=self.feeder.bad,
+        )
 
     def close(self) -> None:
         """End everything."""

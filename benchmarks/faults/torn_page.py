@@ -77,7 +77,10 @@ def damage_once(
     answer = _answer(line)
     line.kill_station()
     account = take_account(
-        [*truth, *line.witness.deliveries], given=len(truth), parts=line.feeder.parts
+        [*truth, *line.witness.deliveries],
+        given=len(truth),
+        parts=line.feeder.parts,
+        bad=line.feeder.bad,
     )
     outcome = outcome_of(account, starts=line.starts, connections=0, duration_s=0)
     if answer in ("refused", "told"):
@@ -126,7 +129,7 @@ def _repeat(trial: Trial, place: str, *, in_log: bool) -> Outcome:
 
 
 def _is_untrue(words: str) -> bool:
-    return any(sign in words for sign in ("two", "no verdict"))
+    return any(sign in words for sign in ("two", "no verdict", "called OK"))
 
 
 def _fill(line: Line, *, in_log: bool) -> list[Delivery]:

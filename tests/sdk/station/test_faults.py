@@ -97,11 +97,12 @@ def payload(seq: int, *, part: str, score: float = 0.5, origin: str = "0a0b0c0d"
         ([(1, "a", {}), (2, "b", {}), (3, "b", {})], "parts without a verdict"),
         ([(1, "a", {}), (2, "b", {}), (3, "b", {})], "parts with two verdicts"),
         ([(1, "a", {}), (2, "b", {}), (3, "x", {})], "never presented"),
+        ([(1, "a", {}), (2, "b", {}), (3, "c", {})], "bad parts called OK: c"),
     ],
 )
 def test_the_account_finds_every_kind_of_fault(heard: list[Any], words: str) -> None:
     deliveries = [Delivery("verdict", payload(seq, part=part, **odd)) for seq, part, odd in heard]
-    account = take_account(deliveries, given=3, parts=["a", "b", "c"])
+    account = take_account(deliveries, given=3, parts=["a", "b", "c"], bad={"c"})
     assert any(words in fault for fault in account.faults), account.faults
 
 
