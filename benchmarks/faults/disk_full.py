@@ -74,7 +74,6 @@ def fill_often(line: Line, disk: Path, times: int, chance: random.Random) -> Out
 def _kill_while_full(line: Line) -> None:
     """Killed on a full disk it either starts, and tells the fault, or ends and says why."""
     line.kill_station()
-    line.witness.states.clear()
     process = line.start_station()
     told = f"{line.outbox_path}: "
     line.wait_for(

@@ -156,8 +156,8 @@ class Line:
 
     @property
     def queue(self) -> object:
-        """Verdicts that wait for the broker, as the station says."""
-        return self.state.get("queue")
+        """Verdicts that wait for the broker, as the station says; ``None`` while it is away."""
+        return self.state.get("queue") if self.state.get("st") else None
 
     @property
     def given(self) -> int:
@@ -168,7 +168,8 @@ class Line:
             return int(database.execute("SELECT given FROM counter").fetchone()[0])
 
     def start_station(self) -> subprocess.Popen[bytes]:
-        """Start it; does not wait."""
+        """Start it; does not wait. What the one before said of itself counts no more."""
+        self.witness.states.clear()
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [*COMMAND, "run", str(self._configuration)],
