@@ -118,7 +118,7 @@ def _stop_on_signals(stop: Callable[[], None]) -> None:
 
 
 class _Progress:
-    """On stderr: a line for each change at broker, disk, source or maps; on a terminal a count."""
+    """On stderr: a line for each change at the broker or of a trouble; on a terminal a count."""
 
     def __init__(self, *, counts: bool) -> None:
         self._counts = counts
@@ -133,16 +133,19 @@ class _Progress:
         connection = station.publisher.connection
         if connection.word != "connecting":
             self._tell("broker", " ".join((connection.word, connection.detail)).strip())
-        self._tell("disk", str(station.outbox.fault or ""))
-        self._tell("source", station.source_fault)
-        self._tell("maps", station.map_fault)
+        self._tell_troubles(station)
         if self._counts:
             self._count(station, connection.word)
 
     def close(self, station: Station) -> None:
         """Say what the last pictures met with, which are written after the last frame."""
-        self._tell("maps", station.map_fault)
+        self._tell_troubles(station)
         self.end()
+
+    def _tell_troubles(self, station: Station) -> None:
+        for what, words in station.troubles.items():
+            if what != "broker":  # of which there is more to tell than its troubles
+                self._tell(what, words)
 
     def end(self) -> None:
         """Leave the counting line."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable
 from typing import Literal
 
 from lineside.station.turn import Turn
@@ -42,14 +43,22 @@ class Backlog:
         """Nothing more comes; what waits may still be taken."""
         return self._closed
 
-    def wait_for_room(self, stopping: threading.Event) -> None:
-        """Before the next frame is taken: with ``block`` wait until it will fit."""
+    def wait_for_room(
+        self, stopping: threading.Event, meanwhile: Callable[[], None] = lambda: None
+    ) -> None:
+        """Before the next frame is taken: with ``block`` wait until it will fit.
+
+        Args:
+            stopping: ends the wait.
+            meanwhile: called a few times a second while it lasts.
+        """
         if self._policy != "block":
             return
         with self._changed:
             self.waited += len(self._turns) >= self._room
             while len(self._turns) >= self._room and not stopping.is_set():
                 self._changed.wait(0.2)
+                meanwhile()
 
     def put(self, turn: Turn) -> Turn | None:
         """Let it wait; returns the part that gave way, itself or another. Never waits."""

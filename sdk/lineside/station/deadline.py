@@ -40,6 +40,11 @@ class DeadlineWatch:
         """Raise what ended the thread, if something did."""
         self._worker.check()
 
+    @property
+    def failure(self) -> BaseException | None:
+        """What ended the thread, if something did."""
+        return self._worker.failure
+
     def add(self, turn: Turn) -> None:
         """Watch it, if it has a deadline."""
         if turn.deadline_ns is None:

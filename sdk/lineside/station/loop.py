@@ -12,6 +12,8 @@ import msgspec
 
 import lineside
 from lineside.errors import StorageError
+from lineside.health import Health
+from lineside.latency import LatencyHistogram
 from lineside.mqtt.publisher import Publisher
 from lineside.mqtt.settings import MqttSettings
 from lineside.mqtt.state import StateMessage, StateWord, make_state
@@ -58,6 +60,9 @@ class Station:
     Frames are taken in a thread of their own, judged in the caller's, stored and sent in two more:
     no stage waits for a later one, as long as the backlog has room.
 
+    Attributes:
+        health: hears of its threads and tells systemd; ``None``: nobody watches.
+
     Args:
         topics: where it speaks.
         products: what judges.
@@ -85,10 +90,11 @@ class Station:
         self.outbox = outbox
         self.products = products
         self.publisher = Publisher(mqtt, topics=topics, spool=outbox, describe=self._describe)
+        self.maps = maps
+        self.health: Health | None = None
         self.backlog = Backlog(pace.backlog, pace.policy_for(source))
         self._pace = pace
         self._source = source
-        self._maps = maps
         self._progress = progress
         self._stopping = threading.Event()
         self._forget_at_s = 0.0
@@ -104,19 +110,40 @@ class Station:
         return self.products.active.card
 
     @property
+    def latencies(self) -> dict[str, LatencyHistogram]:
+        """By stage, in the order in which a part passes them."""
+        outbox = self.outbox
+        return {**self.tally.stages, "handover": outbox.handover, "delivery": outbox.delivery}
+
+    @property
+    def troubles(self) -> dict[str, str]:
+        """What is not well just now, in words, by what; ``""`` where all is."""
+        connection = self.publisher.connection
+        return {
+            "broker": "" if connection.word in ("online", "connecting") else connection.detail,
+            "disk": str(self.outbox.fault or ""),
+            "source": self._source.fault,
+            "maps": "" if self.maps is None else self.maps.fault,
+            "health": "" if self.health is None else self.health.fault,
+        }
+
+    @property
+    def vital(self) -> dict[str, Callable[[], bool]]:
+        """Whether the threads without which no verdict goes out still run."""
+        return {
+            "publisher": lambda: self._sender.failure is None,
+            "deadline": lambda: self._watch.failure is None,
+        }
+
+    @property
+    def source_counts(self) -> dict[str, int]:
+        """What the source counts."""
+        return {"passed_over": self._source.passed_over}
+
+    @property
     def late(self) -> int:
         """Results that came after their deadline, since the start; the journal has them."""
         return self._giver.late
-
-    @property
-    def source_fault(self) -> str:
-        """Why no frames come just now, ``""`` when all is well."""
-        return self._source.fault
-
-    @property
-    def map_fault(self) -> str:
-        """Why pictures are lost just now, ``""`` when all is well or none are wanted."""
-        return "" if self._maps is None else self._maps.fault
 
     def stop(self) -> None:
         """Finish the current frame and end; from any thread, or from a signal's handler."""
@@ -135,13 +162,15 @@ class Station:
         started_s = time.monotonic()
         self.outbox.when_committed(self.publisher.wake)
         self._sender.start()
-        if self._maps is not None:
-            self._maps.start()
+        if self.maps is not None:
+            self.maps.start()
         goodbye = "failed"
         try:
             self._look_around()
             self._watch.start()
             self._taker.start()
+            if self.health is not None:
+                self.health.notifier.ready("inspecting")
             self._inspect_all()
             stopped = self._stopping.is_set()
             self._drain(0.0 if stopped else drain_timeout_s)
@@ -152,6 +181,8 @@ class Station:
 
     def _end(self, goodbye: str) -> None:
         self._stopping.set()
+        if self.health is not None:
+            self.health.notifier.stopping()
         self._watch.stop(_JOIN_S)
         try:
             self.outbox.flush(SHUTDOWN_DRAIN_S)
@@ -160,21 +191,24 @@ class Station:
                 self.publisher.stop(SHUTDOWN_DRAIN_S, reason=goodbye)
                 self._sender.join(_JOIN_S)
             finally:
-                if self._maps is not None:
-                    self._maps.stop(_MAPS_DRAIN_S)
+                if self.maps is not None:
+                    self.maps.stop(_MAPS_DRAIN_S)
 
     def _take_all(self) -> None:
         """The source's thread: each capture becomes a turn that waits for the inspection."""
         captures = self._source.captures(self._stopping)
         try:
             while True:
-                self.backlog.wait_for_room(self._stopping)
+                self._beat("source")
+                self.backlog.wait_for_room(self._stopping, lambda: self._beat("source"))
                 capture = next(captures, _END)
                 if isinstance(capture, _End):
                     return
                 if capture is not None:
                     self._begin(capture)
         finally:
+            if self.health is not None:
+                self.health.watchdog.retire("source")
             self.backlog.close()
 
     def _begin(self, capture: Capture) -> None:
@@ -217,12 +251,12 @@ class Station:
 
     def _draw(self, turn: Turn, judgement: Judgement) -> None:
         frame, product = turn.capture.frame, judgement.product
-        if self._maps is None or frame is None or product.contract is None:
+        if self.maps is None or frame is None or product.contract is None:
             return
         if judgement.inspections:
             worst = find_worst(judgement.inspections, product.rule)
             seen = cut_frames(frame, product.regions)[worst]
-            self._maps.offer(turn.capture, seen, judgement.inspections[worst], product.contract)
+            self.maps.offer(turn.capture, seen, judgement.inspections[worst], product.contract)
 
     def _drain(self, timeout_s: float) -> None:
         deadline_s = time.monotonic() + timeout_s
@@ -243,11 +277,16 @@ class Station:
         self._sender.check()
         self._watch.check()
         self.outbox.check()
+        self._beat("inspection")
         self._progress(self)
         if time.monotonic() >= self._forget_at_s:
             self._forget_at_s = time.monotonic() + _FORGET_EVERY_S
             with contextlib.suppress(StorageError):  # as good an hour later
                 self.outbox.forget(self._source.identity, self._source.is_gone, REMEMBER_GONE_S)
+
+    def _beat(self, thread: str) -> None:
+        if self.health is not None:
+            self.health.watchdog.beat(thread)
 
     def _describe(self) -> StateMessage:
         model = self.model
@@ -261,7 +300,7 @@ class Station:
             given=self.outbox.given,
             acked=self.outbox.acknowledged,
             queue=self.outbox.waiting,
-            maps_lost=0 if self._maps is None else self._maps.lost,
+            maps_lost=0 if self.maps is None else self.maps.lost,
         )
 
     def _condition(self) -> StateMessage:
@@ -272,18 +311,13 @@ class Station:
         return make_state(StateWord.ONLINE)
 
     def _report(self, duration_s: float, stopped: bool) -> RunReport:
-        latencies = {
-            **self.tally.stages,
-            "handover": self.outbox.handover,
-            "delivery": self.outbox.delivery,
-        }
         connection = self.publisher.connection
         return RunReport(
             frames=self.tally.frames,
             passed_over=self._source.passed_over,
             evaluations=dict(self.tally.evaluations),
             reasons=dict(self.tally.reasons),
-            latency_us={name: times.percentiles() for name, times in latencies.items()},
+            latency_us={name: times.percentiles() for name, times in self.latencies.items()},
             waiting=self.outbox.waiting,
             given=self.outbox.given,
             acknowledged=self.outbox.acknowledged,
@@ -291,8 +325,8 @@ class Station:
             connection=connection.detail or "online",
             stopped=stopped,
             duration_s=duration_s,
-            maps_written=0 if self._maps is None else self._maps.written,
-            maps_lost=0 if self._maps is None else self._maps.lost,
+            maps_written=0 if self.maps is None else self.maps.written,
+            maps_lost=0 if self.maps is None else self.maps.lost,
         )
 
 

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 from lineside.errors import ConfigurationError
+from lineside.health import Health, Notifier, open_health
 from lineside.inspector import Inspector
 from lineside.limits import LimitSettings
 from lineside.loading import load
@@ -13,6 +14,7 @@ from lineside.outbox import Outbox
 from lineside.resident import resident_mib
 from lineside.sources import FolderSource
 from lineside.station.configuration import BundleSettings, MapSettings, StationConfiguration
+from lineside.station.figures import health_sources
 from lineside.station.loop import Station
 from lineside.station.maps import MapKeeper, check_map_given
 from lineside.station.products import ModelCard, Product, Products
@@ -40,7 +42,7 @@ def open_station(
         stack.callback(outbox.close)
         source = FolderSource(configuration.source, memory=outbox)
         products = _open_products(configuration, stack)
-        yield Station(
+        station = Station(
             topics=configuration.topics,
             products=products,
             source=source,
@@ -50,6 +52,24 @@ def open_station(
             maps=_open_maps(configuration.maps, products),
             progress=progress,
         )
+        station.health = stack.enter_context(_open_health(configuration, station))
+        yield station
+
+
+@contextlib.contextmanager
+def _open_health(configuration: StationConfiguration, station: Station) -> Iterator[Health]:
+    notifier = Notifier.from_environment()
+    try:
+        with open_health(
+            configuration.health,
+            health_sources(station, configuration.outbox.path),
+            notifier=notifier,
+            beating=("inspection", "source"),
+            alive=station.vital,
+        ) as health:
+            yield health
+    finally:
+        notifier.close()
 
 
 def _open_products(configuration: StationConfiguration, stack: contextlib.ExitStack) -> Products:

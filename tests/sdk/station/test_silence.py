@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -20,24 +21,6 @@ from tiny_bundle import TinyBundle
 from lineside.mqtt import decode_verdict
 
 RUN: Final = "from lineside.cli.main import main; main()"
-# As `lineside run` composes them, with a page that is fetched while the station still stands.
-COMPOSED: Final = """
-import sys, time
-from lineside.health import HealthSources, Notifier, open_health
-from lineside.station import open_station, read_configuration
-
-settings = read_configuration(sys.argv[1])
-notifier = Notifier.from_environment()
-with open_station(settings) as station:
-    sources = HealthSources(disk=settings.outbox.path)
-    with open_health(settings.health, sources, notifier=notifier) as health:
-        notifier.ready()
-        station.run(drain_timeout_s=30)
-        print("inspected", flush=True)
-        sys.stdin.readline()
-        health.payload()
-        notifier.stopping()
-"""
 _INET: Final = re.compile(r"sin6?_port=htons\((\d+)\).*?\"([^\"]+)\"")
 _UNIX: Final = re.compile(r"sun_path=(@?\"[^\"]*\")")
 
@@ -93,8 +76,8 @@ def _place(arguments: str) -> str:
 @pytest.fixture
 def write_station(
     tmp_path: Path, tiny_bundle: TinyBundle, broker: Mosquitto
-) -> Callable[[str], Path]:
-    def write(more: str = "") -> Path:
+) -> Callable[..., Path]:
+    def write(more: str = "", *, watch: bool = False) -> Path:
         file = tmp_path / "station.toml"
         file.write_text(
             f"""
@@ -111,6 +94,7 @@ threads = 1
 kind = "folder"
 path = "{tiny_bundle.frames[0].parent}"
 settle_ms = 0
+watch = {str(watch).lower()}
 [mqtt]
 url = "{broker.url}"
 {more}
@@ -191,15 +175,17 @@ def test_with_page_and_systemd_there_are_these_two_more(
     port, notify = free_port(), tmp_path / "notify"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(str(notify))
-        station = write_station(f'[health]\nprometheus = "127.0.0.1:{port}"')
-        process = strace(COMPOSED, str(station), NOTIFY_SOCKET=str(notify))
-        assert process.stdout is not None
-        assert process.stdout.readline() == "inspected\n"
+        systemd.settimeout(120)
+        file = write_station(f'[health]\nprometheus = "127.0.0.1:{port}"', watch=True)
+        process = strace(RUN, "run", str(file), NOTIFY_SOCKET=str(notify))
+        assert systemd.recv(100).startswith(b"READY=1")
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as response:
             assert b"lineside_station_info" in response.read()
-        _, err = process.communicate("\n", timeout=60)
+        traced = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text("ascii")
+        os.kill(int(traced.split()[0]), signal.SIGTERM)
+        _, err = process.communicate(timeout=60)
         assert process.returncode == 0, err
-        assert [systemd.recv(100) for _ in range(2)] == [b"READY=1", b"STOPPING=1"]
+        assert systemd.recv(100).startswith(b"STOPPING=1")
 
     sockets = seen(tmp_path)
     assert sockets.reached == {f"127.0.0.1:{broker.port}", str(notify)}
