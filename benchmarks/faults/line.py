@@ -40,7 +40,6 @@ path = "{bundle}"
 trust = ["{trust}"]
 engine = "onnxruntime"
 threads = 1
-[source]
 {source}
 [outbox]
 path = "{outbox}"
@@ -53,7 +52,9 @@ reconnect_max_s = 0.5
 state_interval_s = 1
 {mqtt}
 """
+STATION: Final = "lineside/v1/plant1/line3/aoi1"
 _FOLDER_SOURCE: Final = """\
+[source]
 kind = "folder"
 path = "frames"
 watch = true
@@ -103,7 +104,7 @@ class Line:
     Args:
         folder: an empty one, for everything.
         qos: of the receiver, see `Witness`.
-        source: lines of section ``[source]``; else pictures in a folder.
+        source: section ``[source]``, and what belongs to it; else pictures in a folder.
         mqtt: further lines of section ``[mqtt]``.
         environment: of the station, beside this process's own.
         outbox: where it lies, else in ``folder``.
@@ -147,6 +148,11 @@ class Line:
             ),
             encoding="utf-8",
         )
+
+    def feed_by(self, feeder: Feeder) -> None:
+        """Let this one present the parts; before the station starts."""
+        self.feeder = feeder
+        self.witness.on_verdict = feeder.heard
 
     @property
     def state(self) -> dict[str, object]:

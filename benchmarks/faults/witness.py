@@ -30,12 +30,14 @@ class Witness:
     Attributes:
         deliveries: verdicts and history.
         states: payloads of the state topic, the last ones.
+        answers: payloads of the topic ``ack``, the last ones.
         on_verdict: called in paho's thread with each of them.
     """
 
     def __init__(self, port: int, *, qos: int = 1) -> None:
         self.deliveries: list[Delivery] = []
         self.states: deque[bytes] = deque(maxlen=_STATES_KEPT)
+        self.answers: deque[bytes] = deque(maxlen=_STATES_KEPT)
         self.on_verdict: Callable[[Delivery], None] = lambda _: None
         self._port = port
         self._qos = qos
@@ -94,3 +96,5 @@ class Witness:
             self.on_verdict(delivery)
         elif kind == "state":
             self.states.append(bytes(message.payload))
+        elif kind == "ack":
+            self.answers.append(bytes(message.payload))
