@@ -224,7 +224,7 @@ class Line:
         while not condition():
             ended = self._process is not None and self._process.poll() is not None
             if ended and not may_end:
-                raise AssertionError(f"the station ended by itself: {self.last_words()}")
+                raise AssertionError(f"the station ended with {self._code()}: {self.last_words()}")
             if time.monotonic() > deadline_s:
                 raise AssertionError(f"{what} does not come true: {self.last_words()}")
             time.sleep(0.01)
@@ -245,6 +245,9 @@ class Line:
             return len(live - known) >= more
 
         self.wait_for(enough, f"{more} live verdicts of new parts")
+
+    def _code(self) -> int | None:
+        return None if self._process is None else self._process.poll()
 
     def last_words(self) -> str:
         """The end of the station's log."""

@@ -32,7 +32,7 @@ from lineside.verdict import Reason
 
 PAGE_BYTES: Final = 4096
 _STORAGE_CODE: Final = 7
-_PATIENCE_S: Final = 20.0
+_PATIENCE_S: Final = 60.0
 _WAITING: Final = 40
 
 Damage = Callable[[bytearray, random.Random], None]
