@@ -90,7 +90,7 @@ def _introduction(station: Station, settings: StationConfiguration) -> str:
     here, model = settings.station, station.model
     return (
         f"lineside: {here.site}/{here.line}/{here.name}: {model.product} {model.version} "
-        f"by {model.engine}, frames from {settings.source.path}"
+        f"by {model.engine}, frames from {settings.source.place}"
     )
 
 

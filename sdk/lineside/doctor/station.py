@@ -15,6 +15,7 @@ from lineside.doctor.permissions import key_files
 from lineside.errors import (
     BundleError,
     ConfigurationError,
+    InputDataError,
     KeyFileError,
     OverrideError,
     StorageError,
@@ -22,6 +23,16 @@ from lineside.errors import (
 from lineside.limits import LimitSettings, settle_limits
 from lineside.mqtt.settings import MqttSettings
 from lineside.plainfile import is_folder
+from lineside.sources import (
+    FolderSettings,
+    SerialTrigger,
+    SourceSettings,
+    TriggerSettings,
+    VideoSettings,
+    probe_camera,
+    probe_serial_port,
+    probe_video,
+)
 from lineside.station import (
     BundleSettings,
     MapSettings,
@@ -57,7 +68,8 @@ def examine_station(
     return [
         Check(topic="station", state=State.OK, found=f"{file}: {configuration.topics.state}"),
         *_check_bundles(configuration, given_trust, machine_trust),
-        _check_source(configuration.source.path),
+        check_source(configuration.source),
+        *check_trigger(configuration.trigger),
         check_disk("outbox", configuration.outbox.path.parent, needed=True),
         *_check_map_folder(configuration.maps),
         check_broker(configuration.mqtt),
@@ -121,7 +133,36 @@ def _check_limits(bundle: Bundle, settings: LimitSettings, trusted: TrustedKeys)
     return Check(topic="limits", state=State.OK, found="; ".join(limits.told()) or "as sealed")
 
 
-def _check_source(folder: Path) -> Check:
+def check_source(settings: SourceSettings) -> Check:
+    """Is the folder, the video or the camera there, and may this user read it?"""
+    if isinstance(settings, FolderSettings):
+        return _check_folder(settings.path)
+    try:
+        if isinstance(settings, VideoSettings):
+            found = probe_video(settings)
+        else:
+            found = probe_camera(settings)
+    except (ConfigurationError, InputDataError) as error:
+        remedy = "correct [source]; `v4l2-ctl --list-devices` names the cameras at this machine"
+        if isinstance(settings, VideoSettings):
+            remedy = "correct [source] path, or make the file anew"
+        return Check(topic="source", state=State.MISSING, found=str(error), remedy=remedy)
+    return Check(topic="source", state=State.OK, found=found)
+
+
+def check_trigger(settings: TriggerSettings) -> list[Check]:
+    """Where a serial port triggers: is it there, and may this user read it?"""
+    if not isinstance(settings, SerialTrigger):
+        return []
+    try:
+        probe_serial_port(settings)
+    except (ConfigurationError, InputDataError) as error:
+        remedy = "correct [trigger] port, or `sudo usermod -aG dialout $USER` and log in again"
+        return [Check(topic="trigger", state=State.MISSING, found=str(error), remedy=remedy)]
+    return [Check(topic="trigger", state=State.OK, found=f"serial port {settings.port}: opens")]
+
+
+def _check_folder(folder: Path) -> Check:
     if not is_folder(folder):
         return Check(
             topic="source",

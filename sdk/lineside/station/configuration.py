@@ -21,7 +21,14 @@ from lineside.mqtt.settings import MqttSettings
 from lineside.mqtt.topics import StationTopics, check_topic_part
 from lineside.outbox.settings import OutboxSettings
 from lineside.plainfile import read_whole
-from lineside.sources.folder import FolderSettings
+from lineside.sources import (
+    CameraSettings,
+    FolderSettings,
+    FreeTrigger,
+    SourceSettings,
+    TriggerSettings,
+    check_source,
+)
 from lineside.station.pace import Pace
 from lineside.station.regions import RegionSettings
 
@@ -99,7 +106,8 @@ class StationConfiguration(msgspec.Struct, frozen=True, kw_only=True, forbid_unk
     bundle: BundleSettings | tuple[BundleSettings, ...]
     pace: Pace = Pace()
     limits: LimitSettings = LimitSettings()
-    source: FolderSettings
+    source: SourceSettings
+    trigger: TriggerSettings = FreeTrigger()
     outbox: OutboxSettings = OutboxSettings()
     maps: MapSettings = MapSettings()
     mqtt: MqttSettings = MqttSettings()
@@ -217,8 +225,15 @@ def _check(configuration: StationConfiguration) -> None:
         raise ConfigurationError(
             f"mqtt.client_id: longer than {_CLIENT_ID_LIMIT_BYTES} bytes", path="mqtt.client_id"
         )
+    _check_source(configuration)
     _check_bundles(configuration)
     _check_maps(configuration)
+
+
+def _check_source(configuration: StationConfiguration) -> None:
+    pace = configuration.pace
+    left_ms = None if pace.deadline_ms is None else pace.deadline_ms - pace.deadline_lead_ms
+    check_source(configuration.source, configuration.trigger, left_ms)
 
 
 def _check_bundles(configuration: StationConfiguration) -> None:
@@ -241,13 +256,15 @@ def _check_bundles(configuration: StationConfiguration) -> None:
 
 
 def _check_maps(configuration: StationConfiguration) -> None:
-    maps = configuration.maps
+    maps, source = configuration.maps, configuration.source
     if maps.path is None:
         if maps != MapSettings():
             raise ConfigurationError(
                 "maps.path: is missing; name a folder, or take [maps] out", path="maps.path"
             )
-    elif os.path.realpath(maps.path) == os.path.realpath(configuration.source.path):
+    elif isinstance(source, FolderSettings) and (
+        os.path.realpath(maps.path) == os.path.realpath(source.path)
+    ):
         raise ConfigurationError(
             "maps.path: is source.path, so the station would inspect its own pictures; name "
             "another folder",
@@ -261,7 +278,7 @@ def _rebase(configuration: StationConfiguration, folder: Path) -> StationConfigu
         configuration,
         bundle=tuple(_rebase_bundle(bundle, folder) for bundle in configuration.bundles),
         limits=_rebase_limits(configuration.limits, folder),
-        source=replace(configuration.source, path=folder / configuration.source.path),
+        source=_rebase_source(configuration.source, folder),
         outbox=replace(configuration.outbox, path=folder / configuration.outbox.path),
         maps=replace(maps, path=_under(folder, maps.path)),
         mqtt=replace(
@@ -284,6 +301,13 @@ def _rebase_bundle(bundle: BundleSettings, folder: Path) -> BundleSettings:
 
 def _rebase_limits(limits: LimitSettings, folder: Path) -> LimitSettings:
     return msgspec.structs.replace(limits, override=_under(folder, limits.override))
+
+
+def _rebase_source(source: SourceSettings, folder: Path) -> SourceSettings:
+    replace = msgspec.structs.replace
+    if isinstance(source, CameraSettings):
+        return replace(source, password_file=_under(folder, source.password_file))
+    return replace(source, path=folder / source.path)
 
 
 def _under(folder: Path, path: Path | None) -> Path | None:

@@ -12,7 +12,7 @@ from lineside.limits import LimitSettings
 from lineside.loading import load
 from lineside.outbox import Outbox
 from lineside.resident import resident_mib
-from lineside.sources import FolderSource
+from lineside.sources import open_source
 from lineside.station.configuration import BundleSettings, MapSettings, StationConfiguration
 from lineside.station.figures import health_sources
 from lineside.station.loop import Station
@@ -40,7 +40,8 @@ def open_station(
     with contextlib.ExitStack() as stack:
         outbox = Outbox(configuration.outbox)
         stack.callback(outbox.close)
-        source = FolderSource(configuration.source, memory=outbox)
+        source = open_source(configuration.source, configuration.trigger, memory=outbox)
+        stack.callback(source.close)
         products = _open_products(configuration, stack)
         station = Station(
             topics=configuration.topics,

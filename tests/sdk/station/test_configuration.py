@@ -15,6 +15,7 @@ from lineside.errors import ConfigurationError
 from lineside.limits import LimitSettings
 from lineside.mqtt import MqttSettings, check_topic_part, parse_topic
 from lineside.mqtt.topics import KINDS, StationTopics
+from lineside.sources import CameraSettings, SerialTrigger, VideoSettings
 from lineside.station import MapSettings, StationConfiguration, read_configuration
 from lineside.station.configuration import sections_in
 
@@ -64,6 +65,31 @@ def test_limits_and_where_their_override_lies(
     assert limits.override == tmp_path / "x.override"
 
 
+def test_a_camera_and_who_triggers_it(
+    read: Callable[[str], StationConfiguration], tmp_path: Path
+) -> None:
+    camera = (
+        'kind = "camera"\naddress = "rtsp://cam/1"\nusername = "me"\npassword_file = "cam.password"'
+    )
+    serial = '\n[trigger]\nkind = "serial"\nport = "/dev/ttyUSB0"\ndelay_ms = -20'
+    configuration = read(GOOD.replace('kind = "folder"\npath = "frames"', camera) + serial)
+    assert configuration.source == CameraSettings(
+        address="rtsp://cam/1", username="me", password_file=tmp_path / "cam.password"
+    )
+    assert configuration.trigger == SerialTrigger(port="/dev/ttyUSB0", delay_ms=-20)
+    video = read(GOOD.replace("folder", "video").replace('"frames"', '"film.avi"')).source
+    assert video == VideoSettings(path=tmp_path / "film.avi")
+
+
+def test_a_password_in_a_camera_s_address_is_refused_and_not_told(
+    read: Callable[[str], StationConfiguration],
+) -> None:
+    camera = 'kind = "camera"\naddress = "rtsp://me:geheim@cam/1"'
+    with pytest.raises(ConfigurationError, match=r"source: address: user and password") as caught:
+        read(GOOD.replace('kind = "folder"\npath = "frames"', camera))
+    assert "geheim" not in str(caught.value)
+
+
 def test_where_pictures_lie_and_how_many(
     read: Callable[[str], StationConfiguration], tmp_path: Path
 ) -> None:
@@ -76,7 +102,11 @@ def test_where_pictures_lie_and_how_many(
     [
         ("[mqtt]\nurll = 'x'", "mqtt.urll", "did you mean url"),
         ("[mqqt]\nurl = 'x'", "mqqt", "did you mean mqtt"),
-        ("[outbox]\nqqq = 1", "outbox.qqq", "there are max_mib, path"),
+        (
+            "[outbox]\nqqq = 1",
+            "outbox.qqq",
+            "there are journal_days, journal_max_mib, keep_free_mib, max_mib, path",
+        ),
         ("[outbox]\nmax_mib = 'big'", "outbox.max_mib", "Expected `int`"),
         ("[outbox]\npath = ''", "outbox.path", "expected a path"),
         ("[maps]\nfolder = 'x'", "maps.folder", "there are keep_free_mib, most, path"),
@@ -124,7 +154,15 @@ def test_a_wrong_key_is_named_by_its_path(
         ('name = "aoi1"', 'name = "a\\u0007"', "station.name"),
         ('name = "aoi1"', f'name = "{"x" * 65}"', "station.name"),
         ('name = "aoi1"\n', "", "station"),
-        ('kind = "folder"', 'kind = "camera"', "source.kind"),
+        ('kind = "folder"', 'kind = "scanner"', "source.kind"),
+        ('kind = "folder"', "kind = 3", "source.kind"),
+        ('kind = "folder"\n', "", "source"),
+        ('kind = "folder"', 'kind = "camera"', "source.path"),
+        ('path = "frames"', 'path = "frames"\naddress = 0', "source.address"),
+        ('path = "frames"', 'path = "frames"\n[trigger]\nkind = "gpio"', "trigger.kind"),
+        ('path = "frames"', 'path = "frames"\n[trigger]\nkind = "free"\nport = 1', "trigger.port"),
+        ('path = "frames"', 'path = "frames"\n[trigger]\nkind = "mqtt"', "trigger.match"),
+        ('path = "frames"', 'path = "frames"\n[trigger]\nkind = "serial"', "trigger"),
         ('path = "joint.lsb"', 'path = "joint.lsb"\nengine = "tensorrt"', "bundle.engine"),
         ('path = "joint.lsb"', 'path = "joint.lsb"\nthreads = 0', "bundle.threads"),
         ('path = "frames"', 'path = "frames"\npart_id = "x"', "source"),
@@ -219,6 +257,8 @@ def test_every_key_stands_in_the_documentation() -> None:
         for kind in sections_in(section.type):
             for field in msgspec.structs.fields(kind):
                 assert f"| `{field.name}` |" in rows, f"{section.name}.{field.name}"
+            if tag := kind.__struct_config__.tag:
+                assert f'`"{tag}"`' in rows, f"{section.name}.kind = {tag}"
 
 
 TWO = """
