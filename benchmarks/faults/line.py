@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-from account import Account, take_account
+from account import Account, Delivery, take_account
 from feeder import Feeder, FolderFeeder, part_of
 from mosquitto_broker import Mosquitto
 from tcp_relay import TcpRelay
@@ -26,6 +26,7 @@ from witness import Witness
 
 from lineside.outbox import Outbox, OutboxSettings
 
+AUDIT: Final = (sys.executable, "-c", "from lineside.cli.audit import audit; audit()")
 COMMAND: Final = (sys.executable, "-c", "from lineside.cli.main import main; main()")
 # A busy machine is no fault; a station that waits for ever is.
 PATIENCE_S: Final = 120.0
@@ -266,6 +267,7 @@ class Line:
             connections=self.relay.connections,
             duration_s=time.monotonic() - self._since_s,
         )
+        outcome.faults.extend(self.audit())
         if code != 0:
             outcome.faults.append(f"the station ended with {code}: {self.last_words()}")
         return outcome
@@ -282,6 +284,19 @@ class Line:
             bad=self.feeder.bad,
         )
 
+    def audit(self) -> list[str]:
+        """What ``lineside audit`` finds in the outbox and in what the receiver heard; the last
+        words of each of its lines are in the list where it does not agree."""
+        heard = self.folder / "heard.jsonl"
+        heard.write_bytes(b"".join(map(_line_of, self.witness.deliveries)))
+        done = subprocess.run(
+            [*AUDIT, str(self.outbox_path), "--received", str(heard)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return [] if done.returncode == 0 else [f"the audit: {done.stdout}{done.stderr}"]
+
     def close(self) -> None:
         """End everything."""
         self.feeder.stop()
@@ -289,6 +304,17 @@ class Line:
         self.witness.disconnect()
         self.relay.close()
         self.broker.kill()
+
+
+def _line_of(delivery: Delivery) -> bytes:
+    """As ``lineside listen --json`` writes it."""
+    _, _, site, line, station = STATION.split("/")
+    where = {"kind": delivery.kind, "site": site, "line": line, "station": station}
+    try:
+        fields = msgspec.json.decode(delivery.payload, type=dict[str, object])
+    except msgspec.DecodeError:
+        return b""  # the account has it as what it is
+    return msgspec.json.encode({**where, **fields}) + b"\n"
 
 
 @contextlib.contextmanager

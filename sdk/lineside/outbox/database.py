@@ -11,6 +11,7 @@ from typing import Final
 from urllib.parse import quote
 
 from lineside.errors import StorageError
+from lineside.outbox.indexfile import hold, release, released_on_fault
 from lineside.outbox.logwitness import LogWitness
 
 SCHEMA_VERSION: Final = 2
@@ -81,11 +82,14 @@ class Database:
 
     def __init__(self, path: Path, *, max_mib: int = 0, read_only: bool = False) -> None:
         self.path = path
+        self._closed = False
         if not path.parent.is_dir():
             raise StorageError(f"{path}: the folder {path.parent} does not exist; make it first")
         if read_only and not path.is_file():
             raise StorageError(f"{path}: there is no such outbox; [outbox] path names the file")
-        self.db = self._look() if read_only else self._open()
+        hold(path)
+        with released_on_fault(path):
+            self.db = self._look() if read_only else self._open()
         try:
             empty = self._is_empty()
             if not empty or read_only:
@@ -98,8 +102,13 @@ class Database:
 
     def close(self) -> None:
         """Close the connection; SQLite folds the log into the file when it is the last one."""
-        with self.mapped("close"):
-            self.db.close()
+        try:
+            with self.mapped("close"):
+                self.db.close()
+        finally:
+            if not self._closed:
+                self._closed = True
+                release(self.path)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
