@@ -16,6 +16,7 @@ import msgspec
 
 from lineside.errors import ConfigurationError
 from lineside.health.settings import HealthSettings
+from lineside.kept.settings import KeepSettings
 from lineside.limits import LimitSettings
 from lineside.mqtt.settings import MqttSettings
 from lineside.mqtt.topics import StationTopics, check_topic_part
@@ -110,6 +111,7 @@ class StationConfiguration(msgspec.Struct, frozen=True, kw_only=True, forbid_unk
     trigger: TriggerSettings = FreeTrigger()
     outbox: OutboxSettings = OutboxSettings()
     maps: MapSettings = MapSettings()
+    keep: KeepSettings = KeepSettings()
     mqtt: MqttSettings = MqttSettings()
     health: HealthSettings = HealthSettings()
 
@@ -218,7 +220,7 @@ def _check(configuration: StationConfiguration) -> None:
     station, mqtt = configuration.station, configuration.mqtt
     for key in ("site", "line", "name"):
         check_topic_part(getattr(station, key), path=f"station.{key}")
-    mqtt.address  # noqa: B018 - raises where the URL is none
+    mqtt.check()
     if not mqtt.client_id.isprintable():
         raise ConfigurationError("mqtt.client_id: control characters", path="mqtt.client_id")
     if len(mqtt.client_id.encode("utf-8")) > _CLIENT_ID_LIMIT_BYTES:
@@ -228,6 +230,7 @@ def _check(configuration: StationConfiguration) -> None:
     _check_source(configuration)
     _check_bundles(configuration)
     _check_maps(configuration)
+    _check_keep(configuration)
 
 
 def _check_source(configuration: StationConfiguration) -> None:
@@ -272,6 +275,22 @@ def _check_maps(configuration: StationConfiguration) -> None:
         )
 
 
+def _check_keep(configuration: StationConfiguration) -> None:
+    keep = configuration.keep
+    if keep.path is None:
+        if keep != KeepSettings():
+            raise ConfigurationError(
+                "keep.path: is missing; name a folder, or take [keep] out", path="keep.path"
+            )
+        return
+    if os.path.realpath(keep.path) == os.path.realpath(configuration.source.path):
+        raise ConfigurationError(
+            "keep.path: is source.path, so the station would inspect what it kept; name another "
+            "folder",
+            path="keep.path",
+        )
+
+
 def _rebase(configuration: StationConfiguration, folder: Path) -> StationConfiguration:
     mqtt, maps, replace = configuration.mqtt, configuration.maps, msgspec.structs.replace
     return replace(
@@ -281,10 +300,13 @@ def _rebase(configuration: StationConfiguration, folder: Path) -> StationConfigu
         source=_rebase_source(configuration.source, folder),
         outbox=replace(configuration.outbox, path=folder / configuration.outbox.path),
         maps=replace(maps, path=_under(folder, maps.path)),
+        keep=replace(configuration.keep, path=_under(folder, configuration.keep.path)),
         mqtt=replace(
             mqtt,
             password_file=_under(folder, mqtt.password_file),
             ca_file=_under(folder, mqtt.ca_file),
+            cert_file=_under(folder, mqtt.cert_file),
+            key_file=_under(folder, mqtt.key_file),
         ),
     )
 

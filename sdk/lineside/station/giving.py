@@ -98,7 +98,7 @@ class Giver:
                     job_id=stamp.job_id,
                     part_id=capture.part_id,
                     taken_unix_ns=capture.taken_unix_ns,
-                    latency_us=latency_us,
+                    expires_unix_ms=expires_unix_ms,
                 )
             )
 

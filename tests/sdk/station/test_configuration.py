@@ -242,11 +242,16 @@ def test_a_topic_is_either_refused_or_comes_back_whole(part: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "topic", ["lineside/v1/a/b/verdict", "lineside/v2/a/b/c/verdict", "lineside/v1/a/b/c/ack", ""]
+    "topic", ["lineside/v1/a/b/verdict", "lineside/v2/a/b/c/verdict", "lineside/v1/a/b/c/cmd", ""]
 )
 def test_other_topics_are_not_ours(topic: str) -> None:
     assert parse_topic(topic) is None
-    assert KINDS == ("verdict", "state")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_topics_of_a_station_are_known(kind: str) -> None:
+    found = parse_topic(f"lineside/v1/a/b/c/{kind}")
+    assert found == (StationTopics(site="a", line="b", station="c"), kind)
 
 
 def test_every_key_stands_in_the_documentation() -> None:

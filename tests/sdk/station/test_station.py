@@ -347,7 +347,7 @@ def feed(outbox: Outbox, stopping: threading.Event, length: int) -> None:
             job_id=stamp.job_id,
             part_id="",
             taken_unix_ns=0,
-            latency_us=0.0,
+            expires_unix_ms=1,
         )
         return encode_verdict(message).ljust(length)
 
