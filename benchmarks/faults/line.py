@@ -174,6 +174,11 @@ class Line:
         ) as database:
             return int(database.execute("SELECT given FROM counter").fetchone()[0])
 
+    @property
+    def heard_all(self) -> bool:
+        """Whether so many different verdicts were received as the outbox gave."""
+        return len({found.payload for found in self.witness.deliveries}) >= self.given
+
     def start_station(self) -> subprocess.Popen[bytes]:
         """Start it; does not wait. What the one before said of itself counts no more."""
         self.witness.states.clear()

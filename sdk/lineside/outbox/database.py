@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import secrets
 import sqlite3
 from collections.abc import Iterator
@@ -65,6 +66,7 @@ CREATE TABLE inspected (
     PRIMARY KEY (source, name)
 ) STRICT, WITHOUT ROWID;
 """
+_NAMED: Final = 3
 TABLES: Final = ("counter", "waiting", "acknowledged", "journal", "late", "note", "inspected")
 
 
@@ -163,7 +165,15 @@ class Database:
         ).fetchone()
         if known != row[0]:
             return [f"{row[0]} verdicts were given, {known} are waiting or acknowledged"]
-        return []
+        return self._changed()
+
+    def _changed(self) -> list[str]:
+        """A byte that changed inside a payload tears no page, and a PLC would act on it."""
+        rows = self.db.execute(
+            "SELECT seq, payload, payload_sha256 FROM waiting JOIN journal USING (seq)"
+        )
+        changed = [seq for seq, payload, held in rows if hashlib.sha256(payload).digest() != held]
+        return [f"verdict {seq} is not what was given" for seq in changed[:_NAMED]]
 
     def _open(self) -> sqlite3.Connection:
         if self.path.exists():

@@ -156,8 +156,8 @@ def test_any_torn_page_of_the_file_is_refused_or_the_audit_agrees(
     assert refused >= 3 * (len(whole) // PAGE_BYTES - 2)
 
 
-def test_a_changed_byte_inside_a_payload_is_found_by_the_audit(path: Path) -> None:
-    """No page is torn by it, so that the start cannot see it."""
+def test_a_changed_byte_inside_a_payload_is_refused_and_found_by_the_audit(path: Path) -> None:
+    """No page is torn by it; the journal has the hash of what was given."""
     Outbox(OutboxSettings(path=path)).close()
     data = path.read_bytes()
     place = data.rindex(b'"ev":1}')
@@ -165,6 +165,8 @@ def test_a_changed_byte_inside_a_payload_is_found_by_the_audit(path: Path) -> No
     with open_journal(path) as journal:
         (gap,) = audit(journal).gaps
     assert (gap.kind, gap.first) == ("payload", gap.last)
+    with pytest.raises(StorageError, match=f"verdict {gap.first} is not what was given"):
+        Outbox(OutboxSettings(path=path))
 
 
 def test_a_live_station_is_not_taken_for_damage(path: Path) -> None:
