@@ -19,7 +19,7 @@ from lineside.mqtt.commands import (
     TriggerCommand,
 )
 from lineside.outbox import Note
-from lineside.sources import Trigger
+from lineside.sources import Trigger, trigger_now
 from lineside.station.products import Product, Products
 
 # Long enough for a write to a socket, short beside a deadline; without a broker it is no wait.
@@ -29,7 +29,8 @@ _TELL_S = 0.2
 class Journal(Protocol):
     """What keeps notes."""
 
-    def note(self, note: Note) -> None: ...
+    def note(self, note: Note) -> bool:
+        """``False``: the disk stands, and it was not taken."""
 
 
 class Announcer:
@@ -87,16 +88,11 @@ class Commands:
         return self._on_disposition(command)
 
     def _on_trigger(self, command: TriggerCommand) -> Answer:
-        trigger = Trigger(
-            part_id=command.part,
-            # Of this moment: the picture may come after the next changeover.
-            product=command.product or self._products.active.name,
-            at_unix_ns=time.time_ns(),
-            at_ns=time.monotonic_ns(),
-        )
-        if self._trigger(trigger):
+        # The product of this moment: the picture may come after the next changeover.
+        product = command.product or self._products.active.name
+        if self._trigger(trigger_now(command.part, product)):
             return Answer(ok=True)
-        return Answer(ok=False, detail="no trigger is taken over MQTT: [trigger] kind")
+        return Answer(ok=False, detail="no trigger is taken over MQTT, or too many wait")
 
     def _on_changeover(self, command: ChangeoverCommand) -> Answer:
         product = self._products.find(command.product) if command.product else None
@@ -114,9 +110,11 @@ class Commands:
 
     def _on_disposition(self, command: DispositionCommand) -> Answer:
         try:
-            self._journal.note(disposition_note(command, heard_unix_ns=time.time_ns()))
+            note = disposition_note(command, heard_unix_ns=time.time_ns())
         except InputDataError as error:
             return Answer(ok=False, detail=str(error))
+        if not self._journal.note(note):
+            return Answer(ok=False, detail="the disk takes nothing just now; say it again later")
         return Answer(ok=True)
 
 

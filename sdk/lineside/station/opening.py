@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from lineside.errors import ConfigurationError
 from lineside.health import Health, Notifier, open_health
 from lineside.inspector import Inspector
+from lineside.kept import KeepSettings
 from lineside.limits import LimitSettings
 from lineside.loading import load
 from lineside.outbox import Outbox
@@ -15,6 +16,7 @@ from lineside.resident import resident_mib
 from lineside.sources import open_source
 from lineside.station.configuration import BundleSettings, MapSettings, StationConfiguration
 from lineside.station.figures import health_sources
+from lineside.station.keeping import FrameKeeper
 from lineside.station.loop import Station
 from lineside.station.maps import MapKeeper, check_map_given
 from lineside.station.products import ModelCard, Product, Products
@@ -51,6 +53,7 @@ def open_station(
             mqtt=configuration.mqtt,
             pace=configuration.pace,
             maps=_open_maps(configuration.maps, products),
+            keeper=_open_keeper(configuration.keep),
             progress=progress,
         )
         station.health = stack.enter_context(_open_health(configuration, station))
@@ -112,6 +115,10 @@ def _open_maps(settings: MapSettings, products: Products) -> MapKeeper | None:
         if product.contract is not None:
             check_map_given(product.contract)
     return MapKeeper(settings)
+
+
+def _open_keeper(settings: KeepSettings) -> FrameKeeper | None:
+    return None if settings.path is None else FrameKeeper(settings)
 
 
 def _open_inspector(settings: BundleSettings, limits: LimitSettings) -> Inspector:
