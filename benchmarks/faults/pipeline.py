@@ -85,6 +85,7 @@ def draft_of(number: int, live_ms: int) -> Draft:
     """A verdict as a station gives it, with the journal's entry."""
     now_ns = time.time_ns()
     part = part_name(number)
+    expires_unix_ms = now_ns // 1_000_000 + live_ms
     verdict = Verdict(
         evaluation=Evaluation.OK,
         reason=Reason.WITHIN_LIMIT,
@@ -105,7 +106,7 @@ def draft_of(number: int, live_ms: int) -> Draft:
                 job_id=stamp.job_id,
                 part_id=part,
                 taken_unix_ns=now_ns,
-                latency_us=4180.0,
+                expires_unix_ms=expires_unix_ms,
             )
         )
 
@@ -130,7 +131,7 @@ def draft_of(number: int, live_ms: int) -> Draft:
     )
     return Draft(
         encode=encode,
-        expires_unix_ms=now_ns // 1_000_000 + live_ms,
+        expires_unix_ms=expires_unix_ms,
         entry=encode_entry(entry),
     )
 

@@ -82,7 +82,9 @@ def payload(seq: int, *, part: str, score: float = 0.5, origin: str = "0a0b0c0d"
     verdict = Verdict(evaluation=Evaluation.OK, reason=Reason.WITHIN_LIMIT, score=score)
     job_id = f"{origin}{seq:010x}"
     return encode_verdict(
-        message_of(verdict, seq=seq, job_id=job_id, part_id=part, taken_unix_ns=0, latency_us=1.0)
+        message_of(
+            verdict, seq=seq, job_id=job_id, part_id=part, taken_unix_ns=0, expires_unix_ms=1
+        )
     )
 
 
