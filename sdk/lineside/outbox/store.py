@@ -1,111 +1,137 @@
-"""The outbox's SQLite file: every statement in one place, every SQLite fault mapped to ours."""
+"""What is written to the outbox's file, and what the publisher and the sources read from it."""
 
 from __future__ import annotations
 
-import contextlib
-import secrets
-import sqlite3
+import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from lineside.errors import StorageError
 from lineside.framekey import FrameKey
-from lineside.outbox.records import Draft, Row, Stamp
+from lineside.outbox.database import BUSY_MS, Database
+from lineside.outbox.ranges import Run
+from lineside.outbox.records import Draft, Late, Note, Row, Stamp
+from lineside.outbox.upkeep import Upkeep, row_bytes
 
-SCHEMA_VERSION = 1
-_APPLICATION_ID = 0x4C534F42  # "LSOB"
 # Ten hex digits of job_id and twelve decimal ones of the payload hold this many verdicts:
 # at 1,000 a second, 31 years.
-MAX_SEQ = 10**12 - 1
+MAX_SEQ: Final = 10**12 - 1
+_FORGET_AT_ONCE: Final = 500
+_RESTART_MS: Final = 20
 
-_SCHEMA = """
-CREATE TABLE counter (
-    one INTEGER PRIMARY KEY CHECK (one = 1),
-    origin TEXT NOT NULL,
-    given INTEGER NOT NULL,
-    acknowledged INTEGER NOT NULL
-) STRICT;
-CREATE TABLE verdict (seq INTEGER PRIMARY KEY, payload BLOB NOT NULL) STRICT;
-CREATE TABLE inspected (
-    source TEXT NOT NULL,
-    name BLOB NOT NULL,
-    size_bytes INTEGER NOT NULL,
-    mtime_ns INTEGER NOT NULL,
-    seq INTEGER NOT NULL,
-    at_unix_s INTEGER NOT NULL,
-    PRIMARY KEY (source, name)
-) STRICT, WITHOUT ROWID;
-"""
+
+@dataclass(frozen=True, kw_only=True)
+class Counters:
+    """Where an outbox stands.
+
+    Attributes:
+        given: verdicts since the file began; also the last sequence number.
+        acknowledged: of these, by a broker, as runs (first, last).
+        journal_bytes: what the journal takes, nearly.
+    """
+
+    given: int
+    acknowledged: tuple[Run, ...]
+    journal_bytes: int
 
 
 class Store:
     """One connection to the file; used by one thread at a time.
+
+    Attributes:
+        upkeep: what goes over the same connection to make room.
 
     Raises:
         StorageError: from every method: full, read-only, torn, not ours, newer than this version.
     """
 
     def __init__(self, path: Path, *, max_mib: int) -> None:
-        self._path = path
-        if not path.parent.is_dir():
-            raise StorageError(f"{path}: the folder {path.parent} does not exist; make it first")
-        with self._mapped("open"):
-            self._db = sqlite3.connect(
-                path, isolation_level=None, timeout=10.0, check_same_thread=False
-            )
-        try:
-            self._prepare(max_mib)
-        except StorageError:
-            self.close()
-            raise
+        self._file = Database(path, max_mib=max_mib)
+        self._db = self._file.db
+        self.upkeep = Upkeep(self._file)
 
     def close(self) -> None:
         """Close the connection; SQLite folds the log into the file when it is the last one."""
-        with self._mapped("close"):
-            self._db.close()
+        self._file.close()
 
     def check(self) -> None:
         """Read the whole file for torn pages, and see that nothing of ours was taken out."""
-        with self._mapped("check"):
-            found = [str(row[0]) for row in self._db.execute("PRAGMA quick_check(3)")]
-            tables = {row[0] for row in self._db.execute("SELECT name FROM sqlite_master")}
-            lost = [name for name in ("counter", "verdict", "inspected") if name not in tables]
-            if not lost and self._db.execute("SELECT 1 FROM counter").fetchone() is None:
-                lost = ["counter's row"]
-        found = [f"no {name}" for name in lost] if found == ["ok"] and lost else found
-        if found != ["ok"]:
-            raise StorageError(
-                f"{self._path}: the outbox is damaged ({'; '.join(found)}). Move it aside with its "
-                "-wal file (`sqlite3 FILE .recover` reads what is left) and start with a new one"
-            )
+        self._file.check()
 
-    def counters(self) -> tuple[int, int]:
-        """How many verdicts were given, and how many of them acknowledged, since the file began."""
-        with self._mapped("read"):
-            given, acknowledged = self._db.execute(
-                "SELECT given, acknowledged FROM counter"
+    def counters(self) -> Counters:
+        """Where the file stands."""
+        with self._file.mapped("read"):
+            given, journal_bytes = self._db.execute(
+                "SELECT given, journal_bytes FROM counter"
             ).fetchone()
-        return int(given), int(acknowledged)
+            runs = self._db.execute("SELECT first_seq, last_seq FROM acknowledged").fetchall()
+        return Counters(given=given, acknowledged=tuple(runs), journal_bytes=journal_bytes)
 
-    def commit(self, drafts: Sequence[Draft], acknowledged: Sequence[int]) -> list[Stamp]:
-        """Stamp and store drafts, forget acknowledged rows: one transaction, on disk at return."""
-        with self._mapped("write"), self._transaction():
-            self._delete(acknowledged)
-            return self._insert(drafts)
+    def commit(
+        self,
+        drafts: Sequence[Draft],
+        acknowledged: Iterable[Run] = (),
+        *,
+        lates: Sequence[Late] = (),
+        notes: Sequence[Note] = (),
+    ) -> list[Stamp]:
+        """Stamp and store, forget acknowledged rows: one transaction, on disk at return."""
+        at_unix_ms = time.time_ns() // 1_000_000
+        with self._file.mapped("write"), self._file.transaction():
+            for first, last in acknowledged:
+                self._acknowledge(first, last)
+            stamps = self._insert(drafts, at_unix_ms) if drafts else []
+            if lates:
+                self._insert_late(lates, at_unix_ms)
+            self._db.executemany(
+                "INSERT INTO note (at_unix_ms, kind, body) VALUES (?, ?, ?)",
+                [(at_unix_ms, note.kind, note.body) for note in notes],
+            )
+        return stamps
 
-    def unsent(self, after_seq: int, limit: int) -> list[Row]:
-        """The first rows beyond ``after_seq``, in order."""
-        with self._mapped("read"):
+    def unsent(self, after_seq: int, limit: int, *, before_seq: int = MAX_SEQ + 1) -> list[Row]:
+        """The first rows beyond ``after_seq`` and below ``before_seq``, in order."""
+        with self._file.mapped("read"):
             rows = self._db.execute(
-                "SELECT seq, payload FROM verdict WHERE seq > ? ORDER BY seq LIMIT ?",
-                (after_seq, limit),
+                "SELECT seq, payload, expires_unix_ms, findings FROM waiting"
+                " WHERE seq > ? AND seq < ? ORDER BY seq LIMIT ?",
+                (after_seq, before_seq, limit),
             ).fetchall()
-        return [Row(seq=seq, payload=payload) for seq, payload in rows]
+        return [
+            Row(seq=seq, payload=payload, expires_unix_ms=expires, findings=findings)
+            for seq, payload, expires, findings in rows
+        ]
+
+    def first_waiting(self) -> int | None:
+        """The lowest number that waits."""
+        with self._file.mapped("read"):
+            found: int | None = self._db.execute("SELECT min(seq) FROM waiting").fetchone()[0]
+        return found
+
+    def soonest_expiry(self, first: int, last: int) -> int | None:
+        """The smallest ``expires_unix_ms`` of what waits between two numbers."""
+        with self._file.mapped("read"):
+            found: int | None = self._db.execute(
+                "SELECT min(expires_unix_ms) FROM waiting WHERE seq BETWEEN ? AND ?", (first, last)
+            ).fetchone()[0]
+        return found
+
+    def newest_expired(self, first: int, last: int, now_unix_ms: int) -> int | None:
+        """The highest number between two that waits and has expired."""
+        with self._file.mapped("read"):
+            row = self._db.execute(
+                "SELECT seq FROM waiting WHERE seq BETWEEN ? AND ? AND expires_unix_ms <= ?"
+                " ORDER BY seq DESC LIMIT 1",
+                (first, last, now_unix_ms),
+            ).fetchone()
+        return None if row is None else int(row[0])
 
     def recall(self, source: str, name: bytes) -> FrameKey | None:
         """The frame of that name that was inspected last."""
-        with self._mapped("read"):
+        with self._file.mapped("read"):
             row = self._db.execute(
                 "SELECT size_bytes, mtime_ns FROM inspected WHERE source = ? AND name = ?",
                 (source, name),
@@ -116,104 +142,98 @@ class Store:
 
     def forget(self, source: str, is_gone: Callable[[bytes], bool], before_unix_s: int) -> int:
         """Drop marks of frames that are gone from their source and older than a point in time."""
-        with self._mapped("write"), self._transaction():
+        with self._file.mapped("read"):
             old = self._db.execute(
                 "SELECT name FROM inspected WHERE source = ? AND at_unix_s < ?",
                 (source, before_unix_s),
             ).fetchall()
-            gone = [(source, name) for (name,) in old if is_gone(name)]
-            self._db.executemany("DELETE FROM inspected WHERE source = ? AND name = ?", gone)
+        # Asking a slow share while the file is held would keep verdicts waiting.
+        gone = [(source, name, before_unix_s) for (name,) in old if is_gone(name)]
+        for at in range(0, len(gone), _FORGET_AT_ONCE):
+            with self._file.mapped("write"), self._file.transaction():
+                self._db.executemany(
+                    "DELETE FROM inspected WHERE source = ? AND name = ? AND at_unix_s < ?",
+                    gone[at : at + _FORGET_AT_ONCE],
+                )
         return len(gone)
 
-    def _prepare(self, max_mib: int) -> None:
-        with self._mapped("open"):
-            self._db.execute("PRAGMA journal_mode = WAL").fetchone()
-            # FULL: in WAL mode every commit waits for the disk, not only the checkpoints.
-            self._db.execute("PRAGMA synchronous = FULL")
-            self._db.execute("PRAGMA journal_size_limit = 4194304")
-            page_bytes = int(self._db.execute("PRAGMA page_size").fetchone()[0])
-            self._db.execute(f"PRAGMA max_page_count = {max_mib * 1024 * 1024 // page_bytes}")
-            application = int(self._db.execute("PRAGMA application_id").fetchone()[0])
-            version = int(self._db.execute("PRAGMA user_version").fetchone()[0])
-            empty = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
-        if empty:
-            self._create()
-        elif application != _APPLICATION_ID:
-            raise StorageError(f"{self._path}: a SQLite file, but no outbox; choose another path")
-        elif version != SCHEMA_VERSION:
-            raise StorageError(
-                f"{self._path}: outbox of format {version}, this version reads {SCHEMA_VERSION}; "
-                "update lineside, or drain it with the version that wrote it"
-            )
+    def fold_log(self) -> None:
+        """Write what the log holds into the file, while others write and read."""
+        with self._file.mapped("write"):
+            self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
-    def _create(self) -> None:
-        with self._mapped("create"), self._transaction():
-            for statement in filter(str.strip, _SCHEMA.split(";")):
-                self._db.execute(statement)
-            self._db.execute("INSERT INTO counter VALUES (1, ?, 0, 0)", (secrets.token_hex(4),))
-            self._db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-            self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    def restart_log(self) -> None:
+        """Fold the short rest and have the next commit write the log from its beginning.
 
-    def _delete(self, acknowledged: Sequence[int]) -> None:
-        gone = self._db.executemany(
-            "DELETE FROM verdict WHERE seq = ?", [(seq,) for seq in acknowledged]
+        Readers of a moment are waited for; one that keeps its snapshot longer is not, and the log
+        goes on growing.
+        """
+        with self._file.mapped("write"):
+            self._db.execute(f"PRAGMA busy_timeout = {_RESTART_MS}")
+            try:
+                self._db.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+            finally:
+                self._db.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
+
+    def _acknowledge(self, first: int, last: int) -> None:
+        """Forget the rows, and merge the run with those it touches."""
+        self._db.execute("DELETE FROM waiting WHERE seq BETWEEN ? AND ?", (first, last))
+        touching = self._db.execute(
+            "SELECT first_seq, last_seq FROM acknowledged WHERE first_seq <= ?"
+            " ORDER BY first_seq DESC",
+            (last + 1,),
         )
-        if gone.rowcount > 0:
-            self._db.execute("UPDATE counter SET acknowledged = acknowledged + ?", (gone.rowcount,))
+        for held_first, held_last in touching:
+            if held_last < first - 1:
+                break
+            first, last = min(first, held_first), max(last, held_last)
+        touching.close()
+        self._db.execute(
+            "DELETE FROM acknowledged WHERE first_seq > ? AND first_seq <= ?", (first, last)
+        )
+        self._db.execute("INSERT OR REPLACE INTO acknowledged VALUES (?, ?)", (first, last))
 
-    def _insert(self, drafts: Sequence[Draft]) -> list[Stamp]:
-        if not drafts:
-            return []
+    def _insert(self, drafts: Sequence[Draft], at_unix_ms: int) -> list[Stamp]:
         origin, given = self._db.execute("SELECT origin, given FROM counter").fetchone()
         if given + len(drafts) > MAX_SEQ:
-            raise StorageError(f"{self._path}: the sequence is used up; start a new outbox")
-        stamps = [
-            Stamp(seq=seq, job_id=f"{origin}{seq:010x}")
-            for seq in range(given + 1, given + 1 + len(drafts))
-        ]
-        for stamp, draft in zip(stamps, drafts, strict=True):
-            self._db.execute("INSERT INTO verdict VALUES (?, ?)", (stamp.seq, draft.encode(stamp)))
+            raise StorageError(f"{self._file.path}: the sequence is used up; start a new outbox")
+        stamps, waiting, journal, inspected = [], [], [], []
+        size_bytes = 0
+        for seq, draft in enumerate(drafts, start=given + 1):
+            stamp = Stamp(seq=seq, job_id=job_id_of(origin, seq))
+            payload = draft.encode(stamp)
+            findings = b"" if draft.findings is None else draft.findings(stamp)
+            stamps.append(stamp)
+            waiting.append((seq, draft.expires_unix_ms, payload, findings))
+            journal.append((seq, at_unix_ms, hashlib.sha256(payload).digest(), draft.entry))
+            size_bytes += row_bytes(len(draft.entry))
             if draft.key is not None:
-                self._remember(draft.key, stamp.seq)
-        self._db.execute("UPDATE counter SET given = ?", (given + len(drafts),))
+                key = draft.key
+                inspected.append(
+                    (key.source, key.name, key.size_bytes, key.mtime_ns, seq, at_unix_ms // 1000)
+                )
+        self._db.executemany("INSERT INTO waiting VALUES (?, ?, ?, ?)", waiting)
+        self._db.executemany("INSERT INTO journal VALUES (?, ?, ?, ?)", journal)
+        self._db.executemany(
+            "INSERT OR REPLACE INTO inspected VALUES (?, ?, ?, ?, ?, ?)", inspected
+        )
+        self._db.execute(
+            "UPDATE counter SET given = ?, journal_bytes = journal_bytes + ?",
+            (given + len(drafts), size_bytes),
+        )
         return stamps
 
-    def _remember(self, key: FrameKey, seq: int) -> None:
+    def _insert_late(self, lates: Sequence[Late], at_unix_ms: int) -> None:
+        self._db.executemany(
+            "INSERT INTO late (at_unix_ms, turn, entry) VALUES (?, ?, ?)",
+            [(at_unix_ms, late.turn, late.entry) for late in lates],
+        )
         self._db.execute(
-            "INSERT OR REPLACE INTO inspected VALUES (?, ?, ?, ?, ?, ?)",
-            (key.source, key.name, key.size_bytes, key.mtime_ns, seq, int(time.time())),
+            "UPDATE counter SET journal_bytes = journal_bytes + ?",
+            (sum(row_bytes(len(late.entry)) for late in lates),),
         )
 
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._db.execute("COMMIT")
-        except BaseException:
-            # A full disk makes SQLite roll back by itself; a second ROLLBACK would be an error.
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            raise
 
-    @contextlib.contextmanager
-    def _mapped(self, action: str) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise StorageError(
-                f"{self._path}: cannot {action} the outbox: {error}. {_remedy(str(error))}"
-            ) from error
-
-
-def _remedy(message: str) -> str:
-    remedies = {
-        "full": "Free space on the disk, or raise outbox.max_mib",
-        "readonly": "Make the file and its folder writable for this user",
-        "unable to open": "Make the file and its folder writable for this user",
-        "malformed": "Move the file aside with its -wal and start with a new one",
-        "not a database": "Move the file aside with its -wal and start with a new one",
-        "locked": "Another program holds the file; end it",
-    }
-    found = (remedy for sign, remedy in remedies.items() if sign in message)
-    return next(found, "Look at the disk: `dmesg`, `df`, `mount`")
+def job_id_of(origin: str, seq: int) -> str:
+    """Eight hex digits of the outbox and ten of the number."""
+    return f"{origin}{seq:010x}"

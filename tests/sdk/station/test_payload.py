@@ -34,7 +34,7 @@ from lineside.mqtt.schema import (
     PAYLOAD_LIMIT_BYTES,
     packed_offsets,
 )
-from lineside.mqtt.state import STATE_LIMIT_BYTES, WHY_LIMIT_CHARS, make_state
+from lineside.mqtt.state import STATE_LIMIT_BYTES, WARN_LIMIT_CHARS, WHY_LIMIT_CHARS, make_state
 from lineside.outbox.store import MAX_SEQ
 from lineside.verdict import REASON_CODES, Evaluation, Reason, Verdict
 
@@ -277,6 +277,8 @@ def state_of(
         limits_by=product,
         limits_why=why,
         limits_key="f" * 32,
+        warn="W" * WARN_LIMIT_CHARS,
+        instance="f" * 8,
     )
 
 
