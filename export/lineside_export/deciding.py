@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from lineside.bundle import Decision, EscapeGuarantee
 from lineside.bundle.evidence import PartImages, Way
 from lineside.contract import HeadSpec, LimitRule
-from lineside_export.binomial import rate_bound
+from lineside.metrics.binomial import rate_bound
 from lineside_export.candidate import Candidate
 from lineside_export.errors import CandidateError, ExportError, GuaranteeError
 from lineside_export.guarantee import Proof, limit_grid, parts_needed, prove

@@ -28,7 +28,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lineside_export.binomial import binomial_tail, binomial_tails
+from lineside.metrics.binomial import binomial_tail, binomial_tails
 from lineside_export.partscores import FloatArray, PartScores
 
 GRID_STEPS: Final = 1000

@@ -14,7 +14,7 @@ from lineside.bundle import EscapeGuarantee
 from lineside.contract import LimitRule
 from lineside.durable import make_folder, write_durably
 from lineside.errors import StorageError
-from lineside_export.binomial import rate_bound
+from lineside.metrics.binomial import rate_bound
 from lineside_export.candidate import Candidate
 from lineside_export.deciding import Promise
 from lineside_export.drawing import encode_figure, new_figure

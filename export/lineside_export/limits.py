@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 
-from lineside_export.binomial import rate_bound
+from lineside.metrics.binomial import rate_bound
 from lineside_export.partscores import FloatArray, PartScores
 
 ANY: Final = (-np.inf, np.inf)

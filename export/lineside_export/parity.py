@@ -13,8 +13,8 @@ from lineside.bundle import Agreement
 from lineside.contract import Contract, LimitRule
 from lineside.decide import decide
 from lineside.heads import score_outputs
+from lineside.metrics.binomial import rate_bound
 from lineside.verdict import Evaluation
-from lineside_export.binomial import rate_bound
 from lineside_export.errors import GateError
 from lineside_export.formats import AS_ON_DEVICE, FLOAT, Format, Way
 from lineside_export.headmetric import HeadMetric, Outputs, metric_of

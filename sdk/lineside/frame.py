@@ -62,7 +62,7 @@ def decode_frame(data: bytes, *, source: str, part_id: str = "") -> Frame:
             f"{source}: is not an image that can be decoded (cut short, or another format?)",
             reason="frame_decode",
         )
-    return Frame(pixels_hwc=_as_hwc_rgb(decoded, source), source=source, part_id=part_id)
+    return Frame(pixels_hwc=as_hwc_rgb(decoded, source), source=source, part_id=part_id)
 
 
 def read_frame(path: str | Path, *, part_id: str = "") -> Frame:
@@ -86,18 +86,16 @@ def encode_png(pixels_hwc: Pixels) -> bytes:
     return bytes(encoded)
 
 
-def _why(error: Exception) -> str:
-    """OpenCV's reason without the places in its sources."""
-    why = " ".join((getattr(error, "err", "") or str(error)).split())
-    if "CV_IO_MAX_IMAGE_PIXELS" in why:
-        return (
-            "more pixels than are decoded here; if they are meant, set the environment variable "
-            "OPENCV_IO_MAX_IMAGE_PIXELS to a larger number"
-        )
-    return why or type(error).__name__
+def as_hwc_rgb(decoded: NDArray[Any], source: str) -> Pixels:
+    """What OpenCV decodes as Lineside has it: (H, W, C) uint8 or uint16, gray or RGB.
 
+    Args:
+        decoded: (H, W), or (H, W, 3 or 4) in blue, green, red and alpha; alpha is dropped.
+        source: for the message.
 
-def _as_hwc_rgb(decoded: NDArray[Any], source: str) -> Pixels:
+    Raises:
+        FrameError: another depth, or another number of channels.
+    """
     if decoded.dtype not in (np.uint8, np.uint16):
         raise FrameError(
             f"{source}: {decoded.dtype} pixels; Lineside reads 8 and 16 bit", reason="frame_depth"
@@ -108,3 +106,14 @@ def _as_hwc_rgb(decoded: NDArray[Any], source: str) -> Pixels:
     if colour is None:
         raise FrameError(f"{source}: {decoded.shape[2]} channels", reason="frame_channels")
     return cast(Pixels, cv2.cvtColor(decoded, colour))
+
+
+def _why(error: Exception) -> str:
+    """OpenCV's reason without the places in its sources."""
+    why = " ".join((getattr(error, "err", "") or str(error)).split())
+    if "CV_IO_MAX_IMAGE_PIXELS" in why:
+        return (
+            "more pixels than are decoded here; if they are meant, set the environment variable "
+            "OPENCV_IO_MAX_IMAGE_PIXELS to a larger number"
+        )
+    return why or type(error).__name__

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter_ns
 from types import TracebackType
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,6 +28,16 @@ from lineside.verdict import Evaluation, Finding, Reason, Timings, Verdict
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class _Ready:
+    """A frame as the engine takes it, or why it cannot be taken."""
+
+    part_id: str
+    input_hwc: NDArray[np.uint8] | None = None
+    frame_size_hw: tuple[int, int] = (0, 0)
+    fault: FrameError | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Inspection:
     """A verdict with what a person may look at beside it.
 
@@ -35,10 +46,13 @@ class Inspection:
         map_hw: (h, w) float32, where the model sees what is unlike good parts, spread evenly over
             the frame; ``None`` where the model gives none, or nothing was computed. Its values may
             be anything, NaN too.
+        outputs: what the model gave, by name, without the batch axis; empty where nothing was
+            computed.
     """
 
     verdict: Verdict
     map_hw: NDArray[np.float32] | None = None
+    outputs: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
 
 class Inspector:
@@ -93,8 +107,52 @@ class Inspector:
         A result of its own, because a verdict is compared, stored and told in words, and an array
         is not.
         """
+        return self._inspect([frame], part_id)[0]
+
+    def inspect_batch(self, frames: Sequence[Frame]) -> list[Inspection]:
+        """Judge several frames at once: the regions of one board, for example.
+
+        Each has a result of its own, as `inspect_with_map` would give; a frame that cannot be used
+        does not keep the others from being judged, an engine that fails fails them all. The time
+        of the engine is that of the batch.
+        """
+        return self._inspect(frames, "")
+
+    def _inspect(self, frames: Sequence[Frame | NDArray[Any]], part_id: str) -> list[Inspection]:
         started_ns = perf_counter_ns()
-        prepared_ns = 0
+        readied = [self._ready(frame, part_id) for frame in frames]
+        inputs_hwc = [one.input_hwc for one in readied if one.input_hwc is not None]
+        prepare_us = (perf_counter_ns() - started_ns) / 1e3 / max(1, len(frames))
+        started_ns = perf_counter_ns()
+        outputs, failed = self._infer(inputs_hwc)
+        infer_us = (perf_counter_ns() - started_ns) / 1e3
+        found: list[Inspection] = []
+        row = 0
+        for one in readied:
+            fault = one.fault or failed
+            times = Timings(preprocess_us=prepare_us, infer_us=0.0 if one.fault else infer_us)
+            if fault is not None:
+                found.append(self._undecided(fault, one.part_id, times))
+            else:
+                its_own = {name: values[row : row + 1] for name, values in outputs.items()}
+                found.append(self._judge(its_own, one, times))
+                row += 1
+        return found
+
+    def _infer(
+        self, inputs_hwc: Sequence[NDArray[np.uint8]]
+    ) -> tuple[Mapping[str, NDArray[np.float32]], EngineError | None]:
+        if not inputs_hwc:
+            return {}, None
+        try:
+            # One is not copied: it may be the very pixels of the frame.
+            one = len(inputs_hwc) == 1
+            batch_nhwc = inputs_hwc[0][np.newaxis] if one else np.stack(inputs_hwc)
+            return self.engine.infer(batch_nhwc), None
+        except EngineError as error:
+            return {}, error
+
+    def _ready(self, frame: Frame | NDArray[Any], part_id: str) -> _Ready:
         if isinstance(frame, Frame):
             part_id = part_id or frame.part_id
         try:
@@ -102,22 +160,23 @@ class Inspector:
             input_hwc = prepare(
                 pixels_hwc, self._contract.frame, self._contract.input, source=source
             )
-            prepared_ns = perf_counter_ns()
-            outputs = self.engine.infer(input_hwc[np.newaxis])
-            inferred_ns = perf_counter_ns()
-        except (FrameError, EngineError) as error:
-            reason = Reason(error.reason) if isinstance(error, FrameError) else Reason.ENGINE
-            verdict = self._undecided(reason, str(error), part_id, started_ns, prepared_ns)
-            return Inspection(verdict=verdict)
+        except FrameError as error:
+            return _Ready(part_id=part_id, fault=error)
         height, width = pixels_hwc.shape[:2]
-        score, decision, findings = self._read(outputs, (height, width))
-        timings = Timings(
-            preprocess_us=(prepared_ns - started_ns) / 1e3,
-            infer_us=(inferred_ns - prepared_ns) / 1e3,
-            decide_us=(perf_counter_ns() - inferred_ns) / 1e3,
+        return _Ready(part_id=part_id, input_hwc=input_hwc, frame_size_hw=(height, width))
+
+    def _judge(
+        self, outputs: Mapping[str, NDArray[np.float32]], ready: _Ready, timings: Timings
+    ) -> Inspection:
+        started_ns = perf_counter_ns()
+        score, decision, findings = self._read(outputs, ready.frame_size_hw)
+        decide_us = (perf_counter_ns() - started_ns) / 1e3
+        timings = msgspec.structs.replace(timings, decide_us=decide_us)
+        return Inspection(
+            verdict=self._decided(score, decision, findings, ready.part_id, timings),
+            map_hw=self._map_of(outputs),
+            outputs={name: values[0] for name, values in outputs.items()},
         )
-        verdict = self._decided(score, decision, findings, part_id, timings)
-        return Inspection(verdict=verdict, map_hw=self._map_of(outputs))
 
     def inspect_file(self, path: str | Path, *, part_id: str = "") -> Verdict:
         """Read an image file and judge it; one that cannot be read gives ``NOT_DECIDABLE``.
@@ -127,8 +186,7 @@ class Inspector:
         try:
             frame = read_frame(path, part_id=part_id)
         except FrameError as error:
-            now_ns = perf_counter_ns()
-            return self._undecided(Reason(error.reason), str(error), part_id, now_ns, 0)
+            return self._undecided(error, part_id, Timings()).verdict
         return self.inspect(frame)
 
     def close(self) -> None:
@@ -187,13 +245,13 @@ class Inspector:
         )
 
     def _undecided(
-        self, reason: Reason, detail: str, part_id: str, started_ns: int, prepared_ns: int
-    ) -> Verdict:
-        now_ns = perf_counter_ns()
-        return Verdict(
+        self, fault: FrameError | EngineError, part_id: str, timings: Timings
+    ) -> Inspection:
+        reason = Reason(fault.reason) if isinstance(fault, FrameError) else Reason.ENGINE
+        verdict = Verdict(
             evaluation=Evaluation.NOT_DECIDABLE,
             reason=reason,
-            detail=detail,
+            detail=str(fault),
             limit=self._rule.not_ok_limit,
             unit=self._rule.unit,
             product=self._product,
@@ -201,11 +259,9 @@ class Inspector:
             engine=self._engine_name,
             part_id=part_id,
             job_id=_new_job_id(),
-            timings=Timings(
-                preprocess_us=((prepared_ns or now_ns) - started_ns) / 1e3,
-                infer_us=(now_ns - prepared_ns) / 1e3 if prepared_ns else 0.0,
-            ),
+            timings=timings,
         )
+        return Inspection(verdict=verdict)
 
 
 def _unpack(frame: Frame | NDArray[Any]) -> tuple[Pixels, str]:

@@ -101,6 +101,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
         region: where; what holds all of it.
         area_px: how many pixels of the frame belong to it, of those in ``region``.
         peak: the map's largest value there, in the map's unit.
+        at: which region of the frame was inspected, as ``station.toml`` calls it; ``""`` where
+            the frame was inspected whole.
     """
 
     name: str
@@ -108,6 +110,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     region: Region | None = None
     area_px: int | None = None
     peak: float | None = None
+    at: str = ""
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,7 +11,7 @@ from escape_simulation import SIMULATION
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lineside_export.binomial import binomial_tail, binomial_tails, rate_bound
+from lineside.metrics.binomial import binomial_tail, binomial_tails, rate_bound
 from lineside_export.guarantee import (
     escapes_allowed,
     limit_grid,

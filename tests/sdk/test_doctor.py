@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import shutil
 import socket
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from mjpeg_server import MjpegCamera
 from tiny_bundle import TinyBundle
 
 from lineside.bundle import load_public_key, revoke_key, write_key_pair
@@ -18,9 +21,10 @@ from lineside.doctor.clock import check_clock, judge_clock
 from lineside.doctor.disk import check_disk
 from lineside.doctor.engines import check_engines
 from lineside.doctor.permissions import check_cache, check_serial_ports, check_trust
-from lineside.doctor.station import check_broker
+from lineside.doctor.station import check_broker, check_trigger
 from lineside.errors import RevokedKeyError
 from lineside.mqtt.settings import MqttSettings
+from lineside.sources import SerialTrigger
 
 STATION = """
 [station]
@@ -280,3 +284,45 @@ def test_a_folder_that_was_removed_below_us_is_a_finding(
     _, out = run("--json")
     [disk] = [check for check in json.loads(out) if check["topic"] == "disk"]
     assert disk["state"] == "warning"
+
+
+def source_of(station: Path, source: str) -> dict[str, dict[str, str]]:
+    text = station.read_text("utf-8").replace('kind = "folder"\npath = "frames"', source)
+    station.write_text(text, "utf-8")
+    _, told = run("--station", station, "--json")
+    return {check["topic"]: check for check in json.loads(told)}
+
+
+def test_a_station_s_camera_is_looked_through(station: Path) -> None:
+    camera = MjpegCamera()
+    try:
+        checks = source_of(station, f'kind = "camera"\naddress = "{camera.url}"')
+    finally:
+        camera.kill()
+    assert checks["source"]["state"] == "ok"
+    assert "64 × 48 pixels" in checks["source"]["found"]
+    assert "trigger" not in checks
+
+
+def test_a_camera_and_a_serial_port_that_are_not_there_are_missing(station: Path) -> None:
+    trigger = '[trigger]\nkind = "serial"\nport = "/dev/tty-none"'
+    checks = source_of(station, f'kind = "camera"\naddress = "/dev/video-none"\n{trigger}')
+    assert checks["source"]["state"] == checks["trigger"]["state"] == "missing"
+    assert "no such device" in checks["source"]["found"]
+    assert "/dev/tty-none: No such file" in checks["trigger"]["found"]
+    assert "[trigger] port" in checks["trigger"]["remedy"]
+
+
+def test_a_serial_port_that_opens_is_fine() -> None:
+    ours, theirs = pty.openpty()
+    [check] = check_trigger(SerialTrigger(port=os.ttyname(theirs)))
+    os.close(theirs)
+    os.close(ours)
+    assert check.state is State.OK
+
+
+def test_a_station_s_video_that_is_none_is_missing(station: Path) -> None:
+    (station.parent / "film.avi").write_bytes(b"rubbish" * 100)
+    checks = source_of(station, 'kind = "video"\npath = "film.avi"')
+    assert checks["source"]["state"] == "missing"
+    assert "is no video" in checks["source"]["found"]

@@ -26,8 +26,13 @@ RELEASED_CODES = {
     "frame_size": 12,
     "frame_channels": 13,
     "frame_depth": 14,
+    "frame_frozen": 15,
+    "frame_black": 16,
+    "part_missing": 17,
+    "product_unknown": 18,
     "engine": 20,
     "deadline": 21,
+    "overload": 22,
     "disk": 30,
 }
 

@@ -244,6 +244,8 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("more", "said"),
         [
+            (("--arch", "cae", "--beta", 3), "a CAE has no divergence"),
+            (("--arch", "vae", "--beta", 3), "a VAE has beta 1"),
             (("--arch", "cae", "--score", "elbo"), "no ELBO"),
             (("--arch", "cae", "--good", "fine"), "'fine' is no class"),
             (("--arch", "cae", "--unit", "mm"), "has the unit 1"),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lineside.cli.bundle_compare import compare_two
 from lineside.cli.document import format_document
 from lineside.cli.options import (
     ENGINES,
@@ -31,6 +32,9 @@ def bundle() -> None:
 
     A bundle is checked whole before anything is made of it, and the new one before it counts.
     """
+
+
+bundle.add_command(compare_two)
 
 
 def _replace_option(command: Callable[..., None]) -> Callable[..., None]:

@@ -1,25 +1,23 @@
-"""``lineside listen``: what a PLC would see."""
+"""``lineside listen``: what a PLC would see, or do."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from lineside.cli.options import Seconds, json_option
-from lineside.cli.table import format_figure
 
 if TYPE_CHECKING:
-    from lineside.mqtt import Message, MqttSettings, StateMessage, StationTopics, VerdictMessage
+    from lineside.cli.listen_plc import PlcSettings
+    from lineside.mqtt import MqttSettings, Receiver
 
 _TICK_S = 0.2
-# Name and width of each column; figures to the right.
-_COLUMNS = (
-    *(("time", 12), ("station", 24), (">seq", 8), ("part", 20), ("evaluation", 13)),
-    *((">score", 13), (">limit", 13), ("unit", 6), ("reason", 16), (">latency", 10)),
-)
+_TOPICS = ("verdict", "verdict/bin", "history", "findings", "state", "health", "ack")
+_USUAL_TOPICS = ("verdict", "history", "state")
 
 
 @click.command()
@@ -27,8 +25,27 @@ _COLUMNS = (
 @click.option("--site", default="+", help="Only this site.")
 @click.option("--line", default="+", help="Only this line.")
 @click.option("--station", default="+", help="Only this station.")
+@click.option(
+    "--topic",
+    "topics",
+    type=click.Choice(_TOPICS),
+    multiple=True,
+    help=f"What to show; may be given again. Without it: {', '.join(_USUAL_TOPICS)}.",
+)
 @click.option("--count", type=click.IntRange(min=1), help="End after so many verdicts.")
 @click.option("--timeout-s", type=Seconds(), help="End after so many seconds.")
+@click.option("--plc", is_flag=True, help="Judge as the function block of docs/plc does.")
+@click.option("--binary", is_flag=True, help="With --plc: hear verdict/bin instead of verdict.")
+@click.option("--trigger", "parts", multiple=True, help="With --plc: present this part.")
+@click.option("--trigger-every", type=Seconds(), help="With --plc: present a part so often, s.")
+@click.option(
+    "--timeout-ms",
+    type=click.IntRange(1, 3_600_000),
+    default=1000,
+    show_default=True,
+    help="With --plc: from the trigger to the verdict at most.",
+)
+@click.option("--no-clock", is_flag=True, help="With --plc: as one without synchronised clock.")
 @click.option("--username", default="", help="User at the broker.")
 @click.option("--password-file", type=click.Path(path_type=Path), help="First line: its password.")
 @click.option("--password-env", default="", help="Environment variable with the password.")
@@ -39,8 +56,15 @@ def listen(
     site: str,
     line: str,
     station: str,
+    topics: tuple[str, ...],
     count: int | None,
     timeout_s: float | None,
+    plc: bool,
+    binary: bool,
+    parts: tuple[str, ...],
+    trigger_every: float | None,
+    timeout_ms: int,
+    no_clock: bool,
     username: str,
     password_file: Path | None,
     password_env: str,
@@ -49,21 +73,37 @@ def listen(
 ) -> None:
     """Show verdicts as they arrive, each once, and say where the sequence has gaps.
 
-    With --json each verdict, state and gap is one JSON object on a line of its own. With --count,
-    hearing fewer within --timeout-s is exit code 8; so is a broker that is away at the end.
+    With --json each message and gap is one JSON object on a line of its own; `kind` is its topic.
+    With --count, hearing fewer within --timeout-s is exit code 8; so is a broker that is away at
+    the end.
+
+    With --plc it does what the function block of docs/plc does in a PLC, beside one station: it
+    drops what is malformed, repeated or stale, watches the heartbeat, and says for each part what
+    would be put out. With --trigger or --trigger-every it presents parts by cmd/trigger and waits
+    for their verdicts; without, it takes each verdict as that of a part that is just there.
 
     Example: lineside listen mqtt://127.0.0.1:1883 --line line3 --count 100
+
+    Example: lineside listen mqtt://127.0.0.1 --plc --site plant1 --line line3 --station aoi1
+    --trigger LED-000317
     """
     settings = _settings(url, username, password_file, password_env, ca_file)
-    filters = _filters(site, line, station)
-    show = _JsonLines() if as_json else _Table()
-    heard = _listen(settings, filters, show, count, timeout_s)
+    _check_names(site, line, station)
+    if plc:
+        if topics:
+            raise click.UsageError("--topic and --plc cannot be given together")
+        told = _plc_settings(parts, trigger_every, timeout_ms, binary, has_clock=not no_clock)
+        heard = _simulate(settings, (site, line, station), told, count, timeout_s, as_json)
+    elif binary or parts or trigger_every is not None or no_clock:
+        raise click.UsageError("--binary, --trigger, --trigger-every and --no-clock need --plc")
+    else:
+        heard = _show(settings, (site, line, station), topics, count, timeout_s, as_json)
     if count is not None and heard < count:
         from lineside.errors import BrokerError
 
         raise BrokerError(
-            f"{heard} of {count} verdicts within {timeout_s:g} s: is the station running, and does "
-            "it publish to this broker?"
+            f"{heard} of {count} verdicts within {timeout_s or 0:g} s: is the station running, and "
+            "does it publish to this broker?"
         )
 
 
@@ -88,160 +128,124 @@ def _settings(
     return settings
 
 
-def _filters(site: str, line: str, station: str) -> tuple[str, ...]:
-    from lineside.mqtt import check_topic_part, topic_filters
+def _check_names(site: str, line: str, station: str) -> None:
+    from lineside.mqtt import check_topic_part
 
     for name, part in (("--site", site), ("--line", line), ("--station", station)):
         if part != "+":
             check_topic_part(part, path=name)
-    return topic_filters(site=site, line=line, station=station)
 
 
-class _Table:
-    """A table that grows, for people."""
+def _plc_settings(
+    parts: tuple[str, ...],
+    every_s: float | None,
+    timeout_ms: int,
+    binary: bool,
+    *,
+    has_clock: bool,
+) -> PlcSettings:
+    from lineside.cli.listen_plc import PlcSettings
+    from lineside.mqtt.payload import wire_part_id
 
-    def __init__(self) -> None:
-        head = "  ".join(_cell(name, name.lstrip(">"), width) for name, width in _COLUMNS)
-        click.echo(head + "\n" + "  ".join("-" * width for _, width in _COLUMNS))
-
-    def verdict(self, topics: StationTopics, message: VerdictMessage) -> None:
-        clock = _clock(message.t)
-        cells = (
-            clock,
-            str(topics),
-            str(message.seq),
-            message.part or "-",
-            message.evaluation.name,
-            format_figure(message.score),
-            format_figure(message.limit),
-            message.unit,
-            message.reason,
-            f"{message.lat_us / 1000:.1f} ms",
-        )
-        rows = zip(_COLUMNS, cells, strict=True)
-        click.echo("  ".join(_cell(name, cell, width) for (name, width), cell in rows).rstrip())
-
-    def state(self, topics: StationTopics, message: StateMessage) -> None:
-        why = f" ({message.reason})" if message.reason else ""
-        limits = f", limits {message.limits}" if message.limits not in ("", "sealed") else ""
-        line = (
-            f"-- {topics} is {message.state.value}{why}, given {message.given}, "
-            f"queue {message.queue}{limits}"
-        )
-        click.echo("".join(letter if letter.isprintable() else "?" for letter in line))
-
-    def gap(self, topics: StationTopics, first: int, last: int) -> None:
-        click.echo(f"-- {topics}: seq {first} to {last} missing")
+    for part in parts:
+        if not part or wire_part_id(part) != part:
+            raise click.BadParameter(
+                f"{part!r}: a part id has 1 to 32 printable ASCII characters, no quote and no "
+                "backslash",
+                param_hint="--trigger",
+            )
+    return PlcSettings(
+        parts=parts, every_s=every_s, timeout_ms=timeout_ms, binary=binary, has_clock=has_clock
+    )
 
 
-class _JsonLines:
-    """One object a line, for programs; `kind` tells which."""
-
-    def verdict(self, topics: StationTopics, message: VerdictMessage) -> None:
-        self._line("verdict", topics, message)
-
-    def state(self, topics: StationTopics, message: StateMessage) -> None:
-        self._line("state", topics, message)
-
-    def gap(self, topics: StationTopics, first: int, last: int) -> None:
-        self._line("gap", topics, {"first": first, "last": last})
-
-    def _line(self, kind: str, topics: StationTopics, message: object) -> None:
-        import msgspec
-
-        who = {"site": topics.site, "line": topics.line, "station": topics.station}
-        body = msgspec.to_builtins(message)
-        click.echo(msgspec.json.encode({"kind": kind, **who, **body}).decode("utf-8"))
-
-
-def _say(words: str) -> None:
-    click.echo(f"lineside: {words}", err=True)
-
-
-def _clock(unix_ms: int) -> str:
-    """Time of day; another publisher's time may be none at all."""
-    try:
-        clock = time.strftime("%H:%M:%S", time.localtime(unix_ms / 1000))
-    except (OverflowError, ValueError, OSError):
-        return "-"
-    return f"{clock}.{unix_ms % 1000:03d}"
-
-
-def _cell(name: str, text: str, width: int) -> str:
-    # Anybody may publish: what steers a terminal is shown, not done.
-    text = "".join(char if char.isprintable() else "?" for char in text)
-    return text.rjust(width) if name.startswith(">") else text.ljust(width)
-
-
-def _listen(
+def _show(
     settings: MqttSettings,
-    filters: tuple[str, ...],
-    show: _Table | _JsonLines,
+    names: tuple[str, str, str],
+    topics: tuple[str, ...],
     count: int | None,
     timeout_s: float | None,
+    as_json: bool,
 ) -> int:
-    """Until enough was heard, the time is over, or Ctrl-C; a broker that goes is waited for."""
+    from lineside.cli.listen_show import Floor, JsonLines, Table
+    from lineside.mqtt import topic_filters
+
+    floor = Floor(JsonLines() if as_json else Table())
+    site, line, station = names
+    kinds = topics or _USUAL_TOPICS
+
+    def step(receiver: Receiver) -> bool:
+        for message in receiver.receive(_TICK_S):
+            floor.take(message)
+            if floor.heard == count:
+                return False
+        return True
+
+    filters = topic_filters(site=site, line=line, station=station, kinds=kinds)
+    _follow(settings, filters, step, timeout_s)
+    return floor.heard
+
+
+def _simulate(
+    settings: MqttSettings,
+    names: tuple[str, str, str],
+    told: PlcSettings,
+    count: int | None,
+    timeout_s: float | None,
+    as_json: bool,
+) -> int:
+    from lineside.cli.listen_plc import PlcJsonLines, PlcSimulator, PlcTable
+    from lineside.mqtt import StationTopics
+
+    if "+" in names:
+        raise click.UsageError("--plc stands beside one station: give --site, --line, --station")
+    site, line, station = names
+    topics = StationTopics(site=site, line=line, station=station)
+    show = PlcJsonLines(topics) if as_json else PlcTable()
+    simulator = PlcSimulator(topics=topics, settings=told, show=show)
+
+    def step(receiver: Receiver) -> bool:
+        goes_on = simulator.step(receiver)
+        return goes_on and simulator.turns != count
+
+    _follow(settings, simulator.filters, step, timeout_s, away=simulator.cycle)
+    return simulator.turns
+
+
+def _follow(
+    settings: MqttSettings,
+    filters: tuple[str, ...],
+    step: Callable[[Receiver], bool],
+    timeout_s: float | None,
+    *,
+    away: Callable[[], None] = lambda: None,
+) -> None:
+    """Until ``step`` says no, the time is over, or Ctrl-C; a broker that goes is waited for."""
     from lineside.errors import BrokerError, BrokerRefusedError
     from lineside.mqtt import Receiver
 
     deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
-    floor = _Floor(show)
     told, ready = "", f"listening on {settings.url}"
     with Receiver(settings, filters) as receiver:
         while deadline_s is None or time.monotonic() < deadline_s:
             try:
-                messages = receiver.receive(_TICK_S)
+                goes_on = step(receiver)
                 if receiver.listening and told != ready:
                     told = ready
                     _say(told)
-                for message in messages:
-                    floor.take(message)
-                    if floor.heard == count:
-                        return floor.heard
+                if not goes_on:
+                    return
             except BrokerRefusedError:
                 raise
             except BrokerError as error:
                 if str(error) != told:
                     _say(f"{error}; trying again")
                 told = str(error)
+                away()
                 time.sleep(_TICK_S)
     if told not in ("", ready):
         raise BrokerError(told)  # the time is over, and the broker was not there at its end
-    return floor.heard
 
 
-class _Floor:
-    """Sorts what is heard; counts each verdict once."""
-
-    def __init__(self, show: _Table | _JsonLines) -> None:
-        from lineside.mqtt import Hearing
-
-        self.heard = 0
-        self._show = show
-        self._hearing = Hearing()
-
-    def take(self, message: Message) -> None:
-        """Show one message; one that is not ours is named and passed over."""
-        from lineside.errors import InputDataError
-        from lineside.mqtt import decode_state, decode_verdict, parse_topic
-
-        found = parse_topic(message.topic)
-        if found is None or not message.payload:
-            return  # an empty retained state: somebody cleared it
-        station, kind = found
-        try:
-            if kind == "state":
-                self._show.state(station, decode_state(message.payload, source=message.topic))
-            else:
-                self._verdict(station, decode_verdict(message.payload, source=message.topic))
-        except InputDataError as error:
-            _say(str(error))
-
-    def _verdict(self, station: StationTopics, verdict: VerdictMessage) -> None:
-        heard = self._hearing.hear(station, verdict)
-        if heard.is_repeated:
-            return
-        if heard.missing is not None:
-            self._show.gap(station, *heard.missing)
-        self.heard += 1
-        self._show.verdict(station, verdict)
+def _say(words: str) -> None:
+    click.echo(f"lineside: {words}", err=True)

@@ -24,7 +24,7 @@ _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _VERB_ORDER = (
     *("dataset", "pretrain", "train", "explain", "compare", "study"),
     *("keys", "export", "verify", "bundle"),
-    *("inspect", "run", "listen", "audit", "bench", "doctor"),
+    *("inspect", "run", "listen", "plc-types", "audit", "collect", "bench", "doctor"),
 )
 
 

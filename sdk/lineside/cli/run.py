@@ -61,12 +61,18 @@ def run(
             station = stack.enter_context(open_station(settings, progress=say))
         _stop_on_signals(station.stop)
         _say(_introduction(station, settings))
-        for change in station.model.limits.told() if station.model.limits else ():
-            _say(f"lineside: limits: {change}")
+        _say_limits(station)
         report = station.run(drain_timeout_s=drain_timeout_s)
     say.close(station)
     _print_report(report, as_json)
     _check_drained(report, settings, drain_timeout_s)
+
+
+def _say_limits(station: Station) -> None:
+    several = len(station.products.names) > 1
+    for product in station.products:
+        for change in product.card.limits.told() if product.card.limits else ():
+            _say(f"lineside: limits{f' of {product.name}' if several else ''}: {change}")
 
 
 @contextlib.contextmanager
@@ -84,16 +90,18 @@ def _introduction(station: Station, settings: StationConfiguration) -> str:
     here, model = settings.station, station.model
     return (
         f"lineside: {here.site}/{here.line}/{here.name}: {model.product} {model.version} "
-        f"by {model.engine}, frames from {settings.source.path}"
+        f"by {model.engine}, frames from {settings.source.place}"
     )
 
 
 def _with_trust(settings: StationConfiguration, trust: tuple[Path, ...]) -> StationConfiguration:
     import msgspec
 
-    found = find_trust(trust or settings.bundle.trust)
-    bundle = msgspec.structs.replace(settings.bundle, trust=tuple(found))
-    return msgspec.structs.replace(settings, bundle=bundle)
+    bundles = tuple(
+        msgspec.structs.replace(bundle, trust=tuple(find_trust(trust or bundle.trust)))
+        for bundle in settings.bundles
+    )
+    return msgspec.structs.replace(settings, bundle=bundles)
 
 
 def _stop_on_signals(stop: Callable[[], None]) -> None:
@@ -110,7 +118,7 @@ def _stop_on_signals(stop: Callable[[], None]) -> None:
 
 
 class _Progress:
-    """On stderr: a line for each change at broker, disk, source or maps; on a terminal a count."""
+    """On stderr: a line for each change at the broker or of a trouble; on a terminal a count."""
 
     def __init__(self, *, counts: bool) -> None:
         self._counts = counts
@@ -125,16 +133,19 @@ class _Progress:
         connection = station.publisher.connection
         if connection.word != "connecting":
             self._tell("broker", " ".join((connection.word, connection.detail)).strip())
-        self._tell("disk", str(station.outbox.fault or ""))
-        self._tell("source", station.source_fault)
-        self._tell("maps", station.map_fault)
+        self._tell_troubles(station)
         if self._counts:
             self._count(station, connection.word)
 
     def close(self, station: Station) -> None:
         """Say what the last pictures met with, which are written after the last frame."""
-        self._tell("maps", station.map_fault)
+        self._tell_troubles(station)
         self.end()
+
+    def _tell_troubles(self, station: Station) -> None:
+        for what, words in station.troubles.items():
+            if what != "broker":  # of which there is more to tell than its troubles
+                self._tell(what, words)
 
     def end(self) -> None:
         """Leave the counting line."""

@@ -30,7 +30,7 @@ def check_cache(folder: Path) -> Check:
 
 
 def check_serial_ports(devices: Path = Path("/dev")) -> Check:
-    """Ports that sensors may be flashed through."""
+    """Ports that triggers may come from, and sensors may be flashed through."""
     ports = sorted(port for pattern in _SERIAL_PATTERNS for port in devices.glob(pattern))
     if not ports:
         return Check(topic="serial", state=State.OK, found="no serial port here")

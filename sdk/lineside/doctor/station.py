@@ -15,6 +15,7 @@ from lineside.doctor.permissions import key_files
 from lineside.errors import (
     BundleError,
     ConfigurationError,
+    InputDataError,
     KeyFileError,
     OverrideError,
     StorageError,
@@ -22,7 +23,22 @@ from lineside.errors import (
 from lineside.limits import LimitSettings, settle_limits
 from lineside.mqtt.settings import MqttSettings
 from lineside.plainfile import is_folder
-from lineside.station import MapSettings, StationConfiguration, read_configuration
+from lineside.sources import (
+    FolderSettings,
+    SerialTrigger,
+    SourceSettings,
+    TriggerSettings,
+    VideoSettings,
+    probe_camera,
+    probe_serial_port,
+    probe_video,
+)
+from lineside.station import (
+    BundleSettings,
+    MapSettings,
+    StationConfiguration,
+    read_configuration,
+)
 from lineside.station.maps import check_map_given
 
 _CONNECT_TIMEOUT_S: Final = 3.0
@@ -51,18 +67,31 @@ def examine_station(
         ]
     return [
         Check(topic="station", state=State.OK, found=f"{file}: {configuration.topics.state}"),
-        *_check_bundle(configuration, given_trust, machine_trust),
-        _check_source(configuration.source.path),
+        *_check_bundles(configuration, given_trust, machine_trust),
+        check_source(configuration.source),
+        *check_trigger(configuration.trigger),
         check_disk("outbox", configuration.outbox.path.parent, needed=True),
         *_check_map_folder(configuration.maps),
         check_broker(configuration.mqtt),
     ]
 
 
-def _check_bundle(
+def _check_bundles(
     configuration: StationConfiguration, given_trust: Sequence[Path], machine_trust: Sequence[Path]
 ) -> list[Check]:
-    settings = configuration.bundle
+    return [
+        check
+        for bundle in configuration.bundles
+        for check in _check_bundle(configuration, bundle, given_trust, machine_trust)
+    ]
+
+
+def _check_bundle(
+    configuration: StationConfiguration,
+    settings: BundleSettings,
+    given_trust: Sequence[Path],
+    machine_trust: Sequence[Path],
+) -> list[Check]:
     trust = given_trust or settings.trust
     trust = trust or [key for place in machine_trust for key in key_files(place, ".pub")]
     revoked = [file for place in machine_trust for file in key_files(place, ".revoked")]
@@ -72,7 +101,7 @@ def _check_bundle(
         with open_bundle(settings.path, trust=trusted) as bundle:
             identity = bundle.manifest.identity
             found = f"{settings.path}: {identity.product} {identity.version}, the seal holds"
-            limits = _check_limits(bundle, configuration.limits, trusted)
+            limits = _check_limits(bundle, configuration.limits_of(settings), trusted)
             maps = _check_map_output(bundle, configuration.maps)
     except (BundleError, ConfigurationError, KeyFileError, StorageError) as error:
         return [Check(topic="bundle", state=State.MISSING, found=str(error), remedy=remedy)]
@@ -104,7 +133,36 @@ def _check_limits(bundle: Bundle, settings: LimitSettings, trusted: TrustedKeys)
     return Check(topic="limits", state=State.OK, found="; ".join(limits.told()) or "as sealed")
 
 
-def _check_source(folder: Path) -> Check:
+def check_source(settings: SourceSettings) -> Check:
+    """Is the folder, the video or the camera there, and may this user read it?"""
+    if isinstance(settings, FolderSettings):
+        return _check_folder(settings.path)
+    try:
+        if isinstance(settings, VideoSettings):
+            found = probe_video(settings)
+        else:
+            found = probe_camera(settings)
+    except (ConfigurationError, InputDataError) as error:
+        remedy = "correct [source]; `v4l2-ctl --list-devices` names the cameras at this machine"
+        if isinstance(settings, VideoSettings):
+            remedy = "correct [source] path, or make the file anew"
+        return Check(topic="source", state=State.MISSING, found=str(error), remedy=remedy)
+    return Check(topic="source", state=State.OK, found=found)
+
+
+def check_trigger(settings: TriggerSettings) -> list[Check]:
+    """Where a serial port triggers: is it there, and may this user read it?"""
+    if not isinstance(settings, SerialTrigger):
+        return []
+    try:
+        probe_serial_port(settings)
+    except (ConfigurationError, InputDataError) as error:
+        remedy = "correct [trigger] port, or `sudo usermod -aG dialout $USER` and log in again"
+        return [Check(topic="trigger", state=State.MISSING, found=str(error), remedy=remedy)]
+    return [Check(topic="trigger", state=State.OK, found=f"serial port {settings.port}: opens")]
+
+
+def _check_folder(folder: Path) -> Check:
     if not is_folder(folder):
         return Check(
             topic="source",

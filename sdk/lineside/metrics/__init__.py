@@ -1,5 +1,6 @@
 """One definition of every metric, for trainer, exporter and station. Numpy only."""
 
+from lineside.metrics.binomial import rate_bound, rate_interval, sign_test
 from lineside.metrics.classes import (
     accuracy,
     balanced_accuracy,
@@ -43,8 +44,11 @@ __all__ = [
     "midway",
     "precision",
     "precision_recall_curve",
+    "rate_bound",
+    "rate_interval",
     "recall",
     "roc_curve",
+    "sign_test",
     "squared_errors",
     "weighted_mean",
 ]

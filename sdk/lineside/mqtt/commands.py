@@ -1,18 +1,42 @@
-"""What a station is told over MQTT, and what it answers: `cmd/…` and `ack`."""
+"""What a station is told over MQTT, and what it answers: `cmd/…` and `ack`.
+
+The station does whatever a well-formed command says: who may give one is the broker's to decide,
+by its access list on ``…/cmd/+``.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import msgspec
 
+from lineside.errors import InputDataError
+from lineside.mqtt.topics import COMMANDS
 
-class TriggerCommand(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="trigger"):
+COMMAND_LIMIT_BYTES = 4096
+ACK_LIMIT_BYTES = 256
+ID_LIMIT_CHARS = 36
+WORD_LIMIT_CHARS = 16
+DETAIL_LIMIT_CHARS = 120
+_TEXT_LIMIT_CHARS = 128
+_NOTE_LIMIT_CHARS = 1024
+
+
+class TriggerCommand(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    tag_field="kind",
+    tag="trigger",
+):
     """``cmd/trigger``: a part stands before the camera.
 
     Attributes:
-        id: of the command, by the sender; the answer has the same, a repeated one is dropped.
+        id: of the command, by the sender, at most 36 printable ASCII characters; the answer has
+            the same, a repeated one is dropped.
         part: the physical part, ``""`` where unknown.
         product: which bundle judges it; ``""``: the one that is in use.
     """
@@ -23,16 +47,30 @@ class TriggerCommand(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"
 
 
 class ChangeoverCommand(
-    msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="changeover"
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    tag_field="kind",
+    tag="changeover",
 ):
     """``cmd/changeover``: from now on parts are of another product."""
 
     id: str = ""
     product: str
 
+    def __post_init__(self) -> None:
+        if not self.product:
+            raise ValueError("product is empty; name the one that follows")
+
 
 class DispositionCommand(
-    msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="disposition"
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    tag_field="kind",
+    tag="disposition",
 ):
     """``cmd/disposition``: a human has looked at a part.
 
@@ -41,7 +79,7 @@ class DispositionCommand(
         evaluation: 1 OK or 2 NOT_OK, what the human says.
         defect: which kind, in the trainer's words; ``""`` where there is none or it is unknown.
         by: who looked.
-        note: in words.
+        note: in words, at most 1,024 characters.
     """
 
     id: str = ""
@@ -52,8 +90,19 @@ class DispositionCommand(
     by: str = ""
     note: str = ""
 
+    def __post_init__(self) -> None:
+        if bool(self.verdict) == bool(self.part):
+            raise ValueError("give verdict (its id) or part, one of both")
+        if self.evaluation not in (1, 2):
+            raise ValueError("evaluation is 1 (OK) or 2 (NOT_OK), as the human says")
+
 
 Command = TriggerCommand | ChangeoverCommand | DispositionCommand
+_KINDS: dict[str, type[TriggerCommand | ChangeoverCommand | DispositionCommand]] = {
+    "trigger": TriggerCommand,
+    "changeover": ChangeoverCommand,
+    "disposition": DispositionCommand,
+}
 
 
 def _nothing() -> None:
@@ -67,7 +116,8 @@ class Answer:
     Attributes:
         ok: it was or will be done.
         detail: why not, in words.
-        then: called once the answer is on its way to the broker, or cannot be.
+        then: called once the answer is on its way to the broker, or cannot be; in the publisher's
+            thread; must be quick and not raise.
     """
 
     ok: bool
@@ -77,3 +127,113 @@ class Answer:
 
 CommandHandler = Callable[[Command], Answer]
 """Called in the publisher's thread; must be quick and not raise."""
+
+
+class AckMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """The keys of ``ack``, in the wire's order.
+
+    Attributes:
+        v: version of this layout.
+        id: of the command; ``""`` where it had none, or where the station speaks by itself.
+        cmd: which one.
+        ok: it was or will be done.
+        detail: why not, in words, at most 120 printable ASCII characters.
+        t: when this was written, milliseconds since 1970 UTC.
+    """
+
+    v: int = 1
+    id: str = ""
+    cmd: str
+    ok: bool
+    detail: str = ""
+    t: int
+
+
+def decode_command(name: str, payload: bytes) -> Command:
+    """Read the payload of ``cmd/<name>``.
+
+    Raises:
+        InputDataError: no such command, too long, not JSON, a key unknown, missing or impossible,
+            a control character.
+    """
+    if name not in _KINDS:
+        raise InputDataError(f"unknown command {name[:32]}; there are {', '.join(COMMANDS)}")
+    if len(payload) > COMMAND_LIMIT_BYTES:
+        raise InputDataError(f"{len(payload)} bytes; at most {COMMAND_LIMIT_BYTES} are read")
+    try:
+        command = msgspec.json.decode(payload, type=_KINDS[name])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InputDataError(str(error).replace("`", "'")) from error
+    _check_texts(command)
+    return command
+
+
+def find_id(payload: bytes) -> str:
+    """The id of a command that is wrong otherwise, so that its sender knows which; or ``""``."""
+    if len(payload) > COMMAND_LIMIT_BYTES:
+        return ""
+    try:
+        found = msgspec.json.decode(payload, type=_OnlyId).id
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ""
+    return found if not _fault_of_id(found) else ""
+
+
+def encode_ack(*, cmd: str, command_id: str, ok: bool, detail: str) -> bytes:
+    """At most 256 bytes, whatever the words."""
+    message = AckMessage(
+        id=_fit(command_id, ID_LIMIT_CHARS),
+        cmd=_fit(cmd, WORD_LIMIT_CHARS),
+        ok=ok,
+        detail=_fit(detail, DETAIL_LIMIT_CHARS),
+        t=time.time_ns() // 1_000_000,
+    )
+    return msgspec.json.encode(message)
+
+
+def decode_ack(data: bytes, *, source: str) -> AckMessage:
+    """Read a payload of an ack topic.
+
+    Raises:
+        InputDataError: not JSON, a key missing, a value of the wrong kind.
+    """
+    try:
+        return msgspec.json.decode(data, type=AckMessage)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InputDataError(f"{source}: no answer of Lineside: {error}") from error
+
+
+class _OnlyId(msgspec.Struct):
+    id: str = ""
+
+
+def _check_texts(command: Command) -> None:
+    if fault := _fault_of_id(command.id):
+        raise InputDataError(f"id: {fault}")
+    for name in command.__struct_fields__:
+        value = getattr(command, name)
+        if not isinstance(value, str):
+            continue
+        limit = _NOTE_LIMIT_CHARS if name == "note" else _TEXT_LIMIT_CHARS
+        if len(value) > limit:
+            raise InputDataError(f"{name}: {len(value)} characters; at most {limit}")
+        if not value.isprintable():
+            raise InputDataError(f"{name}: holds control characters")
+
+
+def _fault_of_id(command_id: str) -> str:
+    if len(command_id) > ID_LIMIT_CHARS:
+        return f"{len(command_id)} characters; at most {ID_LIMIT_CHARS}"
+    if command_id != _plain(command_id):
+        return "only printable ASCII without quotes and backslash; no control characters"
+    return ""
+
+
+def _plain(text: str) -> str:
+    # Each of them one byte on the wire, without escapes.
+    return "".join(c if " " <= c <= "~" and c not in '"\\' else "_" for c in text)
+
+
+def _fit(text: str, limit_chars: int) -> str:
+    plain = _plain(text.replace('"', "'"))
+    return plain if len(plain) <= limit_chars else f"{plain[: limit_chars - 1]}~"

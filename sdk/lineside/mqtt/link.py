@@ -12,54 +12,39 @@ from __future__ import annotations
 
 import contextlib
 import select
+import socket
 import ssl
-import struct
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 
 import paho.mqtt.client as paho
-from paho.mqtt import MQTTException
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
-from paho.mqtt.properties import Properties
-from paho.mqtt.reasoncodes import ReasonCode
 
-from lineside.errors import BrokerError, BrokerRefusedError, ConfigurationError
+from lineside.errors import BrokerError, BrokerRefusedError
+from lineside.mqtt.callbacks import Callbacks, Message
+from lineside.mqtt.faults import FAULTS, broker_error, words_of, words_of_code
 from lineside.mqtt.settings import MqttSettings
+from lineside.mqtt.tls import make_context
 from lineside.mqtt.wake import Wake
 
+__all__ = ["CONNECT_TIMEOUT_S", "Link", "Message"]
+
 CONNECT_TIMEOUT_S = 5.0
-# What paho lets through when a peer sends nonsense: the packets are taken apart without checks.
-_FAULTS = (
-    OSError,
-    MQTTException,
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    RuntimeError,
-    struct.error,
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Message:
-    """One MQTT message; always sent with QoS 1."""
-
-    topic: str
-    payload: bytes
-    retain: bool = False
+_ALERT_WAIT_S = 0.3
 
 
 class Link:
     """A connection. Every method is for one thread; another may only set the ``wake``.
 
+    Attributes:
+        closed_by_broker: how the connection ended, when it has.
+
     Raises:
-        BrokerRefusedError: at opening or while publishing: the broker does not want us.
+        BrokerRefusedError: at opening or while publishing: the broker does not want us, or TLS
+            shows that one of the two must not trust the other.
         BrokerError: not reachable, or lost. A link that raised is of no further use; close it.
-        ConfigurationError: the password or the CA file cannot be read.
+        ConfigurationError: the password, or a file of TLS, cannot be read.
     """
 
     def __init__(
@@ -70,14 +55,11 @@ class Link:
         wake: Wake,
         will: Message | None = None,
     ) -> None:
+        self.closed_by_broker = False
         self._address = settings.address
         self._wake = wake
-        self._acknowledged: deque[int] = deque()
-        self._received: deque[Message] = deque()
-        self._let_in = False
-        self._subscribed = False
-        self._refusal: str | None = None
         self._client = self._make_client(settings, client_id)
+        self._notes = Callbacks(self._client)
         if will is not None:
             self._client.will_set(will.topic, will.payload, qos=1, retain=will.retain)
         try:
@@ -86,27 +68,56 @@ class Link:
             self.abort()
             raise
 
+    @property
+    def receive_maximum(self) -> int:
+        """Messages without acknowledgement that the broker stands; MQTT 5 tells."""
+        return self._notes.receive_maximum
+
+    @property
+    def taken_over(self) -> bool:
+        """Whether it ended because another client came with the same id; MQTT 5 tells."""
+        return self._notes.taken_over
+
+    @property
+    def gone_without(self) -> tuple[str, ...]:
+        """Subscriptions that the broker refuses and that we go on without, in words."""
+        return self._notes.gone_without
+
+    @property
+    def refused_topics(self) -> dict[str, str]:
+        """Topics of optional messages that the broker has refused, and its words."""
+        return self._notes.refused_topics
+
+    @property
+    def subscribed(self) -> bool:
+        """Whether the broker has granted what `subscribe` asked for."""
+        return self._notes.subscribed
+
+    @property
+    def is_written(self) -> bool:
+        """Whether all that was published has been handed to the machine's network."""
+        return not self._client.want_write()
+
     def publish(self, message: Message) -> int:
         """Send with QoS 1; returns the number that `step` gives back once acknowledged."""
         with self._mapped():
             info = self._client.publish(
                 message.topic, message.payload, qos=1, retain=message.retain
             )
-            if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
-                raise BrokerError(f"{self._address}: {_words_of_code(info.rc)}")
+            self._check(info.rc)
+            self._notes.sent(info.mid, message)
             return info.mid
 
-    def subscribe(self, filters: Sequence[str]) -> None:
-        """Ask for all messages of these topics, with QoS 1; they come out of `received`."""
-        with self._mapped():
-            code, _ = self._client.subscribe([(topic, 1) for topic in filters])
-            if code != MQTTErrorCode.MQTT_ERR_SUCCESS:
-                raise BrokerError(f"{self._address}: {_words_of_code(code)}")
+    def subscribe(self, filters: Sequence[str], *, optional: bool = False) -> None:
+        """Ask for all messages of these topics, with QoS 1; they come out of `received`.
 
-    @property
-    def subscribed(self) -> bool:
-        """Whether the broker has granted what `subscribe` asked for."""
-        return self._subscribed
+        What the broker does not grant is a refusal, or with ``optional`` noted in `gone_without`.
+        """
+        with self._mapped():
+            code, number = self._client.subscribe([(topic, 1) for topic in filters])
+            self._check(code)
+            if optional and number is not None:
+                self._notes.asked(number, filters)
 
     def step(self, timeout_s: float) -> list[int]:
         """Read and write until something happens, the wake is set, or the time is over.
@@ -116,22 +127,18 @@ class Link:
         """
         with self._mapped():
             self._exchange(timeout_s)
-        if self._refusal is not None:
-            raise BrokerRefusedError(f"{self._address}: {self._refusal}", reason=self._refusal)
-        found = list(self._acknowledged)
-        self._acknowledged.clear()
-        return found
+        self._raise_refusal()
+        return self._notes.take_acknowledged()
 
     def received(self) -> list[Message]:
         """Messages that have come since; the broker already knows that we have them."""
-        found = list(self._received)
-        self._received.clear()
-        return found
+        return self._notes.take_received()
 
     def close(self) -> None:
         """Say goodbye if the connection still stands (no last will then) and free the socket."""
-        with contextlib.suppress(*_FAULTS):
+        with contextlib.suppress(*FAULTS):
             self._client.disconnect()
+            self._client.loop_write()
         self.abort()
 
     def abort(self) -> None:
@@ -167,25 +174,38 @@ class Link:
         # Unlimited on paho's side: the window is ours, and what paho queues it may forget.
         client.max_inflight_messages_set(0)
         client.max_queued_messages_set(0)
-        client.on_connect = self._on_connect
-        client.on_publish = self._on_publish
-        client.on_message = self._on_message
-        client.on_subscribe = self._on_subscribe
+        # With this set paho leaves all writing to `_exchange`, which reads first: what a broker
+        # says before it hangs up is lost when one writes to it first.
+        client.on_socket_register_write = _leave_writing_to_us
         if settings.username:
             client.username_pw_set(settings.username, settings.read_password())
         if self._address.tls:
-            _set_tls(client, settings)
+            client.tls_set_context(make_context(settings))
         return client
 
     def _enter(self, keepalive_s: int) -> None:
         with self._mapped():
             self._client.connect(self._address.host, self._address.port, keepalive=keepalive_s)
+            sock = self._client.socket()
+            if isinstance(sock, socket.socket):
+                # A verdict must not wait for TCP to hear about the one before (Nagle's algorithm).
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                self._hear_out_handshake(sock)
             self._await_entry()
+
+    def _hear_out_handshake(self, sock: socket.socket) -> None:
+        # In TLS 1.3 the client has finished before the broker has looked at its certificate
+        # (RFC 8446, section 2). Tickets or an alert follow at once; servers without either are few.
+        if isinstance(sock, ssl.SSLSocket) and sock.version() == "TLSv1.3":
+            poll = select.poll()
+            poll.register(sock.fileno(), select.POLLIN)
+            if poll.poll(_ALERT_WAIT_S * 1000):
+                self._check(self._client.loop_read())
 
     def _await_entry(self) -> None:
         deadline_s = time.monotonic() + CONNECT_TIMEOUT_S
-        while not self._let_in:
-            if self._refusal is not None:
+        while not self._notes.let_in:
+            if self._notes.refusal is not None:
                 break
             left_s = deadline_s - time.monotonic()
             if left_s <= 0:
@@ -194,15 +214,20 @@ class Link:
                 self._exchange(left_s)
             except BrokerError:
                 # After a refusal the broker hangs up; the refusal says more.
-                if self._refusal is None:
+                if self._notes.refusal is None:
                     raise
-        if self._refusal is not None:
-            raise BrokerRefusedError(f"{self._address}: {self._refusal}", reason=self._refusal)
+        self._raise_refusal()
+
+    def _raise_refusal(self) -> None:
+        refusal = self._notes.refusal
+        if refusal is not None:
+            raise BrokerRefusedError(f"{self._address}: {refusal}", reason=refusal)
 
     def _exchange(self, timeout_s: float) -> None:
         sock = self._client.socket()
         if sock is None:
-            raise BrokerError(f"{self._address}: the connection was closed")
+            words = self._notes.error or "the connection was closed"
+            raise broker_error(self._address, words)
         # TLS may hold decrypted bytes that poll cannot see.
         waiting = isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
         poll = select.poll()
@@ -214,91 +239,24 @@ class Link:
             self._wake.clear()
         happened = events.get(sock.fileno(), 0)
         if waiting or happened & (select.POLLIN | select.POLLHUP | select.POLLERR):
-            self._check(self._client.loop_read())
+            code = self._client.loop_read()
+            self.closed_by_broker = code != MQTTErrorCode.MQTT_ERR_SUCCESS
+            self._check(code)
         if happened & select.POLLOUT:
             self._check(self._client.loop_write())
         self._check(self._client.loop_misc())
 
     def _check(self, code: MQTTErrorCode) -> None:
         if code != MQTTErrorCode.MQTT_ERR_SUCCESS:
-            raise BrokerError(f"{self._address}: {_words_of_code(code)}")
+            raise broker_error(self._address, self._notes.error or words_of_code(code))
 
     @contextlib.contextmanager
     def _mapped(self) -> Iterator[None]:
         try:
             yield
-        except _FAULTS as error:
-            raise BrokerError(f"{self._address}: {_words_of(error)}") from error
-
-    # The callbacks only note: whatever else they did could raise, inside paho.
-
-    def _on_connect(
-        self,
-        _client: paho.Client,
-        _data: object,
-        _flags: paho.ConnectFlags,
-        reason: ReasonCode,
-        _properties: Properties | None,
-    ) -> None:
-        if reason.is_failure:
-            self._refusal = str(reason)
-        else:
-            self._let_in = True
-
-    def _on_publish(
-        self,
-        _client: paho.Client,
-        _data: object,
-        number: int,
-        reason: ReasonCode,
-        _properties: Properties,
-    ) -> None:
-        # MQTT 5 (section 3.4.2.1) acknowledges with an error what the broker has thrown away.
-        if reason.is_failure:
-            self._refusal = f"a message was refused: {reason}"
-        else:
-            self._acknowledged.append(number)
-
-    def _on_subscribe(
-        self,
-        _client: paho.Client,
-        _data: object,
-        _number: int,
-        reasons: list[ReasonCode],
-        _properties: Properties | None,
-    ) -> None:
-        # A broker with access rules answers SUBACK with a failure and then stays silent for ever.
-        refused = [str(reason) for reason in reasons if reason.is_failure]
-        if refused:
-            self._refusal = f"the subscription was refused: {refused[0]}"
-        else:
-            self._subscribed = True
-
-    def _on_message(self, _client: paho.Client, _data: object, message: paho.MQTTMessage) -> None:
-        try:
-            topic = message.topic
-        except UnicodeDecodeError:
-            return  # MQTT 3.1.1, section 1.5.3: no broker may pass on such a topic
-        self._received.append(
-            Message(topic=topic, payload=bytes(message.payload), retain=message.retain)
-        )
+        except FAULTS as error:
+            raise broker_error(self._address, words_of(error)) from error
 
 
-def _words_of(error: Exception) -> str:
-    # Not `[Errno 111] …`: the number tells an operator nothing.
-    words = error.strerror if isinstance(error, OSError) else None
-    return words or str(error) or type(error).__name__
-
-
-def _words_of_code(code: MQTTErrorCode) -> str:
-    return paho.error_string(code).removesuffix(".")  # a sentence there, a part of one here
-
-
-def _set_tls(client: paho.Client, settings: MqttSettings) -> None:
-    ca_file = settings.ca_file
-    try:
-        client.tls_set(ca_certs=None if ca_file is None else str(ca_file))
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(
-            f"mqtt.ca_file: {ca_file}: {_words_of(error)}", path="mqtt.ca_file"
-        ) from error
+def _leave_writing_to_us(_client: paho.Client, _data: object, _socket: object) -> None:
+    return None

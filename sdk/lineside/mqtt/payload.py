@@ -1,8 +1,7 @@
 """The verdict on the wire: flat JSON, fixed key order, at most 256 bytes whatever comes in.
 
-One schema: ``VerdictMessage`` names the keys in their order, ``BUDGET_BYTES`` what each may take.
-The station writes with ``encode_verdict``; ``lineside listen`` and whoever else reads with
-``decode_verdict``.
+``lineside.mqtt.schema`` names the keys in their order and what each may take. The station writes
+with ``encode_verdict``; ``lineside listen`` and whoever else reads with ``decode_verdict``.
 """
 
 from __future__ import annotations
@@ -14,33 +13,21 @@ from typing import Final
 import msgspec
 
 from lineside.errors import InputDataError
+from lineside.mqtt.schema import (
+    MODEL_DIGITS,
+    PART_LIMIT_CHARS,
+    SEQ_MAX,
+    TIME_MAX_MS,
+    UNIT_LIMIT_BYTES,
+    VERDICT_VERSION,
+)
 from lineside.verdict import Evaluation, Reason, Verdict
 
-PAYLOAD_VERSION: Final = 1
-PAYLOAD_LIMIT_BYTES: Final = 256
-PART_LIMIT_CHARS: Final = 32
-UNIT_LIMIT_BYTES: Final = 6
-MODEL_DIGITS: Final = 12
-_SEQ_MAX: Final = 10**12 - 1
-_TIME_MAX_MS: Final = 10**13 - 1
-_LATENCY_MAX_US: Final = 10**8 - 1
-
-# Bytes of each value as it stands on the wire, quotes included.
-BUDGET_BYTES: Final = {
-    "v": 1,
-    "seq": 12,
-    "id": 20,
-    "part": PART_LIMIT_CHARS + 2,
-    "t": 13,
-    "ev": 1,
-    "score": 12,
-    "limit": 12,
-    "unit": UNIT_LIMIT_BYTES + 2,
-    "reason": 18,
-    "code": 2,
-    "model": MODEL_DIGITS + 2,
-    "lat_us": 8,
-}
+PAYLOAD_VERSION: Final = VERDICT_VERSION
+# Only these say that a score was held against a limit; a fault comes without one. Their words are
+# short, which leaves a score and a limit their room.
+DECIDED: Final = frozenset({Reason.WITHIN_LIMIT, Reason.BEYOND_LIMIT, Reason.BETWEEN_LIMITS})
+_HEX: Final = frozenset("0123456789abcdef")
 
 
 class VerdictMessage(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,15 +38,16 @@ class VerdictMessage(msgspec.Struct, frozen=True, kw_only=True):
         seq: the station's running number, 1 to 10^12 - 1, without gaps.
         id: 18 hex digits, unique for ever; a repeated delivery has the same.
         part: the physical part, at most 32 printable ASCII characters; empty where unknown.
-        t: when the station took the frame, milliseconds since 1970 UTC, the station's clock.
+        t: when the part's turn began: the trigger came, or the station took the frame;
+            milliseconds since 1970 UTC, the station's clock.
+        exp: from then on it is stale, by the same clock; later than ``t``.
         ev: the evaluation: 1 OK, 2 NOT_OK, 3 NOT_DECIDABLE, 0 UNDEFINED.
-        score: in ``unit``, six significant digits; ``None`` where there is none.
+        score: in ``unit``, six significant digits; ``None`` where no limit decided.
         limit: what the score was held against, in ``unit``; ``None`` where there is none.
         unit: at most 6 bytes of UTF-8.
         reason: why, in a word.
         code: why, as a number.
-        model: the first 12 hex digits of the bundle's hash.
-        lat_us: from taking the frame to the evaluation, microseconds, at most 10^8 - 1.
+        model: the first 12 hex digits of the bundle's hash, ``""`` where it is not known.
     """
 
     v: int = PAYLOAD_VERSION
@@ -67,6 +55,7 @@ class VerdictMessage(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     part: str
     t: int
+    exp: int
     ev: int
     score: float | None
     limit: float | None
@@ -74,7 +63,6 @@ class VerdictMessage(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     code: int
     model: str
-    lat_us: int
 
     @property
     def evaluation(self) -> Evaluation:
@@ -89,24 +77,31 @@ def message_of(
     job_id: str,
     part_id: str,
     taken_unix_ns: int,
-    latency_us: float,
+    expires_unix_ms: int,
 ) -> VerdictMessage:
-    """Fit a verdict into the wire's ranges; what does not fit is shortened so that one sees it."""
-    # A score that is no number must not look like one beside the reason that says so.
-    has_score = verdict.reason is not Reason.SCORE_NOT_FINITE
+    """Fit a verdict into the wire's ranges; what does not fit is shortened so that one sees it.
+
+    Args:
+        seq: 1 to 10^12 - 1.
+        job_id: 18 hex digits: 8 of the outbox, 10 of ``seq``.
+        taken_unix_ns: when the part's turn began, the station's clock.
+        expires_unix_ms: from then on it is stale, the same clock; not later than ``taken`` means
+            stale at once.
+    """
+    taken_ms = min(max(taken_unix_ns // 1_000_000, 0), TIME_MAX_MS - 1)
     return VerdictMessage(
-        seq=min(seq, _SEQ_MAX),
+        seq=min(seq, SEQ_MAX),
         id=job_id,
         part=wire_part_id(part_id),
-        t=min(max(taken_unix_ns // 1_000_000, 0), _TIME_MAX_MS),
+        t=taken_ms,
+        exp=min(max(expires_unix_ms, taken_ms + 1), TIME_MAX_MS),
         ev=int(verdict.evaluation),
-        score=wire_number(verdict.score) if has_score else None,
+        score=wire_number(verdict.score) if verdict.reason in DECIDED else None,
         limit=wire_number(verdict.limit),
         unit=wire_unit(verdict.unit),
         reason=verdict.reason.value,
         code=verdict.reason.code,
-        model=_plain(verdict.model)[:MODEL_DIGITS],
-        lat_us=min(max(round(latency_us), 0), _LATENCY_MAX_US),
+        model=_wire_model(verdict.model),
     )
 
 
@@ -115,10 +110,10 @@ def encode_verdict(message: VerdictMessage) -> bytes:
     # By hand, because floats must keep their point and strings need no escapes by construction.
     text = (
         f'{{"v":{message.v},"seq":{message.seq},"id":"{message.id}","part":"{message.part}",'
-        f'"t":{message.t},"ev":{message.ev},"score":{_float_text(message.score)},'
+        f'"t":{message.t},"exp":{message.exp},"ev":{message.ev},'
+        f'"score":{_float_text(message.score)},'
         f'"limit":{_float_text(message.limit)},"unit":"{message.unit}",'
-        f'"reason":"{message.reason}","code":{message.code},"model":"{message.model}",'
-        f'"lat_us":{message.lat_us}}}'
+        f'"reason":"{message.reason}","code":{message.code},"model":"{message.model}"}}'
     )
     return text.encode("utf-8")
 
@@ -176,6 +171,11 @@ def wire_unit(unit: str) -> str:
     if fits and len(unit.encode("utf-8")) <= UNIT_LIMIT_BYTES:
         return unit
     return f"{_plain(unit)[: UNIT_LIMIT_BYTES - 1]}~"
+
+
+def _wire_model(model: str) -> str:
+    digits = model[:MODEL_DIGITS]
+    return digits if len(digits) == MODEL_DIGITS and _HEX.issuperset(digits) else ""
 
 
 def _plain(text: str) -> str:

@@ -1,88 +1,62 @@
-"""From the outbox to the broker: a window of our own, patience, and a state topic that is true.
+"""From the outbox to the broker: a window of our own, live verdicts first, patience, and commands.
 
-Runs in its own thread; inspection never waits for it. Its only memory is the window.
+Runs in its own thread; inspection never waits for it. Its memory is the window and what was read
+ahead.
 """
 
 from __future__ import annotations
 
 import random
+import secrets
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import msgspec
 
-from lineside.errors import BrokerError, BrokerRefusedError, ConfigurationError, StorageError
+from lineside.errors import BrokerError, BrokerRefusedError, ConfigurationError, InputDataError
+from lineside.mqtt.answers import Answers
+from lineside.mqtt.commands import CommandHandler
+from lineside.mqtt.connection import Connection, ConnectionWord
+from lineside.mqtt.desk import CommandDesk
+from lineside.mqtt.expiry import Clocks, ExpiryClock, read_clocks
+from lineside.mqtt.flight import Flight
+from lineside.mqtt.lanes import Lanes, Spool, WaitingRow
 from lineside.mqtt.link import Link, Message
-from lineside.mqtt.settings import MqttSettings
-from lineside.mqtt.state import StateMessage, StateWord, encode_state, make_state
+from lineside.mqtt.payload import VerdictMessage, decode_verdict
+from lineside.mqtt.rival import IdRival, TopicRival
+from lineside.mqtt.settings import WINDOW, MqttSettings
+from lineside.mqtt.state import StateMessage
 from lineside.mqtt.topics import StationTopics
+from lineside.mqtt.voice import Voice
 from lineside.mqtt.wake import Wake
+from lineside.mqtt.wire import Permissions, Wire
 
-# Messages on their way without PUBACK; also the default of brokers, and a PLC's broker often has
-# no more buffers. Some places are the state's own: it must come through most of all when the broker
-# has stopped acknowledging.
-WINDOW = 20
-_STATE_WINDOW = 4
-VERDICT_WINDOW = WINDOW - _STATE_WINDOW
+# Of the default window, what verdicts may take.
+VERDICT_WINDOW = Flight(WINDOW).verdict_places
 _TICK_S = 0.5
 _GOODBYE_S = 1.0
-
-
-class WaitingRow(Protocol):
-    """A verdict as the outbox keeps it."""
-
-    @property
-    def seq(self) -> int: ...
-    @property
-    def payload(self) -> bytes: ...
-
-
-class Spool(Protocol):
-    """What the publisher needs of an outbox; it may raise ``StorageError`` and is asked again."""
-
-    def unsent(self, after_seq: int, limit: int) -> Sequence[WaitingRow]: ...
-    def acknowledge(self, seqs: Sequence[int]) -> None: ...
-
-
-ConnectionWord = Literal["connecting", "online", "waiting", "refused", "ended"]
-
-
-class Connection(msgspec.Struct, frozen=True, kw_only=True):
-    """How the publisher stands with the broker.
-
-    Attributes:
-        word: ``waiting`` is for the next attempt.
-        detail: the last fault in words, ``""`` after a connection was made.
-        connects: connections made so far.
-    """
-
-    word: ConnectionWord = "connecting"
-    detail: str = ""
-    connects: int = 0
-
-    @property
-    def reconnects(self) -> int:
-        """Connections made after the first."""
-        return max(self.connects - 1, 0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Sent:
-    since_s: float
-    seq: int | None  # None: a state, not a verdict
+_Lane = Literal["live", "history"]
 
 
 class Publisher:
-    """Sends what the spool holds, in order, until told to stop.
+    """Sends what the spool holds until told to stop: live verdicts first, the others as history.
 
     Args:
         settings: the broker.
         topics: where to speak.
         spool: the outbox.
         describe: the state of this moment; called in this thread, must not block.
+        handle: does what commands say, in this thread; ``None``: none are subscribed to.
+        health: the health message of this moment, in this thread; ``None``: none is sent.
+        pack: a verdict as ``verdict/bin`` has it; needed with ``settings.binary``.
+        clocks: both clocks of this moment.
+
+    Attributes:
+        connection: how it stands with the broker; read from any thread.
+        instance: 8 hex digits drawn for this publisher, in each of its states.
     """
 
     def __init__(
@@ -92,20 +66,38 @@ class Publisher:
         topics: StationTopics,
         spool: Spool,
         describe: Callable[[], StateMessage],
+        handle: CommandHandler | None = None,
+        health: Callable[[], bytes] | None = None,
+        pack: Callable[[VerdictMessage], bytes] | None = None,
+        clocks: Callable[[], Clocks] = read_clocks,
     ) -> None:
         self.connection = Connection()
+        self.instance = secrets.token_hex(4)
         self._settings = settings
         self._topics = topics
         self._spool = spool
-        self._describe = describe
+        self._pack = pack
+        self._desk = None if handle is None else CommandDesk(handle)
+        self._answers = Answers()
+        self._voice = Voice(
+            settings,
+            topics,
+            describe=describe,
+            health=health,
+            answers=self._answers,
+            instance=self.instance,
+        )
         self._wake = Wake()
         self._stop_by_s: float | None = None
         self._stopping = threading.Event()
         self._goodbye = "stopped"
-        self._in_flight: dict[int, _Sent] = {}
-        self._after_seq = 0
-        self._said: tuple[StateWord, str] | None = None
-        self._said_at_s = 0.0
+        self._clock = ExpiryClock(given=spool.given, clocks=clocks)
+        self._flight = Flight(settings.window)
+        self._lanes = Lanes(spool, self._clock, is_in_flight=lambda seq: self._flight.has_seq(seq))
+        self._permissions = Permissions(asks=settings.protocol == "5")
+        self._queues: dict[_Lane, deque[tuple[int, Message]]] = {}
+        self._topic_rival = TopicRival(self.instance)
+        self._id_rival = IdRival(settings.reconnect_max_s)
         self._pause_s = settings.reconnect_min_s
         self._online_since_s = 0.0
 
@@ -119,6 +111,19 @@ class Publisher:
         """There is something new in the spool, or in the state. From any thread."""
         self._wake.set()
 
+    def tell(self, *, cmd: str, detail: str = "", ok: bool = True) -> threading.Event:
+        """Say on ``ack`` what no command asked for, e.g. a changeover by a trigger's product.
+
+        From any thread.
+
+        Returns:
+            An event that is set once it was written to the connection, or cannot be: at once when
+            there is no connection.
+        """
+        written = self._answers.tell(cmd=cmd, detail=detail, ok=ok)
+        self._wake.set()
+        return written
+
     def stop(self, drain_s: float, *, reason: str = "stopped") -> None:
         """Send what still can be sent within ``drain_s``, say offline, end. From any thread."""
         self._goodbye = reason
@@ -128,122 +133,154 @@ class Publisher:
 
     def run(self) -> None:
         """The thread's body."""
-        while not self._stopping.is_set():
-            try:
-                self._note("connecting")
-                with self._open() as link:
-                    self._serve(link)
-            except BrokerRefusedError as error:
-                self._note("refused", str(error))
-            except (BrokerError, ConfigurationError) as error:
-                self._note("waiting", str(error))
-            self._rewind()
-            self._pause()
-        self._note("ended", self.connection.detail)
-        self._wake.close()
+        try:
+            while not self._stopping.is_set():
+                self._attempt()
+                self._answers.close()
+                self._pause()
+        finally:
+            self._note("ended", self.connection.detail)
+            self._answers.close()
+            self._wake.close()
+
+    def _attempt(self) -> None:
+        link = None
+        try:
+            self._note("connecting")
+            with self._open() as link:
+                self._serve(link)
+        except BrokerRefusedError as error:
+            self._note("refused", str(error))
+        except (BrokerError, ConfigurationError) as error:
+            self._note("waiting", str(error))
+        else:
+            return
+        if link is not None:
+            self._permissions.lost(link.refused_topics)
+            self._id_rival.ended(
+                time.monotonic() - self._online_since_s,
+                closed_by_broker=link.closed_by_broker and not link.refused_topics,
+                taken_over=link.taken_over,
+            )
+            if self._id_rival.found:
+                self._note("refused", self._id_rival.words(self.client_id))
 
     def _open(self) -> Link:
-        # Of this moment, but with nothing that changes: the broker says it when we no longer can.
-        will = make_state(StateWord.OFFLINE, reason="connection_lost")
         link = Link(
-            self._settings,
-            client_id=self.client_id,
-            wake=self._wake,
-            will=Message(topic=self._topics.state, payload=encode_state(will), retain=True),
+            self._settings, client_id=self.client_id, wake=self._wake, will=self._voice.will()
         )
         self.connection = Connection(word="online", connects=self.connection.connects + 1)
+        self._online_since_s = time.monotonic()
         return link
 
     def _serve(self, link: Link) -> None:
-        self._said = None
-        self._online_since_s = time.monotonic()
+        # What was on its way when the last connection broke is sent again, by the same id.
+        self._flight = Flight(min(self._settings.window, link.receive_maximum))
+        self._queues = {"live": deque(), "history": deque()}
+        self._lanes.restart()
+        self._voice.restart()
+        self._answers.open()
+        commands = () if self._desk is None else (self._topics.commands,)
+        link.subscribe((self._topics.state, *commands), optional=True)
+        wire = Wire(link, self._flight, self._permissions)
         while not self._is_done():
-            self._say_state(link)
-            self._fill(link)
-            self._settle(link.step(_TICK_S))
-        self._say_offline(link)
+            self._clock.observe(self._spool.given)
+            self._speak(wire)
+            self._fill(wire)
+            self._settle(wire.step(0.0 if self._lanes.passed_over else _TICK_S))
+            self._hear(link)
+        self._say_offline(wire)
 
     def _is_done(self) -> bool:
         if not self._stopping.is_set():
             return False
         if self._stop_by_s is not None and time.monotonic() >= self._stop_by_s:
             return True
-        return not self._in_flight and not self._next_rows()
+        waits = self._lanes.live_waits or self._lanes.history_waits or any(self._queues.values())
+        return not (waits or len(self._flight) or len(self._answers))
 
-    def _next_rows(self) -> Sequence[WaitingRow]:
-        room = VERDICT_WINDOW - (len(self._in_flight) - self._states_in_flight())
-        if room <= 0:
-            return ()
+    def _speak(self, wire: Wire) -> None:
+        rival = self._topic_rival.words(self._topics, now_s=time.monotonic())
+        amiss = "; ".join(filter(None, (rival, *wire.link.gone_without, *self._permissions.words)))
+        if amiss != self.connection.detail:
+            self._note("online", amiss)
+        self._voice.speak(wire, reconnects=self.connection.reconnects, rival=bool(rival))
+
+    def _fill(self, wire: Wire) -> None:
+        lanes = self._lanes
+        while wire.live_room(history_waits=lanes.history_waits) > 0:
+            if not self._send_next(wire, "live"):
+                break
+        while wire.history_room(live_waits=lanes.live_waits) > 0:
+            if not self._send_next(wire, "history"):
+                break
+
+    def _send_next(self, wire: Wire, kind: _Lane) -> bool:
+        queue = self._queues[kind]
+        if not queue:
+            row = self._lanes.next_live() if kind == "live" else self._lanes.next_history()
+            if row is None:
+                return False
+            messages = wire.permitted(self._messages(row, kind))
+            self._flight.expect(row.seq, len(messages))
+            queue.extend((row.seq, message) for message in messages)
+        seq, message = queue.popleft()
+        wire.send(message, kind, seq)
+        return True
+
+    def _messages(self, row: WaitingRow, kind: _Lane) -> list[Message]:
+        topics = self._topics
+        if kind == "history":
+            return [Message(topic=topics.history, payload=row.payload)]
+        messages = [Message(topic=topics.verdict, payload=row.payload)]
+        if self._settings.binary and (packed := self._packed(row.payload)):
+            messages.append(Message(topic=topics.verdict_bin, payload=packed, optional=True))
+        if self._settings.findings and row.findings:
+            messages.append(Message(topic=topics.findings, payload=row.findings, optional=True))
+        return messages
+
+    def _packed(self, payload: bytes) -> bytes:
+        if self._pack is None:
+            return b""
         try:
-            return self._spool.unsent(self._after_seq, room)
-        except StorageError:
-            # The outbox knows and the state says so; the next tick asks again.
-            return ()
+            return self._pack(decode_verdict(payload, source="outbox"))
+        except InputDataError:
+            return b""  # a row of another version: its JSON goes out as it is
 
-    def _fill(self, link: Link) -> None:
-        now_s = time.monotonic()
-        for row in self._next_rows():
-            number = link.publish(Message(topic=self._topics.verdict, payload=row.payload))
-            self._in_flight[number] = _Sent(since_s=now_s, seq=row.seq)
-            self._after_seq = row.seq
-
-    def _settle(self, numbers: Sequence[int]) -> None:
-        sent = [self._in_flight.pop(number) for number in numbers if number in self._in_flight]
-        seqs = [one.seq for one in sent if one.seq is not None]
+    def _settle(self, seqs: Sequence[int]) -> None:
         if seqs:
             self._spool.acknowledge(seqs)
         now_s = time.monotonic()
-        # Not at once when connected: two stations with one client id throw each other out.
-        if seqs or now_s - self._online_since_s > self._settings.reconnect_max_s:
+        stood_s = now_s - self._online_since_s
+        self._id_rival.stands(stood_s)
+        # Two stations with one client id throw each other out: then not before there is peace.
+        if (seqs or stood_s > self._settings.reconnect_max_s) and not self._id_rival.found:
             self._pause_s = self._settings.reconnect_min_s
-        oldest_s = min((one.since_s for one in self._in_flight.values()), default=now_s)
-        if now_s - oldest_s > self._settings.ack_timeout_s:
+        oldest_s = self._flight.oldest_s()
+        if oldest_s is not None and now_s - oldest_s > self._settings.ack_timeout_s:
             raise BrokerError(
                 f"{self._settings.address}: nothing acknowledged for "
                 f"{self._settings.ack_timeout_s:g} s; connecting anew"
             )
 
-    def _rewind(self) -> None:
-        """What was on its way when the connection broke is sent again, by the same id."""
-        lost = [sent.seq for sent in self._in_flight.values() if sent.seq is not None]
-        self._after_seq = min([self._after_seq, *(seq - 1 for seq in lost)])
-        self._in_flight.clear()
+    def _hear(self, link: Link) -> None:
+        for message in link.received():
+            if message.topic == self._topics.state:
+                self._topic_rival.hear(
+                    message.payload, retained=message.retain, now_s=time.monotonic()
+                )
+            elif self._desk is not None and self._answers.has_room:
+                name = message.topic.rpartition("/")[2]
+                reply = self._desk.take(name, message.payload, retained=message.retain)
+                self._answers.reply(reply)
 
-    def _say_state(self, link: Link) -> None:
-        state = self._describe()
-        now_s = time.monotonic()
-        is_due = now_s - self._said_at_s >= self._settings.state_interval_s
-        if (state.state, state.reason) == self._said and not is_due:
-            return
-        if self._states_in_flight() >= _STATE_WINDOW:
-            return
-        full = msgspec.structs.replace(
-            state, beat_s=self._settings.state_interval_s, reconnects=self.connection.reconnects
-        )
-        self._send_state(link, full)
-        self._said, self._said_at_s = (state.state, state.reason), now_s
-
-    def _states_in_flight(self) -> int:
-        return sum(sent.seq is None for sent in self._in_flight.values())
-
-    def _send_state(self, link: Link, state: StateMessage) -> None:
-        message = Message(topic=self._topics.state, payload=encode_state(state), retain=True)
-        self._in_flight[link.publish(message)] = _Sent(since_s=time.monotonic(), seq=None)
-
-    def _say_offline(self, link: Link) -> None:
-        state = msgspec.structs.replace(
-            self._describe(),
-            st=StateWord.OFFLINE.number,
-            state=StateWord.OFFLINE,
-            reason=self._goodbye,
-            reconnects=self.connection.reconnects,
-        )
+    def _say_offline(self, wire: Wire) -> None:
         deadline_s = time.monotonic() + _GOODBYE_S
-        while self._states_in_flight() >= _STATE_WINDOW and time.monotonic() < deadline_s:
-            self._settle(link.step(0.1))
-        self._send_state(link, state)
-        while self._in_flight and time.monotonic() < deadline_s:
-            self._settle(link.step(0.1))
+        while wire.control_room() <= 0 and time.monotonic() < deadline_s:
+            self._settle(wire.step(0.1))
+        self._voice.say_offline(wire, reason=self._goodbye, reconnects=self.connection.reconnects)
+        while len(self._flight) and time.monotonic() < deadline_s:
+            self._settle(wire.step(0.1))
 
     def _note(self, word: ConnectionWord, detail: str = "") -> None:
         self.connection = msgspec.structs.replace(self.connection, word=word, detail=detail)
@@ -251,6 +288,8 @@ class Publisher:
     def _pause(self) -> None:
         """Wait before the next attempt, by chance a little longer or shorter: a hall of stations
         must not come back all at once."""
-        if not self._stopping.is_set():
-            self._stopping.wait(self._pause_s * random.uniform(0.75, 1.25))
-            self._pause_s = min(self._pause_s * 2, self._settings.reconnect_max_s)
+        until_s = time.monotonic() + self._pause_s * random.uniform(0.75, 1.25)
+        while not self._stopping.is_set() and (left_s := until_s - time.monotonic()) > 0:
+            self._clock.observe(self._spool.given)
+            self._stopping.wait(min(left_s, _TICK_S))
+        self._pause_s = min(self._pause_s * 2, self._settings.reconnect_max_s)

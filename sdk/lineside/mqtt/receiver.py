@@ -53,6 +53,16 @@ class Receiver:
             raise
         return self._link.received()
 
+    def publish(self, message: Message) -> None:
+        """Send with QoS 1, over the connection that stands.
+
+        Raises:
+            BrokerError: there is none just now, or it was lost; nothing is kept for later.
+        """
+        if self._link is None:
+            raise BrokerError(f"{self._settings.url}: not connected, so nothing can be sent")
+        self._link.publish(message)
+
     def close(self) -> None:
         """Say goodbye."""
         if self._link is not None:

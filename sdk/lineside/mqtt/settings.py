@@ -11,11 +11,15 @@ from urllib.parse import urlsplit
 import msgspec
 
 from lineside.errors import ConfigurationError
+from lineside.mqtt.topics import check_topic_prefix
 from lineside.plainfile import read_whole
 
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
 # MQTT 3.1.1, sec. 1.5.3 and 3.1.3.5: lengths have 16 bits.
 STRING_LIMIT_BYTES = 65_535
+# Messages on their way without acknowledgement: what brokers take by default, and a PLC's broker
+# often has no more buffers. More is faster only where the way is long: see docs/station.md.
+WINDOW = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,11 +45,21 @@ class MqttSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         password_file: its first line is the password.
         password_env: the environment variable that holds the password.
         ca_file: PEM of the authorities to trust; empty: the system's.
+        cert_file: PEM of our own certificate, where the broker asks for one, with those between it
+            and its authority behind it.
+        key_file: PEM of its key; empty: it stands in ``cert_file``.
+        key_password_env: the environment variable that holds the key's password.
         protocol: ``"5"`` also hears when the broker may not take a message (an access list).
         keepalive_s: a dead connection is noticed within twice this.
         ack_timeout_s: a verdict not acknowledged for so long is sent again over a new connection.
         reconnect_min_s, reconnect_max_s: first and longest pause between attempts; it doubles.
         state_interval_s: the state topic is written at least this often.
+        health_interval_s: the health topic is written this often.
+        window: messages on their way without acknowledgement; a broker of MQTT 5 may ask for fewer.
+        binary: publish each verdict packed, too, on ``verdict/bin``.
+        findings: publish what speaks against a part on ``findings``.
+        discovery: ``"homeassistant"`` publishes what makes the station appear there.
+        discovery_prefix: where Home Assistant looks for it.
     """
 
     url: str = "mqtt://127.0.0.1:1883"
@@ -54,12 +68,21 @@ class MqttSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     password_file: Path | None = None
     password_env: str = ""
     ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    key_password_env: str = ""
     protocol: Literal["3.1.1", "5"] = "3.1.1"
     keepalive_s: Annotated[int, msgspec.Meta(ge=2, le=3600)] = 20
     ack_timeout_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 20.0
     reconnect_min_s: Annotated[float, msgspec.Meta(gt=0, le=60)] = 0.5
     reconnect_max_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 30.0
     state_interval_s: Annotated[int, msgspec.Meta(ge=1, le=3600)] = 10
+    health_interval_s: Annotated[int, msgspec.Meta(ge=1, le=86_400)] = 60
+    window: Annotated[int, msgspec.Meta(ge=1, le=65_535)] = WINDOW
+    binary: bool = False
+    findings: bool = True
+    discovery: Literal["", "homeassistant"] = ""
+    discovery_prefix: str = "homeassistant"
 
     def __post_init__(self) -> None:
         if self.reconnect_max_s < self.reconnect_min_s:
@@ -70,6 +93,8 @@ class MqttSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             raise ValueError(f"username is longer than {STRING_LIMIT_BYTES} bytes")
         if (self.password_file is not None or self.password_env) and not self.username:
             raise ValueError("a password is given without username")
+        if (self.key_file is not None or self.key_password_env) and self.cert_file is None:
+            raise ValueError("key_file or key_password_env is given without cert_file")
 
     @property
     def address(self) -> BrokerAddress:
@@ -88,14 +113,30 @@ class MqttSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         """
         if self.password_file is not None:
             return _read_password_file(self.password_file)
-        if self.password_env:
-            if self.password_env not in os.environ:
-                raise ConfigurationError(
-                    f"mqtt.password_env: the environment has no {self.password_env}",
-                    path="mqtt.password_env",
-                )
-            return _check_password(os.environ[self.password_env], "mqtt.password_env")
-        return None
+        return _read_variable(self.password_env, "mqtt.password_env")
+
+    def read_key_password(self) -> str | None:
+        """The password of ``key_file``; ``None``: it has none.
+
+        Raises:
+            ConfigurationError: the variable is not there.
+        """
+        return _read_variable(self.key_password_env, "mqtt.key_password_env")
+
+    def check(self) -> None:
+        """See that the broker's address and the topics are some.
+
+        Raises:
+            ConfigurationError: the URL is none, or a topic could not be written to.
+        """
+        self.address  # noqa: B018 - raises where the URL is none
+        check_topic_prefix(self.discovery_prefix, path="mqtt.discovery_prefix")
+        if self.cert_file is not None and not self.address.tls:
+            raise ConfigurationError(
+                "mqtt.cert_file: is only of use with TLS; write mqtts:// in mqtt.url, or take it "
+                "out",
+                path="mqtt.cert_file",
+            )
 
 
 def parse_url(url: str, *, path: str = "mqtt.url") -> BrokerAddress:
@@ -128,6 +169,14 @@ def parse_url(url: str, *, path: str = "mqtt.url") -> BrokerAddress:
     return BrokerAddress(
         host=parts.hostname, port=port or _PORTS[parts.scheme], tls=parts.scheme == "mqtts"
     )
+
+
+def _read_variable(name: str, path: str) -> str | None:
+    if not name:
+        return None
+    if name not in os.environ:
+        raise ConfigurationError(f"{path}: the environment has no {name}", path=path)
+    return _check_password(os.environ[name], path)
 
 
 def _read_password_file(file: Path) -> str:

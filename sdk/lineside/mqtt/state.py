@@ -11,8 +11,9 @@ from lineside.errors import InputDataError
 from lineside.mqtt.payload import wire_number, wire_part_id, wire_text, wire_unit
 
 STATE_VERSION = 1
-STATE_LIMIT_BYTES = 800
+STATE_LIMIT_BYTES = 848
 WHY_LIMIT_CHARS = 80
+WARN_LIMIT_CHARS = 16
 
 
 class StateWord(str, Enum):
@@ -58,6 +59,9 @@ class StateMessage(msgspec.Struct, frozen=True, kw_only=True):
         limits_by: who decided on the override; ``""`` without one.
         limits_why: the reason that was signed, shortened beyond 80 characters.
         limits_key: whose signature it has, the key id's 32 hex digits.
+        warn: what will not stay well, though verdicts come: ``disk``, ``drift``, ``camera``;
+            ``rival``: another station speaks on these topics; at most 16 characters.
+        instance: 8 hex digits, drawn when the station started; ``""`` of an older version.
     """
 
     v: int = STATE_VERSION
@@ -85,6 +89,8 @@ class StateMessage(msgspec.Struct, frozen=True, kw_only=True):
     limits_by: str = ""
     limits_why: str = ""
     limits_key: str = ""
+    warn: str = ""
+    instance: str = ""
 
 
 def make_state(word: StateWord, *, reason: str = "") -> StateMessage:
@@ -93,7 +99,7 @@ def make_state(word: StateWord, *, reason: str = "") -> StateMessage:
 
 
 def encode_state(message: StateMessage) -> bytes:
-    """At most 800 bytes: people's words are shortened like a part id."""
+    """At most 848 bytes: people's words are shortened like a part id."""
     short = msgspec.structs.replace(
         message,
         product=wire_part_id(message.product),
@@ -107,6 +113,7 @@ def encode_state(message: StateMessage) -> bytes:
         sealed_not_ok=wire_number(message.sealed_not_ok),
         limits_by=wire_part_id(message.limits_by),
         limits_why=wire_text(message.limits_why, limit_chars=WHY_LIMIT_CHARS),
+        warn=wire_text(message.warn, limit_chars=WARN_LIMIT_CHARS),
     )
     return msgspec.json.encode(short)
 

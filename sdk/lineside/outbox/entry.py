@@ -14,7 +14,8 @@ class RegionEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     Attributes:
         name: as ``station.toml`` calls it; ``""`` where the whole frame is inspected.
         region: where on the frame, pixels.
-        outputs: what the model gave, by name, the first values of each.
+        outputs: what the model gave, by name, where it is not more than a few numbers; ``None``
+            for what is none.
     """
 
     name: str = ""
@@ -22,7 +23,7 @@ class RegionEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     evaluation: int = 0
     reason: str = ""
     score: float | None = None
-    outputs: dict[str, tuple[float, ...]] = {}
+    outputs: dict[str, tuple[float | None, ...]] = {}
 
 
 class JournalEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -10,6 +10,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from lineside.errors import InputDataError, StorageError
 from lineside.framekey import FrameKey
@@ -70,6 +71,11 @@ class Outbox:
         self._worker.start()
 
     @property
+    def path(self) -> Path:
+        """The SQLite file."""
+        return self._settings.path
+
+    @property
     def given(self) -> int:
         """Verdicts that were ever made durable here; also the last sequence number."""
         return self._given
@@ -111,8 +117,20 @@ class Outbox:
         """
         self._keeper.on_pressed = call
 
-    def put(self, draft: Draft, *, stopping: threading.Event) -> bool:
+    def put(
+        self,
+        draft: Draft,
+        *,
+        stopping: threading.Event,
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> bool:
         """Hand over; waits while too many are not yet durable (a slow or full disk).
+
+        Args:
+            draft: what to store.
+            stopping: ends the wait.
+            meanwhile: called a few times a second while it waits; must return at once, and not
+                come back here.
 
         Returns:
             ``False`` when ``stopping`` was set before there was room: the verdict was not taken.
@@ -123,6 +141,7 @@ class Outbox:
                 self._worker.check()
                 if stopping.is_set():
                     return False
+                meanwhile()
                 self._changed.wait(0.2)
             self._changed.notify_all()
         return True

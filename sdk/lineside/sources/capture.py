@@ -10,6 +10,7 @@ from typing import Protocol
 from lineside.errors import FrameError
 from lineside.frame import Frame
 from lineside.framekey import FrameKey
+from lineside.sources.trigger import Trigger
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +25,7 @@ class Capture:
         read_us: reading and decoding, microseconds.
         key: for the memory; ``None`` where a frame cannot come again.
         product: which bundle judges it, as the trigger said; ``""``: the one that is in use.
+        triggered: somebody waits for its verdict; it cannot come again, though its file may.
     """
 
     part_id: str
@@ -34,6 +36,7 @@ class Capture:
     fault: FrameError | None = None
     key: FrameKey | None = None
     product: str = ""
+    triggered: bool = False
 
 
 class Memory(Protocol):
@@ -46,10 +49,13 @@ class Source(Protocol):
     """Gives captures until it has no more, or until told to stop.
 
     Attributes:
-        fault: why nothing comes just now (a camera unplugged, a share gone), ``""`` when all is
-            well. Read from another thread.
-        passed_over: frames that were left out because they had been inspected before.
         identity: the ``source`` of its frames' keys.
+        fault: why nothing comes just now (a camera unplugged, a share gone), ``""`` when all is
+            well. Read from another thread, as the next three.
+        warn: what is not as it should be, though frames come, ``""`` when all is.
+        passed_over: frames that were left out because they had been inspected before.
+        counts: what happened so far, by name: parts without frame, reconnects, …
+        can_wait: whether nothing is lost when nobody asks for the next frame for a while.
     """
 
     @property
@@ -57,9 +63,29 @@ class Source(Protocol):
     @property
     def fault(self) -> str: ...
     @property
+    def warn(self) -> str: ...
+    @property
     def passed_over(self) -> int: ...
+    @property
+    def can_wait(self) -> bool: ...
+    @property
+    def counts(self) -> dict[str, int]: ...
+
     def captures(self, stopping: threading.Event) -> Iterator[Capture | None]:
-        """``None`` while nothing comes, at least once a second: the loop has other duties."""
+        """``None`` while nothing comes, at least once a second: the loop has other duties.
+
+        What can wait is read when it is asked for; a camera cannot. Once only.
+        """
+
+    def offer(self, trigger: Trigger) -> bool:
+        """A part stands there, says somebody: from any thread, at once.
+
+        ``True``: exactly one capture will come of it. ``False``: it is refused, because nothing
+        takes triggers here, too many wait, or the source is closed.
+        """
 
     def is_gone(self, name: bytes) -> bool:
         """Whether a frame of that name cannot come again, so that it need not be remembered."""
+
+    def close(self) -> None:
+        """Let go of devices; from any thread, also after `captures` has ended."""

@@ -1,95 +1,59 @@
 """Frames from a folder, in name order: those that lie there, or those that arrive.
 
-A file is read when it is complete, and that can be known in two ways only: it was renamed into
-place (then ``settle_ms = 0`` and it is taken at the next look), or it has not changed for
-``settle_ms``. Looks are taken every ``poll_ms``; inotify would say nothing on network shares.
+Alone (`FolderSource`: every file is a part) or brought together with triggers (`FolderSupply`).
 """
 
 from __future__ import annotations
 
-import os
-import re
+import dataclasses
 import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Final
+from collections.abc import Callable, Iterator
 
-import msgspec
-
-from lineside.errors import FrameError, InputDataError
-from lineside.frame import MAX_FILE_BYTES, SUFFIXES, Frame, decode_frame
-from lineside.framekey import FrameKey
-from lineside.plainfile import is_folder, read_with_status
 from lineside.sources.capture import Capture, Memory
-
-_HALF_RANGE: Final = 2**63
-
-
-class FolderSettings(
-    msgspec.Struct,
-    frozen=True,
-    kw_only=True,
-    forbid_unknown_fields=True,
-    tag_field="kind",
-    tag="folder",
-):
-    """Section ``[source]`` with ``kind = "folder"``.
-
-    Attributes:
-        path: the folder; its sub-folders are not looked into.
-        watch: wait for new files; else the source ends with the last one.
-        part_id: ``stem`` (the name without suffix) or a regular expression with one group, searched
-            in the file's name; where it does not match, the part is unknown (``""``).
-        settle_ms: a file is complete when unchanged for so long; 0 when files are renamed in.
-        poll_ms: between two looks.
-    """
-
-    path: Path
-    watch: bool = False
-    part_id: str = "stem"
-    settle_ms: Annotated[int, msgspec.Meta(ge=0, le=60_000)] = 500
-    poll_ms: Annotated[int, msgspec.Meta(ge=10, le=1000)] = 200
-
-    def __post_init__(self) -> None:
-        if self.part_id == "stem":
-            return
-        try:
-            groups = re.compile(self.part_id).groups
-        except re.error as error:
-            raise ValueError(f"part_id {self.part_id!r}: {error}") from error
-        if groups != 1:
-            raise ValueError(f"part_id {self.part_id!r} has {groups} groups, it needs exactly one")
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Look:
-    size_bytes: int
-    mtime_ns: int
+from lineside.sources.file_matching import Arrival
+from lineside.sources.folder_files import FolderFiles, FolderSettings, Look
+from lineside.sources.outcome import Outcome, no_frame
+from lineside.sources.supply import without_frame
+from lineside.sources.trigger import Trigger
 
 
 class FolderSource:
-    """See the module. Memory grows with the number of files that lie in the folder, no further.
+    """A `Source`: every complete file is a part.
 
     Raises:
         InputDataError: at opening: the folder is not there.
     """
 
     def __init__(self, settings: FolderSettings, *, memory: Memory) -> None:
-        if not is_folder(settings.path):
-            raise InputDataError(
-                f"source.path = {settings.path}: there is no such folder that this user may enter"
-            )
-        self.fault = ""
-        self.passed_over = 0
-        # A name that is not UTF-8 stands as escapes: the memory keeps text.
-        folder = os.fsencode(settings.path.resolve())
-        self.identity = f"folder:{folder.decode('utf-8', 'backslashreplace')}"
+        self.warn = ""
+        self.can_wait = True
         self._settings = settings
-        self._memory = memory
-        self._done: dict[str, _Look] = {}
-        self._unsettled: dict[str, tuple[_Look, float]] = {}
+        self._files = FolderFiles(settings, memory=memory)
+
+    @property
+    def identity(self) -> str:
+        """See `Source`."""
+        return self._files.identity
+
+    @property
+    def fault(self) -> str:
+        """See `Source`."""
+        return self._files.fault
+
+    @property
+    def passed_over(self) -> int:
+        """See `Source`."""
+        return self._files.passed_over
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """See `Source`."""
+        return {}
+
+    def offer(self, trigger: Trigger) -> bool:  # noqa: ARG002 - nobody triggers here
+        """See `Source`."""
+        return False
 
     def captures(self, stopping: threading.Event) -> Iterator[Capture | None]:
         """Complete files that were not inspected before, in name order; ``None`` after each look.
@@ -101,145 +65,130 @@ class FolderSource:
             StorageError: the memory cannot be read.
         """
         while not stopping.is_set():
-            looks = self._look()
-            for name in self._complete(looks):
+            looks = self._files.look()
+            for name in self._files.complete(looks):
                 if stopping.is_set():
                     return
-                capture = self._take(name, looks[name])
+                capture = self._files.take(name, looks[name])
                 if capture is not None:
                     yield capture
-            if not self._settings.watch and not self._unsettled:
+            if not self._settings.watch and not self._files.unsettled:
                 return
             yield None
             stopping.wait(self._settings.poll_ms / 1000)
 
     def is_gone(self, name: bytes) -> bool:
-        """Whether the folder no longer has that file; an unreachable folder has them all."""
-        folder = self._settings.path
-        try:
-            return folder.is_dir() and not (folder / os.fsdecode(name)).exists()
-        except OSError:
-            return False  # a share that answers with a fault says nothing about its files
+        """See `Source`; an unreachable folder has all its files."""
+        return self._files.is_gone(name)
 
-    def _look(self) -> dict[str, _Look]:
-        looks: dict[str, _Look] = {}
-        try:
-            with os.scandir(self._settings.path) as entries:
-                for entry in entries:
-                    look = _look_at(entry)
-                    if look is not None:
-                        looks[entry.name] = look
-        except OSError as error:
-            self.fault = f"{self._settings.path}: {error.strerror}"
-            if not self._settings.watch:
-                raise InputDataError(self.fault) from error
-            return {}
-        self.fault = ""
-        self._forget_absent(looks)
-        return looks
+    def close(self) -> None:
+        """See `Source`."""
 
-    def _forget_absent(self, looks: dict[str, _Look]) -> None:
-        for kept in (self._done, self._unsettled):
-            for name in [name for name in kept if name not in looks]:
-                del kept[name]
 
-    def _complete(self, looks: dict[str, _Look]) -> list[str]:
-        return [name for name in sorted(looks) if self._is_complete(name, looks[name])]
+class FolderSupply:
+    """See `Supply`. A file is read when its capture is taken; only its name waits before.
 
-    def _is_complete(self, name: str, look: _Look) -> bool:
-        if self._was_inspected(name, look):
-            self._unsettled.pop(name, None)
-            return False
-        if self._settings.settle_ms == 0:
-            return True
-        # By our own clock between two looks: a share's time stamps may come from another clock.
+    Raises:
+        InputDataError: at opening: the folder is not there.
+    """
+
+    def __init__(self, settings: FolderSettings, *, memory: Memory) -> None:
+        self.warn = ""
+        self._files = FolderFiles(settings, memory=memory)
+        self._poll_s = settings.poll_ms / 1000
+        self._deliver: Callable[[Arrival], None] = lambda _: None
+        # Files that were handed over and not yet developed: as many as the folder has.
+        self._pending: dict[str, Look] = {}
+        self._looked_s: float | None = None
+        self._old: frozenset[str] | None = None
+
+    @property
+    def identity(self) -> str:
+        """See `Supply`."""
+        return self._files.identity
+
+    @property
+    def passed_over(self) -> int:
+        """See `Supply`."""
+        return self._files.passed_over
+
+    @property
+    def fault(self) -> str:
+        """See `Supply`."""
+        return self._files.fault
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """See `Supply`."""
+        return {}
+
+    def start(self, deliver: Callable[[Arrival], None]) -> None:
+        """See `Supply`."""
+        self._deliver = deliver
+
+    def look(self) -> float:
+        """See `Supply`."""
         now_s = time.monotonic()
-        before = self._unsettled.get(name)
-        if before is None or before[0] != look:
-            self._unsettled[name] = (look, now_s)
-            return False
-        return now_s - before[1] >= self._settings.settle_ms / 1000
+        if self._looked_s is None or now_s - self._looked_s >= self._poll_s:
+            self._hand_over()
+            self._looked_s = now_s
+        return max(0.0, self._looked_s + self._poll_s - time.monotonic())
 
-    def _was_inspected(self, name: str, look: _Look) -> bool:
-        if name not in self._done and name not in self._unsettled:
-            key = self._memory.recall(self.identity, os.fsencode(name))
-            if key is not None:
-                self._done[name] = _Look(size_bytes=key.size_bytes, mtime_ns=key.mtime_ns)
-                self.passed_over += self._done[name] == look
-        return self._done.get(name) == look
+    def develop(self, outcome: Outcome[Arrival]) -> Capture:
+        """See `Supply`."""
+        if outcome.found is None:
+            return without_frame(outcome)
+        look = self._pending.pop(outcome.found.name)
+        if outcome.trigger is None:
+            return self._without_part(outcome, outcome.found, look)
+        return self._of_part(outcome.trigger, outcome.found, look)
 
-    def _take(self, name: str, look: _Look) -> Capture | None:
-        taken_unix_ns, taken_ns = time.time_ns(), time.monotonic_ns()
-        found = self._read(name, look)
-        if found is None:
-            return None
-        self._done[name] = look
-        self._unsettled.pop(name, None)
+    def is_gone(self, name: bytes) -> bool:
+        """See `Supply`."""
+        return self._files.is_gone(name)
+
+    def close(self) -> None:
+        """See `Supply`."""
+
+    def _hand_over(self) -> None:
+        looks = self._files.look()
+        if self._old is None and not self._files.fault:
+            self._old = frozenset(looks)
+        for name in self._files.complete(looks, but=self._pending):
+            self._pending[name] = looks[name]
+            arrival = Arrival(
+                name=name,
+                part_id=self._files.part_of(name),
+                at_unix_ns=time.time_ns(),
+                at_ns=time.monotonic_ns(),
+                old=self._old is not None and name in self._old,
+            )
+            self._deliver(arrival)
+        if self._old:
+            self._old &= looks.keys()
+
+    def _of_part(self, trigger: Trigger, file: Arrival, look: Look) -> Capture:
+        capture = self._files.take(file.name, look)
+        if capture is None:
+            fault = no_frame(f"{file.name}: was changed or taken away before it was read")
+            return without_frame(Outcome(trigger=trigger, fault=fault))
+        frame = capture.frame
+        return dataclasses.replace(
+            capture,
+            part_id=trigger.part_id,
+            product=trigger.product,
+            taken_unix_ns=trigger.at_unix_ns,
+            taken_ns=trigger.at_ns,
+            frame=frame and dataclasses.replace(frame, part_id=trigger.part_id),
+            triggered=True,
+        )
+
+    def _without_part(self, outcome: Outcome[Arrival], file: Arrival, look: Look) -> Capture:
         return Capture(
-            part_id=self._part_of(name),
-            taken_unix_ns=taken_unix_ns,
-            taken_ns=taken_ns,
-            read_us=(time.monotonic_ns() - taken_ns) / 1000,
-            frame=None if isinstance(found, FrameError) else found,
-            fault=found if isinstance(found, FrameError) else None,
-            key=self._key_of(name, look),
+            part_id="",
+            taken_unix_ns=file.at_unix_ns,
+            taken_ns=file.at_ns,
+            read_us=0.0,
+            fault=outcome.fault,
+            key=self._files.put_away(file.name, look),
         )
-
-    def _read(self, name: str, look: _Look) -> Frame | FrameError | None:
-        """The frame, or why there is none; ``None`` where its turn has not come after all."""
-        path = self._settings.path / name
-        try:
-            data = _read_unchanged(path, look)
-            if data is None:
-                self._unsettled[name] = (look, time.monotonic())
-                return None
-            return decode_frame(data, source=str(path), part_id=self._part_of(name))
-        except FileNotFoundError:
-            return None  # taken away again: by the next look it is not there
-        except OSError as error:
-            return FrameError(f"{path}: {error.strerror}", reason="frame_missing")
-        except FrameError as fault:
-            return fault
-
-    def _key_of(self, name: str, look: _Look) -> FrameKey:
-        return FrameKey(
-            source=self.identity,
-            name=os.fsencode(name),
-            size_bytes=look.size_bytes,
-            mtime_ns=look.mtime_ns,
-        )
-
-    def _part_of(self, name: str) -> str:
-        if self._settings.part_id == "stem":
-            return Path(name).stem
-        found = re.search(self._settings.part_id, name)
-        return (found.group(1) or "") if found else ""
-
-
-def _look_at(entry: os.DirEntry[str]) -> _Look | None:
-    name = entry.name
-    if name.startswith(".") or not name.lower().endswith(SUFFIXES):
-        return None
-    try:
-        if not entry.is_file():
-            return None
-        return _look_of(entry.stat())
-    except FileNotFoundError:
-        return None  # renamed away between listing and looking
-    except OSError:
-        if not entry.is_symlink():
-            raise
-        # A link that leads nowhere is one part's fault, not the folder's: reading it says which.
-        return _look_of(entry.stat(follow_symlinks=False))
-
-
-def _look_of(status: os.stat_result) -> _Look:
-    # File systems keep times beyond the 64 bits of nanoseconds that a memory keeps (the year
-    # 2262); a camera whose clock is mad must not stop the line.
-    wrapped_ns = (status.st_mtime_ns + _HALF_RANGE) % (2 * _HALF_RANGE) - _HALF_RANGE
-    return _Look(size_bytes=status.st_size, mtime_ns=wrapped_ns)
-
-
-def _read_unchanged(path: Path, look: _Look) -> bytes | None:
-    data, status = read_with_status(path, limit_bytes=MAX_FILE_BYTES)
-    return data if _look_of(status) == look and len(data) == look.size_bytes else None

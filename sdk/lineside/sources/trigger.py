@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 
@@ -20,3 +22,14 @@ class Trigger:
     at_unix_ns: int
     at_ns: int
     product: str = ""
+
+
+Offer = Callable[[Trigger], bool]
+"""Takes a trigger, from any thread and at once; ``False``: it is refused and gets no verdict."""
+
+
+def trigger_now(part_id: str, product: str = "") -> Trigger:
+    """A trigger that was heard this moment."""
+    return Trigger(
+        part_id=part_id, product=product, at_unix_ns=time.time_ns(), at_ns=time.monotonic_ns()
+    )

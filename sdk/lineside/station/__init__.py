@@ -1,16 +1,29 @@
 """The station: its configuration, and the loop from source to inspector to outbox."""
 
-from lineside.station.configuration import MapSettings, StationConfiguration, read_configuration
-from lineside.station.loop import Inspecting, ModelCard, Station
+from lineside.station.configuration import (
+    BundleSettings,
+    MapSettings,
+    StationConfiguration,
+    read_configuration,
+)
+from lineside.station.loop import Station
 from lineside.station.maps import MapKeeper
 from lineside.station.opening import open_station
+from lineside.station.pace import Pace
+from lineside.station.products import Inspecting, ModelCard, Product, Products
+from lineside.station.regions import RegionSettings
 from lineside.station.report import RunReport
 
 __all__ = [
+    "BundleSettings",
     "Inspecting",
     "MapKeeper",
     "MapSettings",
     "ModelCard",
+    "Pace",
+    "Product",
+    "Products",
+    "RegionSettings",
     "RunReport",
     "Station",
     "StationConfiguration",

@@ -8,18 +8,31 @@ from __future__ import annotations
 import difflib
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeGuard
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 
+from lineside.drift import DriftSettings
 from lineside.errors import ConfigurationError
+from lineside.health.settings import HealthSettings
+from lineside.kept.settings import KeepSettings
 from lineside.limits import LimitSettings
 from lineside.mqtt.settings import MqttSettings
 from lineside.mqtt.topics import StationTopics, check_topic_part
 from lineside.outbox.settings import OutboxSettings
 from lineside.plainfile import read_whole
-from lineside.sources.folder import FolderSettings
+from lineside.sources import (
+    CameraSettings,
+    FolderSettings,
+    FreeTrigger,
+    SourceSettings,
+    TriggerSettings,
+    check_source,
+)
+from lineside.station.pace import Pace
+from lineside.station.regions import RegionSettings
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -32,11 +45,16 @@ _FILE_LIMIT_BYTES = 2**20
 
 
 class StationSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Section ``[station]``: where it stands; the three parts of its topics."""
+    """Section ``[station]``: where it stands; the three parts of its topics.
+
+    Attributes:
+        memory_budget_mib: with all bundles loaded the program takes no more; absent: not looked at.
+    """
 
     site: str
     line: str
     name: str
+    memory_budget_mib: Annotated[int, msgspec.Meta(ge=1, le=1_048_576)] | None = None
 
 
 class BundleSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -52,6 +70,8 @@ class BundleSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         provider_options: options by provider.
         device: OpenVINO's device.
         cache_folder: where engines keep compiled models; must belong to the station alone.
+        regions: where on the frame to inspect; empty: the frame as a whole.
+        limits: as section ``[limits]``, for a station with several bundles.
     """
 
     path: Path
@@ -63,6 +83,8 @@ class BundleSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     provider_options: dict[str, dict[str, str]] = {}
     device: str = "CPU"
     cache_folder: Path | None = None
+    regions: tuple[RegionSettings, ...] = ()
+    limits: LimitSettings = LimitSettings()
 
 
 class MapSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -83,12 +105,26 @@ class StationConfiguration(msgspec.Struct, frozen=True, kw_only=True, forbid_unk
     """The whole file."""
 
     station: StationSettings
-    bundle: BundleSettings
+    bundle: BundleSettings | tuple[BundleSettings, ...]
+    pace: Pace = Pace()
     limits: LimitSettings = LimitSettings()
-    source: FolderSettings
+    source: SourceSettings
+    trigger: TriggerSettings = FreeTrigger()
     outbox: OutboxSettings = OutboxSettings()
     maps: MapSettings = MapSettings()
+    drift: DriftSettings = DriftSettings()
+    keep: KeepSettings = KeepSettings()
     mqtt: MqttSettings = MqttSettings()
+    health: HealthSettings = HealthSettings()
+
+    @property
+    def bundles(self) -> tuple[BundleSettings, ...]:
+        """One, or several for several products; the first is in use at the start."""
+        return (self.bundle,) if isinstance(self.bundle, BundleSettings) else self.bundle
+
+    def limits_of(self, bundle: BundleSettings) -> LimitSettings:
+        """What this station changes of the bundle's rule."""
+        return self.limits if bundle.limits == LimitSettings() else bundle.limits
 
     @property
     def topics(self) -> StationTopics:
@@ -134,13 +170,37 @@ def _refuse_unknown(table: dict[str, Any], kind: type[msgspec.Struct], path: str
             near = difflib.get_close_matches(key, known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(known))}"
             raise ConfigurationError(f"unknown key {here}; {hint}", path=here)
-        section = known[key]
-        if isinstance(value, dict) and _is_section(section):
-            _refuse_unknown(value, section, f"{here}.")
+        _refuse_unknown_inside(value, known[key], here)
 
 
-def _is_section(kind: object) -> TypeGuard[type[msgspec.Struct]]:
-    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+def _refuse_unknown_inside(value: object, kind: object, path: str) -> None:
+    if isinstance(value, dict):
+        section = _section_of(kind, value)
+        if section is not None:
+            _refuse_unknown(value, section, f"{path}.")
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            _refuse_unknown_inside(item, kind, f"{path}[{index}]")
+
+
+def _section_of(kind: object, table: dict[str, Any]) -> type[msgspec.Struct] | None:
+    """Which section a table is; of several kinds the one that its tag names."""
+    sections = list(dict.fromkeys(sections_in(kind)))
+    if len(sections) == 1:
+        return sections[0]
+    for section in sections:
+        config = section.__struct_config__
+        if config.tag_field and table.get(config.tag_field) == config.tag:
+            return section
+    return None
+
+
+def sections_in(kind: object) -> Iterator[type[msgspec.Struct]]:
+    """The kinds of section that a key may hold: one, one of several, or a list of them."""
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        yield kind
+    for inner in get_args(kind):
+        yield from sections_in(inner)
 
 
 def _convert(document: dict[str, Any]) -> StationConfiguration:
@@ -162,14 +222,42 @@ def _check(configuration: StationConfiguration) -> None:
     station, mqtt = configuration.station, configuration.mqtt
     for key in ("site", "line", "name"):
         check_topic_part(getattr(station, key), path=f"station.{key}")
-    mqtt.address  # noqa: B018 - raises where the URL is none
+    mqtt.check()
     if not mqtt.client_id.isprintable():
         raise ConfigurationError("mqtt.client_id: control characters", path="mqtt.client_id")
     if len(mqtt.client_id.encode("utf-8")) > _CLIENT_ID_LIMIT_BYTES:
         raise ConfigurationError(
             f"mqtt.client_id: longer than {_CLIENT_ID_LIMIT_BYTES} bytes", path="mqtt.client_id"
         )
+    _check_source(configuration)
+    _check_bundles(configuration)
     _check_maps(configuration)
+    _check_keep(configuration)
+
+
+def _check_source(configuration: StationConfiguration) -> None:
+    pace = configuration.pace
+    left_ms = None if pace.deadline_ms is None else pace.deadline_ms - pace.deadline_lead_ms
+    check_source(configuration.source, configuration.trigger, left_ms)
+
+
+def _check_bundles(configuration: StationConfiguration) -> None:
+    bundles = configuration.bundles
+    if not bundles:
+        raise ConfigurationError("bundle: names none", path="bundle")
+    several = len(bundles) > 1 or bundles[0].limits != LimitSettings()
+    if several and configuration.limits != LimitSettings():
+        raise ConfigurationError(
+            "limits: of which bundle? Write [bundle.limits] below the bundle that they are for",
+            path="limits",
+        )
+    for bundle in bundles:
+        names = [region.name for region in bundle.regions]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ConfigurationError(
+                f"bundle.regions: two are called {twice[0]!r}", path="bundle.regions"
+            )
 
 
 def _check_maps(configuration: StationConfiguration) -> None:
@@ -179,7 +267,7 @@ def _check_maps(configuration: StationConfiguration) -> None:
             raise ConfigurationError(
                 "maps.path: is missing; name a folder, or take [maps] out", path="maps.path"
             )
-    elif os.path.realpath(maps.path) == os.path.realpath(configuration.source.path):
+    elif _is_source(configuration, maps.path):
         raise ConfigurationError(
             "maps.path: is source.path, so the station would inspect its own pictures; name "
             "another folder",
@@ -187,27 +275,68 @@ def _check_maps(configuration: StationConfiguration) -> None:
         )
 
 
+def _check_keep(configuration: StationConfiguration) -> None:
+    keep = configuration.keep
+    if keep.path is None:
+        if keep != KeepSettings():
+            raise ConfigurationError(
+                "keep.path: is missing; name a folder, or take [keep] out", path="keep.path"
+            )
+        return
+    if _is_source(configuration, keep.path):
+        raise ConfigurationError(
+            "keep.path: is source.path, so the station would inspect what it kept; name another "
+            "folder",
+            path="keep.path",
+        )
+
+
+def _is_source(configuration: StationConfiguration, folder: Path) -> bool:
+    source = configuration.source
+    if not isinstance(source, FolderSettings):
+        return False
+    return os.path.realpath(folder) == os.path.realpath(source.path)
+
+
 def _rebase(configuration: StationConfiguration, folder: Path) -> StationConfiguration:
-    bundle, mqtt, limits = configuration.bundle, configuration.mqtt, configuration.limits
-    maps, replace = configuration.maps, msgspec.structs.replace
+    mqtt, maps, replace = configuration.mqtt, configuration.maps, msgspec.structs.replace
     return replace(
         configuration,
-        bundle=replace(
-            bundle,
-            path=folder / bundle.path,
-            trust=tuple(folder / key for key in bundle.trust),
-            cache_folder=_under(folder, bundle.cache_folder),
-        ),
-        limits=replace(limits, override=_under(folder, limits.override)),
-        source=replace(configuration.source, path=folder / configuration.source.path),
+        bundle=tuple(_rebase_bundle(bundle, folder) for bundle in configuration.bundles),
+        limits=_rebase_limits(configuration.limits, folder),
+        source=_rebase_source(configuration.source, folder),
         outbox=replace(configuration.outbox, path=folder / configuration.outbox.path),
         maps=replace(maps, path=_under(folder, maps.path)),
+        keep=replace(configuration.keep, path=_under(folder, configuration.keep.path)),
         mqtt=replace(
             mqtt,
             password_file=_under(folder, mqtt.password_file),
             ca_file=_under(folder, mqtt.ca_file),
+            cert_file=_under(folder, mqtt.cert_file),
+            key_file=_under(folder, mqtt.key_file),
         ),
     )
+
+
+def _rebase_bundle(bundle: BundleSettings, folder: Path) -> BundleSettings:
+    return msgspec.structs.replace(
+        bundle,
+        path=folder / bundle.path,
+        trust=tuple(folder / key for key in bundle.trust),
+        cache_folder=_under(folder, bundle.cache_folder),
+        limits=_rebase_limits(bundle.limits, folder),
+    )
+
+
+def _rebase_limits(limits: LimitSettings, folder: Path) -> LimitSettings:
+    return msgspec.structs.replace(limits, override=_under(folder, limits.override))
+
+
+def _rebase_source(source: SourceSettings, folder: Path) -> SourceSettings:
+    replace = msgspec.structs.replace
+    if isinstance(source, CameraSettings):
+        return replace(source, password_file=_under(folder, source.password_file))
+    return replace(source, path=folder / source.path)
 
 
 def _under(folder: Path, path: Path | None) -> Path | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -15,6 +15,7 @@ from mosquitto_broker import Mosquitto
 from tcp_relay import TcpRelay
 
 from lineside.frame import Frame
+from lineside.inspector import Inspection
 from lineside.verdict import Evaluation, Reason, Timings, Verdict
 
 
@@ -59,7 +60,10 @@ class LevelInspector:
         self.pause_s = pause_s
         self.seen: list[str] = []
 
-    def inspect(self, frame: Frame) -> Verdict:
+    def inspect_batch(self, frames: Sequence[Frame]) -> list[Inspection]:
+        return [Inspection(verdict=self.judge(frame)) for frame in frames]
+
+    def judge(self, frame: Frame) -> Verdict:
         time.sleep(self.pause_s)
         self.seen.append(frame.part_id)
         level = float(frame.pixels_hwc.mean())

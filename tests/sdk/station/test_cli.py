@@ -331,7 +331,7 @@ def test_listen_shows_what_strangers_publish_and_does_not_obey_it(
     wait_until(lambda: "Sending SUBACK to lineside-listen-" in broker.log())
     verdict = {"v": 1, "seq": 1, "id": "a", "part": "\x1b[2Jwiped\r\n", "t": 10**40, "ev": 77}
     verdict |= {"score": None, "limit": None, "unit": "\x07", "reason": "", "code": 0}
-    verdict |= {"model": "0", "lat_us": -1}
+    verdict |= {"model": "0", "exp": -1}
     sent = [
         {"topic": "lineside/v1/a/b/c/verdict", "payload": json.dumps(verdict | change), "qos": 1}
         for change in ({}, {"id": "b", "t": -(10**40), "seq": 2})
@@ -354,8 +354,8 @@ def test_listen_says_gaps_and_repeats_nothing(
     listener = lineside_command("listen", broker.url, "--json", "--count", "4", "--timeout-s", "20")
     wait_until(lambda: "Sending SUBACK to lineside-listen-" in broker.log())
     text = (
-        '{"v":1,"seq":%d,"id":"0000000000000000%02x","part":"p","t":1,"ev":1,"score":1.0,'
-        '"limit":2.0,"unit":"1","reason":"within_limit","code":0,"model":"0","lat_us":1}'
+        '{"v":1,"seq":%d,"id":"0000000000000000%02x","part":"p","t":1,"exp":2,"ev":1,"score":1.0,'
+        '"limit":2.0,"unit":"1","reason":"within_limit","code":0,"model":"0"}'
     )
     payloads = [text % (seq, seq) for seq in (1, 2, 2, 5, 1, 3)]
     topic = "lineside/v1/a/b/c/verdict"

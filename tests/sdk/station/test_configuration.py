@@ -15,7 +15,9 @@ from lineside.errors import ConfigurationError
 from lineside.limits import LimitSettings
 from lineside.mqtt import MqttSettings, check_topic_part, parse_topic
 from lineside.mqtt.topics import KINDS, StationTopics
+from lineside.sources import CameraSettings, SerialTrigger, VideoSettings
 from lineside.station import MapSettings, StationConfiguration, read_configuration
+from lineside.station.configuration import sections_in
 
 GOOD = """
 [station]
@@ -45,8 +47,8 @@ def test_the_least_that_is_needed(
     read: Callable[[str], StationConfiguration], tmp_path: Path
 ) -> None:
     configuration = read(GOOD)
-    assert configuration.bundle.path == tmp_path / "joint.lsb"
-    assert configuration.bundle.trust == (tmp_path / "factory.pub", Path("/etc/keys"))
+    assert configuration.bundles[0].path == tmp_path / "joint.lsb"
+    assert configuration.bundles[0].trust == (tmp_path / "factory.pub", Path("/etc/keys"))
     assert configuration.source.path == tmp_path / "frames"
     assert configuration.outbox.path == tmp_path / "outbox.sqlite"
     assert configuration.limits == LimitSettings()
@@ -61,6 +63,31 @@ def test_limits_and_where_their_override_lies(
     limits = read(GOOD + "[limits]\nok = 1\nnot_ok = 2.5\noverride = 'x.override'").limits
     assert (limits.ok, limits.not_ok) == (1.0, 2.5)
     assert limits.override == tmp_path / "x.override"
+
+
+def test_a_camera_and_who_triggers_it(
+    read: Callable[[str], StationConfiguration], tmp_path: Path
+) -> None:
+    camera = (
+        'kind = "camera"\naddress = "rtsp://cam/1"\nusername = "me"\npassword_file = "cam.password"'
+    )
+    serial = '\n[trigger]\nkind = "serial"\nport = "/dev/ttyUSB0"\ndelay_ms = -20'
+    configuration = read(GOOD.replace('kind = "folder"\npath = "frames"', camera) + serial)
+    assert configuration.source == CameraSettings(
+        address="rtsp://cam/1", username="me", password_file=tmp_path / "cam.password"
+    )
+    assert configuration.trigger == SerialTrigger(port="/dev/ttyUSB0", delay_ms=-20)
+    video = read(GOOD.replace("folder", "video").replace('"frames"', '"film.avi"')).source
+    assert video == VideoSettings(path=tmp_path / "film.avi")
+
+
+def test_a_password_in_a_camera_s_address_is_refused_and_not_told(
+    read: Callable[[str], StationConfiguration],
+) -> None:
+    camera = 'kind = "camera"\naddress = "rtsp://me:geheim@cam/1"'
+    with pytest.raises(ConfigurationError, match=r"source: address: user and password") as caught:
+        read(GOOD.replace('kind = "folder"\npath = "frames"', camera))
+    assert "geheim" not in str(caught.value)
 
 
 def test_where_pictures_lie_and_how_many(
@@ -127,7 +154,15 @@ def test_a_wrong_key_is_named_by_its_path(
         ('name = "aoi1"', 'name = "a\\u0007"', "station.name"),
         ('name = "aoi1"', f'name = "{"x" * 65}"', "station.name"),
         ('name = "aoi1"\n', "", "station"),
-        ('kind = "folder"', 'kind = "camera"', "source.kind"),
+        ('kind = "folder"', 'kind = "scanner"', "source.kind"),
+        ('kind = "folder"', "kind = 3", "source.kind"),
+        ('kind = "folder"\n', "", "source"),
+        ('kind = "folder"', 'kind = "camera"', "source.path"),
+        ('path = "frames"', 'path = "frames"\naddress = 0', "source.address"),
+        ('path = "frames"', 'path = "frames"\n[trigger]\nkind = "gpio"', "trigger.kind"),
+        ('path = "frames"', 'path = "frames"\n[trigger]\nkind = "free"\nport = 1', "trigger.port"),
+        ('path = "frames"', 'path = "frames"\n[trigger]\nkind = "mqtt"', "trigger.match"),
+        ('path = "frames"', 'path = "frames"\n[trigger]\nkind = "serial"', "trigger"),
         ('path = "joint.lsb"', 'path = "joint.lsb"\nengine = "tensorrt"', "bundle.engine"),
         ('path = "joint.lsb"', 'path = "joint.lsb"\nthreads = 0', "bundle.threads"),
         ('path = "frames"', 'path = "frames"\npart_id = "x"', "source"),
@@ -207,17 +242,100 @@ def test_a_topic_is_either_refused_or_comes_back_whole(part: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "topic", ["lineside/v1/a/b/verdict", "lineside/v2/a/b/c/verdict", "lineside/v1/a/b/c/ack", ""]
+    "topic", ["lineside/v1/a/b/verdict", "lineside/v2/a/b/c/verdict", "lineside/v1/a/b/c/cmd", ""]
 )
 def test_other_topics_are_not_ours(topic: str) -> None:
     assert parse_topic(topic) is None
-    assert KINDS == ("verdict", "state")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_topics_of_a_station_are_known(kind: str) -> None:
+    found = parse_topic(f"lineside/v1/a/b/c/{kind}")
+    assert found == (StationTopics(site="a", line="b", station="c"), kind)
 
 
 def test_every_key_stands_in_the_documentation() -> None:
     text = (Path(__file__).parents[3] / "docs" / "station.md").read_text(encoding="utf-8")
     for section in msgspec.structs.fields(StationConfiguration):
         assert f"[{section.name}]" in text
-        rows = text.split(f"### `[{section.name}]`")[1].split("###")[0]
-        for field in msgspec.structs.fields(section.type):
-            assert f"| `{field.name}` |" in rows, f"{section.name}.{field.name}"
+        rows = text.split(f"### `[{section.name}]`")[1].split("\n### ")[0]
+        for kind in sections_in(section.type):
+            for field in msgspec.structs.fields(kind):
+                assert f"| `{field.name}` |" in rows, f"{section.name}.{field.name}"
+            if tag := kind.__struct_config__.tag:
+                assert f'`"{tag}"`' in rows, f"{section.name}.kind = {tag}"
+
+
+TWO = """
+[station]
+site = "plant1"
+line = "line3"
+name = "aoi1"
+[[bundle]]
+path = "led.lsb"
+[[bundle.regions]]
+name = "J1"
+x0_px = 0
+y0_px = 0
+x1_px = 8
+y1_px = 8
+[[bundle]]
+path = "/opt/diode.lsb"
+limits = { ok = 0.3, override = "x.override" }
+[source]
+kind = "folder"
+path = "frames"
+"""
+
+
+def test_several_bundles_each_with_regions_and_limits_of_its_own(
+    read: Callable[[str], StationConfiguration], tmp_path: Path
+) -> None:
+    configuration = read(TWO)
+    led, diode = configuration.bundles
+    assert (led.path, diode.path) == (tmp_path / "led.lsb", Path("/opt/diode.lsb"))
+    assert [region.name for region in led.regions] == ["J1"]
+    assert configuration.limits_of(led) == LimitSettings()
+    assert configuration.limits_of(diode).ok == 0.3
+    assert configuration.limits_of(diode).override == tmp_path / "x.override"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "path", "words"),
+    [
+        ('path = "led.lsb"', 'pth = "led.lsb"', "bundle[0].pth", "did you mean path?"),
+        ("y1_px = 8", "y1_pixels = 8", "bundle[0].regions[0].y1_pixels", "did you mean y1_px?"),
+        ("ok = 0.3,", "okay = 0.3,", "bundle[1].limits.okay", "did you mean ok?"),
+        ("x1_px = 8", "x1_px = 0", "bundle[0].regions[0]", "region 'J1' is empty"),
+        ("[source]", "[limits]\nok = 1\n[source]", "limits", "of which bundle?"),
+        (
+            '[[bundle]]\npath = "/opt',
+            "[[bundle.regions]]\nname='J1'\nx0_px=0\ny0_px=0\nx1_px=1\ny1_px=1\n"
+            '[[bundle]]\npath = "/opt',
+            "bundle.regions",
+            "two are called 'J1'",
+        ),
+        (
+            "[source]",
+            "[pace]\ndeadline_ms = 5\n[source]",
+            "pace",
+            "deadline_lead_ms 10 leaves nothing of deadline_ms 5",
+        ),
+    ],
+)
+def test_what_is_wrong_with_several_is_named_by_its_path(
+    read: Callable[[str], StationConfiguration], old: str, new: str, path: str, words: str
+) -> None:
+    assert old in TWO
+    with pytest.raises(ConfigurationError) as caught:
+        read(TWO.replace(old, new, 1))
+    assert caught.value.path == path
+    assert words in str(caught.value)
+
+
+def test_a_station_without_a_bundle_is_refused(
+    read: Callable[[str], StationConfiguration],
+) -> None:
+    text = "bundle = []\n" + GOOD.replace('[bundle]\npath = "joint.lsb"', "[mqtt]")
+    with pytest.raises(ConfigurationError, match="bundle: names none"):
+        read(text.replace('trust = ["factory.pub", "/etc/keys"]', ""))

@@ -23,6 +23,7 @@ from lineside.inspector import Inspection
 from lineside.mqtt import decode_state, decode_verdict
 from lineside.sources import Capture
 from lineside.station import MapKeeper, MapSettings
+from lineside.station.maps import check_map_given
 from lineside.verdict import Evaluation, Reason, Verdict
 
 T0_NS = 1_795_212_345_678 * 1_000_000
@@ -52,13 +53,18 @@ def keep(tmp_path: Path) -> Iterator[Callable[..., MapKeeper]]:
 
     def make(**settings: Any) -> MapKeeper:
         given = {"path": tmp_path / "maps", "keep_free_mib": 0, **settings}
-        made.append(MapKeeper(MapSettings(**given), anomaly_contract()))
+        made.append(MapKeeper(MapSettings(**given)))
         made[-1].start()
         return made[-1]
 
     yield make
     for keeper in made:
         keeper.stop(10)
+
+
+def offer(keeper: MapKeeper, taken: Capture, found: Inspection) -> None:
+    assert taken.frame is not None
+    keeper.offer(taken, taken.frame, found, anomaly_contract())
 
 
 def settle(keeper: MapKeeper, count: int) -> None:
@@ -77,11 +83,11 @@ def test_what_is_not_ok_is_kept_under_the_time_and_part_of_its_verdict(
     keep: Callable[..., MapKeeper], tmp_path: Path
 ) -> None:
     keeper = keep()
-    keeper.offer(capture("LED-7"), inspection())
-    keeper.offer(capture("good"), inspection(GOOD))
-    keeper.offer(capture("a/b ü", after_ms=1), inspection(UNSURE))
-    keeper.offer(capture("mapless"), Inspection(verdict=BAD))
-    keeper.offer(capture("", after_ms=2), inspection())
+    offer(keeper, capture("LED-7"), inspection())
+    offer(keeper, capture("good"), inspection(GOOD))
+    offer(keeper, capture("a/b ü", after_ms=1), inspection(UNSURE))
+    offer(keeper, capture("mapless"), Inspection(verdict=BAD))
+    offer(keeper, capture("", after_ms=2), inspection())
     settle(keeper, 3)
     first, second, third = names(tmp_path / "maps")
     assert first == "1795212345678_LED-7.map.png"
@@ -103,7 +109,7 @@ def test_the_oldest_go_first_and_what_is_not_ours_stays(
         (folder / name).write_bytes(b"x")
     keeper = keep(most=3)
     for index in range(5):
-        keeper.offer(capture(f"p{index}", after_ms=index), inspection())
+        offer(keeper, capture(f"p{index}", after_ms=index), inspection())
         settle(keeper, index + 1)
         ours = [name for name in names(folder) if name not in strangers]
         assert len(ours) == 3
@@ -117,7 +123,7 @@ def test_two_parts_of_one_name_and_moment_have_a_picture_each(
 ) -> None:
     keeper = keep()
     for _ in range(3):
-        keeper.offer(capture(), inspection())
+        offer(keeper, capture(), inspection())
     settle(keeper, 3)
     assert len(names(tmp_path / "maps")) == 3
 
@@ -129,12 +135,12 @@ def test_a_folder_that_cannot_be_written_is_told_and_heals(
     in_the_way.write_bytes(b"")
     keeper = keep(path=in_the_way / "maps")
     for count in (1, 2):
-        keeper.offer(capture(), inspection())
+        offer(keeper, capture(), inspection())
         settle(keeper, count)
     assert (keeper.written, keeper.lost) == (0, 2)
     assert str(in_the_way / "maps") in keeper.fault
     in_the_way.unlink()
-    keeper.offer(capture(), inspection())
+    offer(keeper, capture(), inspection())
     settle(keeper, 3)
     assert (keeper.written, keeper.lost, keeper.fault) == (1, 2, "")
 
@@ -143,7 +149,7 @@ def test_a_disk_with_little_room_is_left_to_verdicts(
     keep: Callable[..., MapKeeper], tmp_path: Path
 ) -> None:
     keeper = keep(keep_free_mib=1_048_576)
-    keeper.offer(capture(), inspection())
+    offer(keeper, capture(), inspection())
     settle(keeper, 1)
     assert (keeper.written, keeper.lost) == (0, 1)
     assert "keep_free_mib" in keeper.fault
@@ -158,7 +164,7 @@ def test_a_disk_that_is_full_in_the_middle_of_a_picture_leaves_no_half_one(
     keeper = keep()
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1024, before[1]))
-        keeper.offer(capture(), inspection())
+        offer(keeper, capture(), inspection())
         settle(keeper, 1)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -169,10 +175,10 @@ def test_a_disk_that_is_full_in_the_middle_of_a_picture_leaves_no_half_one(
 
 def test_handing_over_never_waits_and_counts_what_is_let_go(tmp_path: Path) -> None:
     """As with a share that hangs in the kernel: nobody takes anything out."""
-    keeper = MapKeeper(MapSettings(path=tmp_path), anomaly_contract())
+    keeper = MapKeeper(MapSettings(path=tmp_path))
     started_s = time.monotonic()
     for _ in range(50):
-        keeper.offer(capture(), inspection())
+        offer(keeper, capture(), inspection())
     assert time.monotonic() - started_s < 1.0
     assert (keeper.written, keeper.lost) == (0, 46)
     assert "faster" in keeper.fault
@@ -185,13 +191,13 @@ def test_a_fault_of_ours_ends_the_pictures_and_nothing_else(
     monkeypatch.setattr(threading, "excepthook", told.append)
     keeper = keep()
     flat = Inspection(verdict=BAD, map_hw=np.zeros((2, 2, 2, 2), np.float32))
-    keeper.offer(capture(), flat)
+    offer(keeper, capture(), flat)
     deadline_s = time.monotonic() + 10
     while not keeper.fault and time.monotonic() < deadline_s:
         time.sleep(0.005)
     assert "until the next start" in keeper.fault
     for _ in range(20):
-        keeper.offer(capture(), inspection())
+        offer(keeper, capture(), inspection())
     keeper.stop(10)
     assert (keeper.written, keeper.lost) == (0, 21)
     assert len(told) == 1
@@ -199,7 +205,7 @@ def test_a_fault_of_ours_ends_the_pictures_and_nothing_else(
 
 def test_a_model_without_a_map_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="gives no map") as caught:
-        MapKeeper(MapSettings(path=Path("maps")), tiny_contract())
+        check_map_given(tiny_contract())
     assert caught.value.path == "maps.path"
 
 

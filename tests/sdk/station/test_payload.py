@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import struct
 
 import msgspec
 import pytest
@@ -21,13 +22,19 @@ from lineside.mqtt import (
     encode_verdict,
     message_of,
 )
-from lineside.mqtt.payload import (
+from lineside.mqtt.binary import pack_verdict, unpack_verdict
+from lineside.mqtt.payload import DECIDED, wire_number, wire_part_id
+from lineside.mqtt.schema import (
     BUDGET_BYTES,
+    DECIDED_REASON_LIMIT_CHARS,
+    JSON_FIELDS,
+    PACKED,
+    PACKED_FIELDS,
+    PACKED_LIMIT_BYTES,
     PAYLOAD_LIMIT_BYTES,
-    wire_number,
-    wire_part_id,
+    packed_offsets,
 )
-from lineside.mqtt.state import STATE_LIMIT_BYTES, WHY_LIMIT_CHARS, make_state
+from lineside.mqtt.state import STATE_LIMIT_BYTES, WARN_LIMIT_CHARS, WHY_LIMIT_CHARS, make_state
 from lineside.outbox.store import MAX_SEQ
 from lineside.verdict import REASON_CODES, Evaluation, Reason, Verdict
 
@@ -44,10 +51,7 @@ verdicts = st.builds(
 )
 WORST = Verdict(
     evaluation=Evaluation.NOT_DECIDABLE,
-    reason=max(
-        (reason for reason in Reason if reason is not Reason.SCORE_NOT_FINITE),
-        key=lambda reason: (len(reason.value), reason.code),
-    ),
+    reason=max(DECIDED, key=lambda reason: len(reason.value)),
     score=-1.23457e-98,
     limit=-1.23457e-98,
     unit="µm²/s",
@@ -55,14 +59,16 @@ WORST = Verdict(
 )
 
 
-def fit(verdict: Verdict, seq: int, part_id: str, taken_unix_ns: int, us: float) -> VerdictMessage:
+def fit(
+    verdict: Verdict, seq: int = 1, part_id: str = "", taken_unix_ns: int = 0, exp: int = 1
+) -> VerdictMessage:
     return message_of(
         verdict,
         seq=seq,
         job_id=f"{'f' * 8}{seq:010x}",
         part_id=part_id,
         taken_unix_ns=taken_unix_ns,
-        latency_us=us,
+        expires_unix_ms=exp,
     )
 
 
@@ -70,20 +76,24 @@ def fit(verdict: Verdict, seq: int, part_id: str, taken_unix_ns: int, us: float)
     verdicts,
     st.integers(1, MAX_SEQ),
     ANY_TEXT,
-    st.integers(0, 10**24),
-    st.floats(0, 1e300),
+    st.integers(-(10**20), 10**24),
+    st.integers(-(10**20), 10**20),
 )
-@example(WORST, MAX_SEQ, "W" * 32, 10**24, 1e12)
+@example(WORST, MAX_SEQ, "W" * 32, 10**24, 10**20)
 def test_any_verdict_fits_and_comes_back(
-    verdict: Verdict, seq: int, part_id: str, taken_unix_ns: int, us: float
+    verdict: Verdict, seq: int, part_id: str, taken_unix_ns: int, exp: int
 ) -> None:
-    message = fit(verdict, seq, part_id, taken_unix_ns, us)
+    message = fit(verdict, seq, part_id, taken_unix_ns, exp)
     assert message.seq == seq
     data = encode_verdict(message)
     assert len(data) <= PAYLOAD_LIMIT_BYTES
     assert decode_verdict(data, source="test") == message
+    assert message.t < message.exp
     values = json.loads(data)
     assert tuple(values) == VerdictMessage.__struct_fields__
+    packed = pack_verdict(message)
+    assert len(packed) == PACKED.size <= PACKED_LIMIT_BYTES
+    assert unpack_verdict(packed, source="test") == message
     for key, value in values.items():
         text = json.dumps(value, ensure_ascii=False).encode("utf-8")
         assert len(text) <= BUDGET_BYTES[key] or isinstance(value, float)
@@ -91,14 +101,14 @@ def test_any_verdict_fits_and_comes_back(
 
 def test_the_worst_case_really_is_near_the_limit() -> None:
     # Else the budget is looser than it says and a new field could be promised room there is not.
-    length = len(encode_verdict(fit(WORST, MAX_SEQ, "W" * 32, 10**24, 1e12)))
-    assert PAYLOAD_LIMIT_BYTES - 8 <= length <= PAYLOAD_LIMIT_BYTES
+    length = len(encode_verdict(fit(WORST, MAX_SEQ, "W" * 32, 10**24, 10**20)))
+    assert PAYLOAD_LIMIT_BYTES - 1 <= length <= PAYLOAD_LIMIT_BYTES
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_floats_always_have_a_point_and_six_digits(value: float) -> None:
     verdict = Verdict(evaluation=Evaluation.OK, reason=Reason.WITHIN_LIMIT, score=value)
-    text = encode_verdict(fit(verdict, 1, "", 0, 0)).decode()
+    text = encode_verdict(fit(verdict)).decode()
     number = text.split('"score":')[1].split(",")[0]
     assert "." in number
     assert len(number) <= BUDGET_BYTES["score"]
@@ -111,7 +121,7 @@ def test_a_score_that_is_no_number_is_null_and_never_ok() -> None:
     verdict = Verdict(
         evaluation=Evaluation.NOT_DECIDABLE, reason=Reason.SCORE_NOT_FINITE, score=math.nan
     )
-    message = fit(verdict, 1, "", 0, 0)
+    message = fit(verdict)
     assert message.score is None
     assert message.evaluation is Evaluation.NOT_DECIDABLE
     assert wire_number(math.inf) is None
@@ -139,16 +149,97 @@ def test_any_bytes_decode_or_are_refused_by_our_error(data: bytes) -> None:
 
 
 def test_an_unknown_evaluation_is_undefined() -> None:
-    message = fit(Verdict(evaluation=Evaluation.OK, reason=Reason.WITHIN_LIMIT), 1, "", 0, 0)
+    message = fit(Verdict(evaluation=Evaluation.OK, reason=Reason.WITHIN_LIMIT))
     assert msgspec.structs.replace(message, ev=9).evaluation is Evaluation.UNDEFINED
 
 
 def test_keys_of_newer_stations_are_passed_over() -> None:
-    message = fit(Verdict(evaluation=Evaluation.OK, reason=Reason.WITHIN_LIMIT), 1, "", 0, 0)
+    message = fit(Verdict(evaluation=Evaluation.OK, reason=Reason.WITHIN_LIMIT))
     data = encode_verdict(message)[:-1] + b',"new":1}'
     assert decode_verdict(data, source="test") == message
     with pytest.raises(InputDataError, match="seq"):
         decode_verdict(b'{"v":1}', source="test")
+
+
+def test_a_fault_comes_without_a_score() -> None:
+    for reason in set(Reason) - DECIDED:
+        verdict = Verdict(evaluation=Evaluation.NOT_DECIDABLE, reason=reason, score=0.5, limit=1.0)
+        message = fit(verdict)
+        assert (message.score, message.limit) == (None, 1.0)
+    # That leaves the long words their room.
+    assert all(len(reason.value) <= DECIDED_REASON_LIMIT_CHARS for reason in DECIDED)
+
+
+def test_the_schema_is_the_message() -> None:
+    assert tuple(field.key for field in JSON_FIELDS) == VerdictMessage.__struct_fields__
+    at = 0
+    for field in PACKED_FIELDS:  # else a compiler that aligns would see other places
+        assert packed_offsets()[field.plc_name] == at
+        assert field.code.endswith("s") or at % field.size_bytes == 0
+        at += field.size_bytes
+    assert at == PACKED.size == struct.calcsize("@" + PACKED.format[1:])
+    assert at % 8 == 0
+
+
+@given(st.binary(max_size=140), st.integers(0, 103), st.integers(0, 255))
+def test_any_packed_bytes_are_read_or_refused_by_our_error(
+    data: bytes, at: int, value: int
+) -> None:
+    sound = bytearray(pack_verdict(fit(WORST, part_id="W" * 32)))
+    sound[at] = value
+    for some in (data, bytes(sound)):
+        try:
+            message = unpack_verdict(some, source="test")
+        except InputDataError:
+            continue
+        assert pack_verdict(message).ljust(len(some), b"\0")[:2] == bytes([1, PACKED.size])
+
+
+def test_what_a_packed_verdict_cannot_hold_is_refused_by_name() -> None:
+    message = fit(WORST, part_id="A")
+    for change, word in (
+        ({"id": "f" * 18}, "id"),
+        ({"id": "a"}, "id"),
+        ({"part": "W" * 36}, "does not fit into 35 bytes"),
+        ({"part": "a\0b"}, "does not fit into 35 bytes"),
+        ({"model": "0x3"}, "model"),
+        ({"ev": 256}, "ubyte"),
+        ({"score": math.nan}, "nan"),
+    ):
+        with pytest.raises(InputDataError, match=word):
+            pack_verdict(msgspec.structs.replace(message, **change))
+
+
+@pytest.mark.parametrize(
+    ("at", "data", "word"),
+    [
+        (0, b"\2", "version 2"),
+        (1, b"\x69", "says 105"),
+        (32, b"\0\0\0\0\0\0\xf8\x7f", "no number"),
+        (60, b"W" * 8, "unit does not end"),
+        (68, b"W" * 36, "part does not end"),
+        (68, b"\xff", "UTF-8"),
+    ],
+)
+def test_a_damaged_packed_verdict_is_refused_by_name(at: int, data: bytes, word: str) -> None:
+    packed = pack_verdict(fit(WORST, part_id="A"))
+    with pytest.raises(InputDataError, match=word):
+        unpack_verdict(packed[:at] + data + packed[at + len(data) :], source="test")
+
+
+def test_a_newer_station_may_append_to_a_packed_verdict() -> None:
+    message = fit(WORST, part_id="A")
+    packed = bytearray(pack_verdict(message) + b"new!")
+    packed[1] += 4
+    assert unpack_verdict(bytes(packed), source="test") == message
+    packed[3] = 99  # a code that this Lineside does not know
+    assert unpack_verdict(bytes(packed), source="test").reason == ""
+
+
+def test_a_model_that_is_no_hash_is_left_out() -> None:
+    for model in ("", "abc", "no hash at all", "F" * 64):
+        verdict = Verdict(evaluation=Evaluation.OK, reason=Reason.WITHIN_LIMIT, model=model)
+        assert fit(verdict).model == ""
 
 
 def test_every_reason_has_its_own_code_within_its_budget() -> None:
@@ -184,6 +275,8 @@ def state_of(
         limits_by=product,
         limits_why=why,
         limits_key="f" * 32,
+        warn="W" * WARN_LIMIT_CHARS,
+        instance="f" * 8,
     )
 
 

@@ -13,8 +13,14 @@ from lineside.mqtt import (
     encode_state,
     encode_verdict,
 )
-from lineside.mqtt.payload import PAYLOAD_LIMIT_BYTES
 from lineside.mqtt.publisher import VERDICT_WINDOW, WINDOW
+from lineside.mqtt.schema import (
+    BUDGET_BYTES,
+    PACKED,
+    PACKED_LIMIT_BYTES,
+    PAYLOAD_LIMIT_BYTES,
+    packed_offsets,
+)
 from lineside.mqtt.state import STATE_LIMIT_BYTES
 from lineside.verdict import REASON_CODES, Evaluation
 
@@ -32,6 +38,22 @@ def rows(title: str) -> list[list[str]]:
 def test_the_keys_of_the_verdict_in_their_order() -> None:
     keys = [row[0].strip("`| ") for row in rows("## The verdict")]
     assert tuple(keys) == VerdictMessage.__struct_fields__
+
+
+def test_the_budget_is_the_schemas() -> None:
+    told = TEXT.split("**The budget.**", 1)[1].split("\n\n", 1)[0]
+    values = dict(re.findall(r"`(\w+)`\s(\d+)", told.split("at most:", 1)[1].split("quotes", 1)[0]))
+    assert {key: int(size) for key, size in values.items()} == BUDGET_BYTES
+    around = len("{}") + sum(len(f'"{key}":') for key in BUDGET_BYTES) + len(BUDGET_BYTES) - 1
+    assert f"take {around} bytes" in told
+    assert f"That would be {around + sum(BUDGET_BYTES.values())}" in told
+
+
+def test_the_packed_fields_with_their_places() -> None:
+    told = [(int(row[0].strip("| ")), row[1].strip("`")) for row in rows("## The packed verdict")]
+    assert told == [(offset, name) for name, offset in packed_offsets().items()]
+    assert f"as {PACKED.size} bytes" in TEXT
+    assert f"up to\n{PACKED_LIMIT_BYTES} bytes" in TEXT
 
 
 def test_the_keys_of_the_state_in_their_order() -> None:

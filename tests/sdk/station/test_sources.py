@@ -12,11 +12,28 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from lineside.errors import InputDataError
+from lineside.errors import ConfigurationError, InputDataError
 from lineside.framekey import FrameKey
 from lineside.outbox import Draft, Outbox
 from lineside.outbox.settings import OutboxSettings
-from lineside.sources import Capture, FolderSettings, FolderSource
+from lineside.sources import (
+    CallTrigger,
+    CameraSettings,
+    Capture,
+    FolderSettings,
+    FolderSource,
+    FreeTrigger,
+    IntervalTrigger,
+    MqttTrigger,
+    SerialTrigger,
+    Source,
+    SourceSettings,
+    TriggerSettings,
+    VideoSettings,
+    check_source,
+    open_source,
+    trigger_now,
+)
 
 
 class Remembered:
@@ -36,7 +53,7 @@ class Remembered:
 class Watching:
     """Runs a watching source in a thread and keeps what it gives."""
 
-    def __init__(self, source: FolderSource) -> None:
+    def __init__(self, source: Source) -> None:
         self.captures: list[Capture] = []
         self._source = source
         self._stopping = threading.Event()
@@ -196,7 +213,7 @@ def test_the_memory_of_a_watching_source_is_no_larger_than_its_folder(
         wait_until(lambda stems=stems: set(stems) <= set(watching.parts))
         for stem in stems:
             (folder / f"{stem}.png").unlink()
-    wait_until(lambda: len(source._done) == 0)
+    wait_until(lambda: len(source._files._done) == 0)
     watching.stop()
 
 
@@ -303,3 +320,179 @@ def test_a_folder_whose_name_is_not_utf8_can_be_remembered(tmp_path: Path) -> No
     folder = tmp_path / os.fsdecode(b"caf\xe9")
     folder.mkdir()
     folder_source(folder).identity.encode("utf-8")
+
+
+def triggered_folder(
+    path: Path, memory: Remembered | None = None, *, settle_ms: int = 0, **trigger: object
+) -> Source:
+    folder = FolderSettings(path=path, watch=True, settle_ms=settle_ms, poll_ms=10)
+    given = {"frame_timeout_ms": 400, "part_timeout_ms": 400, **trigger}
+    settings = msgspec.convert({"kind": "call", **given}, CallTrigger)
+    return open_source(folder, settings, memory=memory or Remembered())
+
+
+def test_files_and_triggers_meet_by_part_in_either_order(
+    tmp_path: Path, write_frames: Callable[..., list[str]], wait_until: Callable[..., None]
+) -> None:
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    source = triggered_folder(folder, match="part", frame_timeout_ms=8000, part_timeout_ms=8000)
+    watching = Watching(source)
+    late = trigger_now("part-00001", product="joint")
+    assert source.offer(late)
+    write_frames(folder, 1, first=0)
+    time.sleep(0.1)
+    write_frames(folder, 1, first=1)
+    wait_until(lambda: watching.parts == ["part-00001"])
+    assert source.offer(trigger_now("part-00000"))
+    wait_until(lambda: len(watching.captures) == 2)
+    watching.stop()
+    first, second = watching.captures
+    assert (first.taken_ns, first.taken_unix_ns) == (late.at_ns, late.at_unix_ns)
+    assert (first.product, second.product) == ("joint", "")
+    assert [capture.part_id for capture in watching.captures] == ["part-00001", "part-00000"]
+    assert all(capture.frame and capture.key for capture in watching.captures)
+    assert source.counts["frames_without_part"] == source.counts["parts_without_frame"] == 0
+
+
+def test_the_next_file_is_the_trigger_s_whatever_its_name(
+    tmp_path: Path, write_frames: Callable[..., list[str]], wait_until: Callable[..., None]
+) -> None:
+    folder = tmp_path / "frames"
+    write_frames(folder, 2)
+    memory = Remembered()
+    source = triggered_folder(folder, memory, match="next", frame_timeout_ms=8000)
+    watching = Watching(source)
+    # What lies there already belongs to nobody who comes now.
+    wait_until(lambda: len(watching.captures) == 2)
+    for name in ("A", "B"):
+        assert source.offer(trigger_now(name))
+    write_frames(folder, 2, first=10)
+    wait_until(lambda: len(watching.captures) == 4)
+    watching.stop()
+    assert watching.parts == ["", "", "A", "B"]
+    assert [one.frame.part_id for one in watching.captures if one.frame] == ["A", "B"]
+    assert [one.key.name for one in watching.captures if one.key] == [
+        b"part-00000.png",
+        b"part-00001.png",
+        b"part-00010.png",
+        b"part-00011.png",
+    ]
+    faults = [one.fault.reason for one in watching.captures if one.fault]
+    assert faults == ["part_missing", "part_missing"]
+    for capture in watching.captures:
+        memory.keep(capture)
+    again = Watching(triggered_folder(folder, memory, match="next"))
+    time.sleep(0.2)
+    again.stop()
+    assert again.captures == []
+
+
+def test_a_part_without_a_frame_and_a_frame_without_a_part_are_told(
+    tmp_path: Path, write_frames: Callable[..., list[str]], wait_until: Callable[..., None]
+) -> None:
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    source = triggered_folder(folder, match="part")
+    watching = Watching(source)
+    assert source.offer(trigger_now("P-1"))
+    assert source.offer(trigger_now(""))
+    write_frames(folder, 1)
+    wait_until(lambda: len(watching.captures) == 3)
+    watching.stop()
+    told = {(one.part_id, one.fault.reason) for one in watching.captures if one.fault}
+    assert told == {("P-1", "frame_missing"), ("", "part_missing")}
+    [orphan] = [one for one in watching.captures if one.key]
+    assert (orphan.part_id, orphan.frame) == ("", None)
+    assert "part-00000.png: no trigger within 400 ms" in str(orphan.fault)
+    assert source.counts["frames_without_part"] == 1
+    assert source.counts["parts_without_frame"] == 2
+
+
+def test_a_folder_that_goes_away_is_why_no_file_came(
+    tmp_path: Path, wait_until: Callable[..., None]
+) -> None:
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    source = triggered_folder(folder, match="next")
+    watching = Watching(source)
+    folder.rename(tmp_path / "elsewhere")
+    wait_until(lambda: "No such file" in source.fault)
+    assert source.offer(trigger_now("P-1"))
+    wait_until(lambda: len(watching.captures) == 1)
+    watching.stop()
+    assert "no file within 400 ms" in str(watching.captures[0].fault)
+    assert "No such file" in str(watching.captures[0].fault)
+
+
+def test_a_file_that_is_taken_away_before_it_is_read_leaves_its_trigger_undecided(
+    tmp_path: Path, write_frames: Callable[..., list[str]]
+) -> None:
+    folder = tmp_path / "frames"
+    write_frames(folder, 1)
+    source = triggered_folder(folder, match="part")
+    stopping = threading.Event()
+    captures = source.captures(stopping)
+    assert next(captures) is None
+    assert source.offer(trigger_now("part-00000"))
+    (folder / "part-00000.png").unlink()
+    [capture] = [one for one in (next(captures), next(captures)) if one is not None]
+    assert capture.part_id == "part-00000"
+    assert capture.fault is not None
+    assert capture.fault.reason == "frame_missing"
+    assert "taken away" in str(capture.fault)
+    stopping.set()
+    assert list(captures) == []
+
+
+CAMERA = CameraSettings(address=0)
+FOLDER = FolderSettings(path=Path("frames"), watch=True)
+
+
+@pytest.mark.parametrize(
+    ("source", "trigger", "path"),
+    [
+        (FOLDER, IntervalTrigger(every_ms=100), "trigger.kind"),
+        (VideoSettings(path=Path("x")), IntervalTrigger(every_ms=100), "trigger.kind"),
+        (VideoSettings(path=Path("x")), MqttTrigger(), "trigger.kind"),
+        (CAMERA, MqttTrigger(match="next"), "trigger.match"),
+        (FOLDER, MqttTrigger(frame_timeout_ms=2000), "trigger.match"),
+        (FOLDER, MqttTrigger(match="part", frame_timeout_ms=900), "trigger.frame_timeout_ms"),
+        (FOLDER, MqttTrigger(match="part", frame_timeout_ms=2000, delay_ms=1), "trigger.delay_ms"),
+        (FolderSettings(path=Path("x")), MqttTrigger(match="part"), "source.watch"),
+        (CAMERA, CallTrigger(frame_timeout_ms=1000), "trigger.frame_timeout_ms"),
+        (CAMERA, IntervalTrigger(every_ms=10, frame_timeout_ms=1001), "trigger.frame_timeout_ms"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused_by_path(
+    source: SourceSettings, trigger: TriggerSettings, path: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=path) as caught:
+        check_source(source, trigger, 1000)
+    assert caught.value.path == path
+
+
+@pytest.mark.parametrize(
+    ("source", "trigger"),
+    [
+        (FOLDER, FreeTrigger()),
+        (FOLDER, SerialTrigger(port="/dev/x", match="next", frame_timeout_ms=901)),
+        (VideoSettings(path=Path("x")), FreeTrigger()),
+        (CAMERA, FreeTrigger()),
+        (CAMERA, IntervalTrigger(every_ms=10)),
+        (CAMERA, MqttTrigger(delay_ms=-100, frame_timeout_ms=999)),
+        (CAMERA, SerialTrigger(port="/dev/x")),
+        (CAMERA, CallTrigger()),
+    ],
+)
+def test_what_fits_together(source: SourceSettings, trigger: TriggerSettings) -> None:
+    check_source(source, trigger, 1000)
+    check_source(source, trigger, None)
+
+
+def test_nobody_triggers_a_folder_whose_files_are_all_parts(tmp_path: Path) -> None:
+    source = open_source(FolderSettings(path=tmp_path), FreeTrigger(), memory=Remembered())
+    assert isinstance(source, FolderSource)
+    assert not source.offer(trigger_now("P"))
+    assert (source.warn, source.counts) == ("", {})
+    source.close()

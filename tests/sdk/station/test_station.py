@@ -32,7 +32,7 @@ from lineside.mqtt import (
 from lineside.mqtt.publisher import VERDICT_WINDOW, WINDOW
 from lineside.outbox import Draft, Outbox, OutboxSettings, Stamp
 from lineside.sources import FolderSettings, FolderSource
-from lineside.station import ModelCard, RunReport, Station
+from lineside.station import ModelCard, Product, Products, RunReport, Station
 from lineside.station.loop import REMEMBER_GONE_S
 from lineside.verdict import Evaluation, Reason, Verdict
 from lineside.worker import Worker
@@ -77,8 +77,7 @@ def start(tmp_path: Path, make_inspector: Callable[..., Any]) -> Iterator[Callab
         quick = {"reconnect_min_s": 0.05, "reconnect_max_s": 0.2, "state_interval_s": 1}
         station = Station(
             topics=TOPICS,
-            inspector=make_inspector(pause_s=pause_s),
-            model=MODEL,
+            products=Products([Product(card=MODEL, inspector=make_inspector(pause_s=pause_s))]),
             source=FolderSource(folder, memory=outbox),
             outbox=outbox,
             mqtt=msgspec.structs.replace(MqttSettings(url=url), **{**quick, **(mqtt or {})}),
@@ -348,7 +347,7 @@ def feed(outbox: Outbox, stopping: threading.Event, length: int) -> None:
             job_id=stamp.job_id,
             part_id="",
             taken_unix_ns=0,
-            latency_us=0.0,
+            expires_unix_ms=1,
         )
         return encode_verdict(message).ljust(length)
 

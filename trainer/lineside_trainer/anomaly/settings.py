@@ -69,6 +69,11 @@ def _check_autoencoder(experiment: Experiment) -> None:
             f"train.anomaly.beta: {experiment.train.anomaly.beta:g}; a VAE has beta 1, with any "
             "other it is a beta-VAE: take --arch beta_vae, or leave --beta away"
         )
+    if model.arch == "cae" and experiment.train.anomaly.beta != 0.0:
+        raise ExperimentError(
+            f"train.anomaly.beta: {experiment.train.anomaly.beta:g}; a CAE has no divergence that "
+            "it could weigh: take --arch beta_vae, or leave --beta away"
+        )
     check_score_of(model.arch, experiment.train.anomaly.score)
     if start:
         raise ExperimentError(

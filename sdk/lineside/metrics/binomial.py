@@ -1,6 +1,6 @@
-"""Exact binomial tails and bounds. Pure.
+"""Exact binomial tails, bounds and tests: of counts of parts, in place of approximations.
 
-scipy has them too, but comes here only as a dependency of others.
+scipy has them too, and no device has scipy.
 """
 
 from __future__ import annotations
@@ -58,3 +58,28 @@ def rate_bound(count: int, trials: int, *, confidence: float) -> float:
         else:
             high = middle
     return high
+
+
+def rate_interval(count: int, trials: int, *, confidence: float = 0.95) -> tuple[float, float]:
+    """Exact two-sided interval of a rate (Clopper & Pearson 1934).
+
+    Returns:
+        Lower and upper end, 0..1; (0, 1) where nothing was tried.
+    """
+    one_sided = (1.0 + confidence) / 2.0
+    if not trials:
+        return 0.0, 1.0
+    low = 1.0 - rate_bound(trials - count, trials, confidence=one_sided)
+    return low, rate_bound(count, trials, confidence=one_sided)
+
+
+def sign_test(one: int, other: int) -> float:
+    """How likely so uneven a split is where both sides are as likely: McNemar's exact test.
+
+    Of two that judged the same parts, each side counts the parts that only this one got wrong
+    (McNemar 1947; the exact form is the binomial's, two-sided).
+
+    Returns:
+        0..1; 1 where nothing differs.
+    """
+    return min(1.0, 2.0 * binomial_tail(min(one, other), one + other, 0.5)) if one + other else 1.0

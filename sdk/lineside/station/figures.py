@@ -1,0 +1,64 @@
+"""What a station tells its health about itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lineside.health import HealthBroker, HealthModel, HealthSources
+
+if TYPE_CHECKING:
+    from lineside.station.loop import Station
+
+
+def health_sources(station: Station, disk: Path) -> HealthSources:
+    """Small callables, none of which waits.
+
+    Args:
+        station: tells.
+        disk: a file on the disk that the outbox is on.
+    """
+    return HealthSources(
+        disk=disk,
+        evaluations=lambda: station.tally.evaluations,
+        reasons=lambda: station.tally.reasons,
+        latencies=lambda: station.latencies,
+        model=lambda: _model(station),
+        broker=lambda: _broker(station),
+        faults=lambda: station.troubles,
+        pressure=lambda: _pressure(station),
+        source=lambda: station.source_counts,
+        kept=lambda: _kept(station),
+    )
+
+
+def _model(station: Station) -> HealthModel:
+    card = station.model
+    return HealthModel(
+        product=card.product, version=card.version, bundle=card.bundle, engine=card.engine
+    )
+
+
+def _broker(station: Station) -> HealthBroker:
+    connection = station.publisher.connection
+    return HealthBroker(
+        word=connection.word, reconnects=connection.reconnects, queue=station.outbox.waiting
+    )
+
+
+def _pressure(station: Station) -> Mapping[str, int]:
+    return {
+        "gave_way": station.backlog.gave_way,
+        "source_waited": station.backlog.waited,
+        "late": station.late,
+        "backlog": len(station.backlog),
+    }
+
+
+def _kept(station: Station) -> Mapping[str, int]:
+    maps, keeper = station.maps, station.keeper
+    counts = {} if maps is None else {"maps_written": maps.written, "maps_lost": maps.lost}
+    if keeper is not None:
+        counts |= {"frames_written": keeper.written, "frames_lost": keeper.lost}
+    return counts

@@ -1,0 +1,43 @@
+"""How quickly a verdict must come, and what happens when parts come faster."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from lineside.sources import Source
+from lineside.station.backlog import Policy
+
+
+class Pace(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Section ``[pace]``.
+
+    Attributes:
+        deadline_ms: from the trigger (without one: from taking the frame) to the verdict's way to
+            the broker; absent: a verdict may take as long as it takes.
+        deadline_lead_ms: so much before the deadline a part is given up: to be stored and sent.
+        expiry_s: so long after its turn began a verdict may still be acted on; then it is history.
+        backlog: so many frames wait for the inspection at most.
+        policy: which part gives way when more come; ``auto`` blocks where the source can wait and
+            else keeps the newest.
+    """
+
+    deadline_ms: Annotated[float, msgspec.Meta(gt=0, le=3_600_000)] | None = None
+    deadline_lead_ms: Annotated[float, msgspec.Meta(ge=0, le=60_000)] = 10.0
+    expiry_s: Annotated[float, msgspec.Meta(gt=0, le=86_400)] = 10.0
+    backlog: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 8
+    policy: Literal["auto", "newest", "oldest", "block"] = "auto"
+
+    def __post_init__(self) -> None:
+        if self.deadline_ms is not None and self.deadline_lead_ms >= self.deadline_ms:
+            raise ValueError(
+                f"deadline_lead_ms {self.deadline_lead_ms:g} leaves nothing of deadline_ms "
+                f"{self.deadline_ms:g}"
+            )
+
+    def policy_for(self, source: Source) -> Policy:
+        """What `policy` means for this source."""
+        if self.policy != "auto":
+            return self.policy
+        return "block" if source.can_wait else "newest"

@@ -1,0 +1,120 @@
+"""What a station does when it is told something, and what it says about it."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import pytest
+
+from lineside.mqtt.commands import ChangeoverCommand, DispositionCommand, TriggerCommand
+from lineside.outbox import Note
+from lineside.sources import Trigger
+from lineside.station.commanding import Announcer, Commands
+from lineside.station.products import ModelCard, Product, Products
+
+
+def product(name: str) -> Product:
+    card = ModelCard(product=name, bundle=name[0] * 64, version="1", engine="mean/fp64")
+    return Product(card=card, inspector=None)  # type: ignore[arg-type] - nobody inspects here
+
+
+@dataclass
+class Desk:
+    """Commands with what they reach, written down."""
+
+    takes_triggers: bool = True
+    disk_stands: bool = False
+    triggers: list[Trigger] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.led, self.diode = product("led"), product("diode")
+        self.products = Products([self.led, self.diode])
+        self.announcer = Announcer(self.tell, self.led)
+        self.commands = Commands(
+            products=self.products, announcer=self.announcer, trigger=self.trigger, journal=self
+        )
+
+    def tell(self, announced: Product) -> threading.Event:
+        self.told.append(announced.name)
+        written = threading.Event()
+        written.set()
+        return written
+
+    def trigger(self, trigger: Trigger) -> bool:
+        self.triggers.append(trigger)
+        return self.takes_triggers
+
+    def note(self, note: Note) -> bool:
+        if self.disk_stands:
+            return False
+        self.notes.append(note)
+        return True
+
+
+def test_a_trigger_goes_to_the_source_with_the_product_of_its_moment() -> None:
+    desk = Desk()
+    assert desk.commands.handle(TriggerCommand(part="P1")).ok
+    assert desk.commands.handle(TriggerCommand(part="P2", product="diode")).ok
+    assert [(one.part_id, one.product) for one in desk.triggers] == [
+        ("P1", "led"),
+        ("P2", "diode"),
+    ]
+
+
+def test_a_source_that_takes_no_trigger_is_said() -> None:
+    answer = Desk(takes_triggers=False).commands.handle(TriggerCommand(part="P1"))
+    assert not answer.ok
+    assert "no trigger is taken" in answer.detail
+
+
+def test_a_changeover_holds_from_the_moment_its_answer_is_on_its_way() -> None:
+    desk = Desk()
+    answer = desk.commands.handle(ChangeoverCommand(product="diode"))
+    assert answer.ok
+    assert desk.products.active is desk.led
+    answer.then()
+    assert desk.products.active is desk.diode
+    assert [(note.kind, msgspec.json.decode(note.body)) for note in desk.notes] == [
+        ("changeover", {"product": "diode", "bundle": "d" * 64})
+    ]
+    desk.announcer.announce(desk.diode)
+    assert desk.told == []  # the answer has said it
+    desk.announcer.announce(desk.led)  # a part that was triggered before
+    desk.announcer.announce(desk.diode)
+    assert desk.told == ["led", "diode"]
+
+
+def test_a_changeover_to_what_is_not_there_changes_nothing() -> None:
+    desk = Desk()
+    answer = desk.commands.handle(ChangeoverCommand(product="relay"))
+    answer.then()
+    assert not answer.ok
+    assert "there are led, diode" in answer.detail
+    assert desk.products.active is desk.led
+
+
+@pytest.mark.parametrize(
+    ("given", "ok"),
+    [
+        ({"part": "P1", "evaluation": 2, "by": "J. Doe"}, True),
+        ({"part": "P1", "evaluation": 1, "defect": "void"}, False),
+        ({"verdict": "not an id", "evaluation": 1}, False),
+    ],
+)
+def test_a_disposition_is_kept_or_refused_with_words(given: dict[str, Any], ok: bool) -> None:
+    desk = Desk()
+    answer = desk.commands.handle(DispositionCommand(**given))
+    assert answer.ok is ok
+    assert bool(answer.detail) is not ok
+    assert [note.kind for note in desk.notes] == ["disposition"] * ok
+
+
+def test_a_disposition_that_cannot_be_kept_is_not_promised() -> None:
+    answer = Desk(disk_stands=True).commands.handle(DispositionCommand(part="P1", evaluation=1))
+    assert not answer.ok
+    assert "say it again" in answer.detail
