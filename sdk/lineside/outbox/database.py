@@ -17,9 +17,9 @@ from lineside.outbox.logwitness import LogWitness
 
 SCHEMA_VERSION: Final = 2
 _APPLICATION_ID: Final = 0x4C534F42  # "LSOB"
-# A commit rewrites each page that it touches. One verdict a commit cost 30 KiB with pages of
-# 4096 bytes, 21 with 2048, 16 with 1024 (benchmarks/faults/flash_wear.py); but beyond 989 bytes a
-# row would not fit into a page of 1024, and rows of the journal are about that long.
+# A commit writes each page that it touches, whole: 22 KiB for one verdict with pages of 4096 bytes,
+# 14 with 2048, 11 with 1024 (benchmarks/faults/flash_wear.py). But beyond 989 bytes a row would not
+# fit on a page of 1024, and rows of the journal are about that long.
 PAGE_BYTES: Final = 2048
 BUSY_MS: Final = 10_000
 

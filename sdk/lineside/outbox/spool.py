@@ -288,8 +288,8 @@ class Outbox:
         return group
 
     def _attempt(self, group: Group) -> bool:
-        """Write the group and look after the file; ``False`` when the disk did not let us."""
-        was, fault = (self._fault, self.pressure), None
+        """Write the group and look after the file; ``False`` when it is no use to go on at once."""
+        was, fault, made_room = (self._fault, self.pressure), None, False
         try:
             if group:
                 self._commit(group)
@@ -298,7 +298,9 @@ class Outbox:
                 return True  # a smaller group may fit
             fault = error
         try:
-            self._keeper.tend(time.monotonic(), len(group.drafts) if fault is None else 0)
+            made_room = self._keeper.tend(
+                time.monotonic(), len(group.drafts) if fault is None else 0
+            )
         except StorageError as error:
             fault = fault or error
         with self._changed:
@@ -306,7 +308,7 @@ class Outbox:
             self._changed.notify_all()
         if group or was != (fault, self.pressure):
             self._on_commit()
-        return fault is None
+        return fault is None or made_room
 
     def _commit(self, group: Group) -> None:
         try:

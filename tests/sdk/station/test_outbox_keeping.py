@@ -352,9 +352,11 @@ def test_pressed_it_asks_others_first_and_then_drops_the_journal_but_no_verdict(
         keeper.tend(now_s, 0)
     assert len(asked) == TELL_S
     assert len(seqs_in_journal(path)) == 900
+    made_room = []
     for _ in range(3):
         now_s += 1.0
-        keeper.tend(now_s, 0)
+        made_room.append(keeper.tend(now_s, 0))
+    assert made_room == [True, False, False]
     assert keeper.pressure == ""
     assert seqs_in_journal(path) == []
     assert len(store.unsent(0, 9999)) == 900
