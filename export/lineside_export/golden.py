@@ -70,7 +70,7 @@ def golden_tolerance(parities: Sequence[Parity], *, engine: str, precision: str)
     return GoldenTolerance(
         by_output={
             name: max(
-                _tolerance(
+                tolerance_of(
                     parity.reference.outputs[name],
                     [c.measured.outputs[name] for c in _peers(parity, engine, precision)],
                     precision,
@@ -80,7 +80,7 @@ def golden_tolerance(parities: Sequence[Parity], *, engine: str, precision: str)
             for name in names
         },
         score=max(
-            _tolerance(
+            tolerance_of(
                 parity.reference.scores,
                 [c.measured.scores for c in _peers(parity, engine, precision)],
                 precision,
@@ -207,9 +207,16 @@ def _peers(parity: Parity, engine: str, precision: str) -> list[Comparison]:
     return [parity.of(engine, precision)]
 
 
-def _tolerance(
+def tolerance_of(
     reference: NDArray[np.generic], others: Sequence[NDArray[np.generic]], precision: str
 ) -> float:
+    """How far a correct device may be off, by how far forms were from the float program's values.
+
+    Args:
+        reference: the float program's.
+        others: of the same samples.
+        precision: of the form that the tolerance is for.
+    """
     exact = reference.astype(np.float64)
     drifts = [other.astype(np.float64) - exact for other in others]
     if precision == FLOAT:

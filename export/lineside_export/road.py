@@ -10,7 +10,9 @@ from lineside.golden import GoldenSamples
 from lineside_export.candidate import Candidate
 from lineside_export.choosing import choose_forms, engines_without
 from lineside_export.deciding import check_wish, choose_limits, scored_parts
+from lineside_export.drift_reference import make_drift_reference
 from lineside_export.embedding import embed
+from lineside_export.embedding_output import Sealable, with_embedding
 from lineside_export.errors import ExportError, GateError
 from lineside_export.formats import Source, read_source
 from lineside_export.gates import cannot_judge
@@ -190,8 +192,17 @@ def _seal(
     """Golden samples first: figures beside OUT would say that there is a bundle."""
     golden, tolerances = _prove_golden(candidate, source, tried, parity, reference, settled.rule)
     forms = sealed_forms(tried)
+    sealable = with_embedding(
+        Sealable(
+            candidate=candidate,
+            formats=forms,
+            measured=tuple(parity.of(f.entry.engine, f.entry.precision).measured for f in forms),
+            golden=golden,
+        ),
+        source,
+    )
     manifest = make_manifest(
-        candidate,
+        sealable.candidate,
         identity=order.identity,
         rule=settled.rule,
         target=order.target,
@@ -204,9 +215,10 @@ def _seal(
     sealed = seal(
         order.out,
         manifest,
-        formats=forms,
-        given=candidate,
-        golden=golden,
+        formats=sealable.formats,
+        given=sealable.candidate,
+        golden=sealable.golden,
+        drift=make_drift_reference(candidate, sealable.measured, order.wish.start),
         key=order.key,
         write_figures=lambda: _write_figures(candidate, order, parity, tried, settled),
     )

@@ -26,6 +26,7 @@ from lineside.bundle import (
 )
 from lineside.commit import find_commit
 from lineside.contract import LimitRule
+from lineside.drift import DRIFT_PART, DriftReference, encode_reference
 from lineside.durable import replace_durably
 from lineside.engines import EngineSettings, open_engine
 from lineside.engines.machine import cpu_name
@@ -126,6 +127,7 @@ def seal(
     formats: Sequence[Format],
     given: Given,
     golden: GoldenSamples,
+    drift: DriftReference,
     key: Signer,
     write_figures: Callable[[], None],
 ) -> Sealed:
@@ -138,7 +140,11 @@ def seal(
         BundleError: it does not open.
         StorageError: it cannot be written.
     """
-    parts = [PartData(name=GOLDEN_PART, data=encode_golden(golden)), *memory_parts(given)]
+    parts = [
+        PartData(name=GOLDEN_PART, data=encode_golden(golden)),
+        PartData(name=DRIFT_PART, data=encode_reference(drift)),
+        *memory_parts(given),
+    ]
     parts += [part for format_ in formats for part in format_.parts]
     aside = _aside(out)
     try:

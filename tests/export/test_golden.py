@@ -27,12 +27,14 @@ from lineside.contract import (
     RegressionHead,
 )
 from lineside.decide import decide
+from lineside.drift import EMBEDDING_OUTPUT
 from lineside.engines import Engine, EngineSettings, open_engine
 from lineside.golden import GOLDEN_PART
 from lineside.selftest import measure_selftest, read_golden
 from lineside_export import golden as subject
 from lineside_export.candidate import read_candidate
 from lineside_export.embedding import embed
+from lineside_export.embedding_output import tap_form
 from lineside_export.errors import GateError
 from lineside_export.formats import onnx_format, read_source
 from lineside_export.golden import GoldenTolerance, choose_golden, golden_tolerance, make_golden
@@ -251,18 +253,19 @@ def test_another_implementation_of_the_same_int8_file_passes(exported: object) -
         )
         samples = read_golden(bundle)
         images = np.stack([frame.pixels_hwc for frame in samples.frames])
-        (actual,) = session.run(["value"], {"image": images})
-        sealed = samples.expectation("onnxruntime", "int8", "value")
-        assert sealed is not None
-        drift = np.abs(actual - sealed.expected(len(images), ())).max()
-        assert 0.0 < drift <= sealed.tolerance_abs
+        for name in ("value", EMBEDDING_OUTPUT):
+            (actual,) = session.run([name], {"image": images})
+            sealed = samples.expectation("onnxruntime", "int8", name)
+            assert sealed is not None
+            drift = np.abs(actual - sealed.expected(len(images), ())).max()
+            assert 0.0 < drift <= sealed.tolerance_abs, name
 
 
 def test_another_models_weights_are_caught(
     exported: object, new_candidate: Callable[..., Path], tmp_path: Path
 ) -> None:
     stranger = read_candidate(new_candidate(tmp_path / "stranger", seed=4))
-    other = onnx_format("fp32", read_source(stranger).data)
+    other = tap_form(onnx_format("fp32", read_source(stranger).data), stranger)
     data = {part.name: memoryview(part.data) for part in other.parts}
     bundle_path, trust = exported.bundle, exported.trust  # type: ignore[attr-defined]
     with open_bundle(bundle_path, trust=trust) as bundle:

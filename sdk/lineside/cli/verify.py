@@ -34,6 +34,7 @@ def verify(
     """
     from lineside.bundle import open_bundle
     from lineside.cli import verify_report as report
+    from lineside.cli.verify_drift import read_reference
     from lineside.errors import SelfTestError
 
     with open_bundle(bundle, trust=trust) as opened:
@@ -43,7 +44,7 @@ def verify(
         else:
             click.echo(report.summarise(opened))
             if explain:
-                click.echo("\n" + report.explain(opened.manifest))
+                click.echo("\n" + report.explain(opened.manifest, read_reference(opened)))
             if proofs:
                 click.echo("\n" + report.tabulate(proofs))
         failed = [proof for proof in proofs if proof.status == "failed"]

@@ -12,7 +12,9 @@ from lineside.choose import find_obstacle
 from lineside.cli.document import format_document
 from lineside.cli.table import format_table
 from lineside.cli.verify_decision import tell_decision, tell_guarantee
+from lineside.cli.verify_drift import list_watched, read_reference, tell_drift
 from lineside.contract import AnomalyHead, Contract, HeadSpec, LabelledHead, LimitRule
+from lineside.drift import DriftReference
 from lineside.engines import EngineSettings, open_engine
 from lineside.errors import EngineError
 from lineside.selftest import OutputDrift, SelfTestResult, measure_selftest
@@ -86,7 +88,7 @@ def _judge(named: Proof, result: SelfTestResult) -> Proof:
 
 
 def as_json(bundle: Bundle, proofs: Sequence[Proof], *, explain: bool) -> str:
-    """One document; `--explain` adds the whole manifest."""
+    """One document; `--explain` adds the whole manifest, and what drift is held against."""
     manifest = bundle.manifest
     document = {
         "bundle": str(bundle.path),
@@ -103,6 +105,12 @@ def as_json(bundle: Bundle, proofs: Sequence[Proof], *, explain: bool) -> str:
     }
     if explain:
         document["manifest"] = manifest
+        reference = read_reference(bundle)
+        document["drift_reference"] = reference and {
+            "of": reference.of,
+            "parts": reference.parts,
+            "statistics": list_watched(reference),
+        }
     return format_document(document)
 
 
@@ -138,8 +146,8 @@ def tabulate(proofs: Sequence[Proof]) -> str:
     return format_table((*head, "self-test"), rows, right=(3, 4, 5, 6))
 
 
-def explain(manifest: Manifest) -> str:
-    """All that is sealed, for people."""
+def explain(manifest: Manifest, reference: DriftReference | None = None) -> str:
+    """All that is sealed, for people; `reference` is the bundle's, for drift."""
     identity, evidence = manifest.identity, manifest.evidence
     sections = [
         (
@@ -159,6 +167,7 @@ def explain(manifest: Manifest) -> str:
             f"Samples (SHA-256 {evidence.samples_sha256})",
             _list({name: str(count) for name, count in evidence.sample_counts.items()}),
         ),
+        ("Drift reference", tell_drift(reference)),
         ("Provenance", _list(manifest.provenance)),
         ("Parts", _tabulate_parts(manifest)),
     ]

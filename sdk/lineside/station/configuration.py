@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 
+from lineside.drift import DriftSettings
 from lineside.errors import ConfigurationError
 from lineside.health.settings import HealthSettings
 from lineside.kept.settings import KeepSettings
@@ -111,6 +112,7 @@ class StationConfiguration(msgspec.Struct, frozen=True, kw_only=True, forbid_unk
     trigger: TriggerSettings = FreeTrigger()
     outbox: OutboxSettings = OutboxSettings()
     maps: MapSettings = MapSettings()
+    drift: DriftSettings = DriftSettings()
     keep: KeepSettings = KeepSettings()
     mqtt: MqttSettings = MqttSettings()
     health: HealthSettings = HealthSettings()
