@@ -334,7 +334,8 @@ def test_the_station_of_the_composition_reaches_its_broker_and_nobody_else(
     (check,) = [word for word in station["healthcheck"]["test"] if "urllib" in word]
     assert f"http://{settings.health.listen}/healthz" in check
     compile(check, "healthcheck", "exec")
-    for path in (settings.bundle.path, *settings.bundle.trust):
+    (bundle,) = settings.bundles
+    for path in (bundle.path, *bundle.trust):
         assert any(f":/etc/lineside/{path.name}:ro" in mount for mount in station["volumes"])
     assert any(f":{settings.source.path}:ro" in mount for mount in station["volumes"])
 

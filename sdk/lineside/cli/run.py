@@ -190,6 +190,8 @@ def _print_report(report: RunReport, as_json: bool) -> None:
         f"\nacknowledged {report.acknowledged} of {report.given} ever given, "
         f"waiting {report.waiting}, reconnects {report.reconnects}"
     )
+    if report.late:
+        click.echo(f"{report.late} results came after their deadline; the journal has them")
     if report.maps_written or report.maps_lost:
         click.echo(f"maps written {report.maps_written}, lost {report.maps_lost}")
 

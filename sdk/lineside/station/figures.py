@@ -28,9 +28,9 @@ def health_sources(station: Station, disk: Path) -> HealthSources:
         broker=lambda: _broker(station),
         faults=lambda: station.troubles,
         pressure=lambda: _pressure(station),
-        source=lambda: station.source_counts,
+        source=lambda: _source(station),
         kept=lambda: _kept(station),
-        drift=lambda: station.drift.figures,
+        drift=lambda: station.keepers.drift.figures,
     )
 
 
@@ -52,14 +52,19 @@ def _pressure(station: Station) -> Mapping[str, int]:
     return {
         "gave_way": station.backlog.gave_way,
         "source_waited": station.backlog.waited,
-        "late": station.late,
+        "late": station.giver.late,
         "backlog": len(station.backlog),
     }
 
 
+def _source(station: Station) -> Mapping[str, int]:
+    source = station.source
+    return {"passed_over": source.passed_over, **source.counts}
+
+
 def _kept(station: Station) -> Mapping[str, int]:
-    maps, keeper = station.maps, station.keeper
+    maps, frames = station.keepers.maps, station.keepers.frames
     counts = {} if maps is None else {"maps_written": maps.written, "maps_lost": maps.lost}
-    if keeper is not None:
-        counts |= {"frames_written": keeper.written, "frames_lost": keeper.lost}
+    if frames is not None:
+        counts |= {"frames_written": frames.written, "frames_lost": frames.lost}
     return counts

@@ -54,7 +54,7 @@ def open_station(
             mqtt=configuration.mqtt,
             pace=configuration.pace,
             maps=_open_maps(configuration.maps, products),
-            keeper=_open_keeper(configuration.keep),
+            frames=_open_keeper(configuration.keep),
             progress=progress,
         )
         station.health = stack.enter_context(_open_health(configuration, station))

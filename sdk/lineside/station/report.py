@@ -19,6 +19,7 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
         passed_over: files left out because an earlier run had inspected them.
         evaluations: verdicts by evaluation.
         reasons: verdicts by reason.
+        late: results that came after their deadline; the journal has them.
         latency_us: by stage; ``delivery`` is from durable to acknowledged.
         waiting: verdicts that no broker has acknowledged yet.
         given: verdicts ever given, the last sequence number.
@@ -45,6 +46,7 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     duration_s: float
     maps_written: int = 0
     maps_lost: int = 0
+    late: int = 0
 
 
 class Tally:

@@ -131,7 +131,7 @@ def test_a_part_past_its_deadline_hears_so_at_the_deadline(
     assert (verdict.evaluation, verdict.reason) == (Evaluation.NOT_DECIDABLE, "deadline")
     # It was said while the inspection was still busy with it, and the line hears nothing else.
     assert station.tally.frames == 1
-    wait_until(lambda: station.late == 1, 30)
+    wait_until(lambda: station.giver.late == 1, 30)
     feed.close()
     wait_until(lambda: station.outbox.waiting == 0)
     assert list(heard(ear)) == ["slow"]
