@@ -6,28 +6,32 @@ import threading
 from collections.abc import Sequence
 
 from lineside.errors import StorageError
-from lineside.mqtt import VerdictMessage, encode_verdict
+from lineside.mqtt import encode_verdict, message_of
 from lineside.outbox import Row
+from lineside.verdict import Evaluation, Reason, Verdict
 
 NEVER = 2**53
 
 
-def verdict_payload(seq: int, *, taken_unix_ms: int = 0) -> bytes:
+_VERDICT = Verdict(
+    evaluation=Evaluation.OK,
+    reason=Reason.WITHIN_LIMIT,
+    score=0.5,
+    limit=1.0,
+    unit="1",
+    model="0123456789abcdef",
+)
+
+
+def verdict_payload(seq: int, *, taken_unix_ms: int = 0, expires_unix_ms: int = NEVER) -> bytes:
     """A verdict as it stands in an outbox."""
-    message = VerdictMessage(
-        **{"exp": 0} if "exp" in VerdictMessage.__struct_fields__ else {},
+    message = message_of(
+        _VERDICT,
         seq=seq,
-        id=f"{'ab' * 4}{seq:010x}",
-        part=f"part-{seq}",
-        t=taken_unix_ms,
-        ev=1,
-        score=0.5,
-        limit=1.0,
-        unit="1",
-        reason="within_limit",
-        code=0,
-        model="0123456789ab",
-        lat_us=1000,
+        job_id=f"{'ab' * 4}{seq:010x}",
+        part_id=f"part-{seq}",
+        taken_unix_ns=taken_unix_ms * 1_000_000,
+        expires_unix_ms=expires_unix_ms,
     )
     return encode_verdict(message)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -17,12 +16,7 @@ from lineside.outbox.records import Note
 from lineside.verdict import Evaluation
 
 NOTE_KIND: Final = "disposition"
-PART_LIMIT_CHARS: Final = 256
-WORD_LIMIT_CHARS: Final = 64
-NOTE_LIMIT_CHARS: Final = 500
-
 _VERDICT: Final = re.compile(r"[0-9a-f]{18}")
-_REVIEWED: Final = (Evaluation.OK, Evaluation.NOT_OK)
 
 
 class Disposition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -53,28 +47,17 @@ def disposition_note(command: DispositionCommand, *, heard_unix_ns: int) -> Note
     """A command as the journal keeps it.
 
     Args:
-        command: as it came.
+        command: as it came; one of both subjects, lengths and signs were checked on its way.
         heard_unix_ns: now, by the station's clock.
 
     Raises:
-        InputDataError: it names no verdict and no part or both, says neither OK nor NOT_OK, or
-            holds text that is too long or has control characters; the message says which field.
+        InputDataError: the verdict is no id, or a part that is OK has a defect; it says which.
     """
-    _check_about(command)
-    if command.evaluation not in _REVIEWED:
+    if command.verdict and _VERDICT.fullmatch(command.verdict) is None:
         raise InputDataError(
-            f"evaluation {command.evaluation}: a human says 1 (OK) or 2 (NOT_OK); where he cannot "
-            "say, send nothing"
+            f"verdict {command.verdict[:40]!r}: 18 hex digits are needed, the id of the verdict's "
+            "message"
         )
-    limits = {
-        "id": WORD_LIMIT_CHARS,
-        "part": PART_LIMIT_CHARS,
-        "defect": WORD_LIMIT_CHARS,
-        "by": WORD_LIMIT_CHARS,
-        "note": NOTE_LIMIT_CHARS,
-    }
-    for field, limit_chars in limits.items():
-        _check_text(field, getattr(command, field), limit_chars)
     if command.defect and (command.evaluation == Evaluation.OK or command.defect.lower() == "ok"):
         raise InputDataError(
             f"defect {command.defect!r}: a part that is OK has none; leave defect out, or say "
@@ -184,24 +167,3 @@ def _since_the_one_before(
 
 def _heard(said: Disposition) -> int:
     return said.heard_unix_ns
-
-
-def _check_about(command: DispositionCommand) -> None:
-    if bool(command.verdict) == bool(command.part):
-        raise InputDataError(
-            "verdict, part: name one of both, the verdict's id or the part"
-            + (", not the two" if command.part else "")
-        )
-    if command.verdict and _VERDICT.fullmatch(command.verdict) is None:
-        raise InputDataError(
-            f"verdict {command.verdict[:40]!r}: 18 hex digits are needed, the id of the verdict's "
-            "message"
-        )
-
-
-def _check_text(field: str, text: str, limit_chars: int) -> None:
-    if len(text) > limit_chars:
-        raise InputDataError(f"{field}: {len(text)} characters, at most {limit_chars} are kept")
-    strange = [sign for sign in text if unicodedata.category(sign) in ("Cc", "Cs", "Zl", "Zp")]
-    if strange:
-        raise InputDataError(f"{field}: the control character {strange[0]!r} stands in it")

@@ -13,7 +13,8 @@ from typing import Final, TypeAlias
 import msgspec
 
 from lineside.errors import InputDataError
-from lineside.mqtt.payload import MODEL_DIGITS, wire_number, wire_part_id, wire_text
+from lineside.mqtt.payload import wire_number, wire_part_id, wire_text
+from lineside.mqtt.schema import MODEL_DIGITS
 from lineside.verdict import Reason
 
 HEALTH_VERSION: Final = 1

@@ -174,8 +174,8 @@ class Link:
         # Unlimited on paho's side: the window is ours, and what paho queues it may forget.
         client.max_inflight_messages_set(0)
         client.max_queued_messages_set(0)
-        # With this set paho leaves all writing to `_exchange`, which reads first: what a broker says
-        # before it hangs up is lost when one writes to it first.
+        # With this set paho leaves all writing to `_exchange`, which reads first: what a broker
+        # says before it hangs up is lost when one writes to it first.
         client.on_socket_register_write = _leave_writing_to_us
         if settings.username:
             client.username_pw_set(settings.username, settings.read_password())

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from lineside.errors import StorageError
+from lineside.outbox.indexfile import read_index
 
 # The index begins with two copies of its header, in the machine's byte order: version, unused,
 # change counter, two flags, page size, mxFrame, pages, two checksums of frames; then, as bytes of
@@ -89,8 +90,7 @@ def _beside(path: Path, suffix: str) -> Path:
 
 def _read_index(path: Path) -> _Index | None:
     try:
-        with _beside(path, "-shm").open("rb") as file:
-            data = file.read(_INDEX_BACKFILLED + 4)
+        data = read_index(path, _INDEX_BACKFILLED + 4)
     except OSError:
         return None
     first, second = data[: _INDEX.size], data[_INDEX.size : 2 * _INDEX.size]

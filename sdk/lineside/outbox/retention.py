@@ -46,18 +46,23 @@ class Keeper:
         """``disk`` or ``""``."""
         return Reason.DISK.value if self._gauge.is_pressed else ""
 
-    def tend(self, now_s: float, new_rows: int) -> None:
-        """Drop what has had its time; ``now_s`` from a monotonic clock.
+    def tend(self, now_s: float, new_rows: int) -> bool:
+        """Drop what has had its time, and, pressed for long enough, more.
 
         Args:
+            now_s: of a monotonic clock.
             new_rows: of the journal, since the last call.
+
+        Returns:
+            Whether there is more room because of pressure: what did not fit may fit now.
         """
         self._new_rows += new_rows
         if self._new_rows >= _BATCH or now_s >= self._tidy_at_s:
             self._tidy(now_s)
         if now_s >= self._look_at_s:
             self._look_at_s = now_s + _LOOK_EVERY_S
-            self._look(now_s)
+            return self._look(now_s)
+        return False
 
     def _tidy(self, now_s: float) -> None:
         before_unix_ms = time.time_ns() // 1_000_000 - self._settings.journal_days * 86_400_000
@@ -70,14 +75,16 @@ class Keeper:
         self._new_rows = 0
         self._tidy_at_s = now_s + _IDLE_EVERY_S
 
-    def _look(self, now_s: float) -> None:
+    def _look(self, now_s: float) -> bool:
         room = self._upkeep.room(self._settings.max_mib, self._settings.keep_free_mib)
         self._gauge.look(room, now_s)
         if not self._gauge.is_pressed:
-            return
+            return False
         self.on_pressed()
-        if self._gauge.may_drop(now_s) and self._journal_bytes > 0:
-            self._journal_bytes = self._upkeep.drop_journal(
-                4 * _BATCH, before_unix_ms=_ALL_TIMES, max_bytes=-1
-            )
-            self._look_at_s = now_s  # and again after the next commit
+        if not self._gauge.may_drop(now_s) or self._journal_bytes <= 0:
+            return False
+        self._journal_bytes = self._upkeep.drop_journal(
+            4 * _BATCH, before_unix_ms=_ALL_TIMES, max_bytes=-1
+        )
+        self._look_at_s = now_s  # and again after the next commit
+        return True

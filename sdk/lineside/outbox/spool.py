@@ -10,6 +10,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from lineside.errors import InputDataError, StorageError
 from lineside.framekey import FrameKey
@@ -70,6 +71,11 @@ class Outbox:
         self._worker.start()
 
     @property
+    def path(self) -> Path:
+        """The SQLite file."""
+        return self._settings.path
+
+    @property
     def given(self) -> int:
         """Verdicts that were ever made durable here; also the last sequence number."""
         return self._given
@@ -111,8 +117,20 @@ class Outbox:
         """
         self._keeper.on_pressed = call
 
-    def put(self, draft: Draft, *, stopping: threading.Event) -> bool:
+    def put(
+        self,
+        draft: Draft,
+        *,
+        stopping: threading.Event,
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> bool:
         """Hand over; waits while too many are not yet durable (a slow or full disk).
+
+        Args:
+            draft: what to store.
+            stopping: ends the wait.
+            meanwhile: called a few times a second while it waits; must return at once, and not
+                come back here.
 
         Returns:
             ``False`` when ``stopping`` was set before there was room: the verdict was not taken.
@@ -123,6 +141,7 @@ class Outbox:
                 self._worker.check()
                 if stopping.is_set():
                     return False
+                meanwhile()
                 self._changed.wait(0.2)
             self._changed.notify_all()
         return True
@@ -269,8 +288,8 @@ class Outbox:
         return group
 
     def _attempt(self, group: Group) -> bool:
-        """Write the group and look after the file; ``False`` when the disk did not let us."""
-        was, fault = (self._fault, self.pressure), None
+        """Write the group and look after the file; ``False`` when it is no use to go on at once."""
+        was, fault, made_room = (self._fault, self.pressure), None, False
         try:
             if group:
                 self._commit(group)
@@ -279,7 +298,9 @@ class Outbox:
                 return True  # a smaller group may fit
             fault = error
         try:
-            self._keeper.tend(time.monotonic(), len(group.drafts) if fault is None else 0)
+            made_room = self._keeper.tend(
+                time.monotonic(), len(group.drafts) if fault is None else 0
+            )
         except StorageError as error:
             fault = fault or error
         with self._changed:
@@ -287,7 +308,7 @@ class Outbox:
             self._changed.notify_all()
         if group or was != (fault, self.pressure):
             self._on_commit()
-        return fault is None
+        return fault is None or made_room
 
     def _commit(self, group: Group) -> None:
         try:

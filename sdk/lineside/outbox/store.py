@@ -14,7 +14,7 @@ from lineside.framekey import FrameKey
 from lineside.outbox.database import BUSY_MS, Database
 from lineside.outbox.ranges import Run
 from lineside.outbox.records import Draft, Late, Note, Row, Stamp
-from lineside.outbox.upkeep import ROW_BYTES, Upkeep
+from lineside.outbox.upkeep import Upkeep, row_bytes
 
 # Ten hex digits of job_id and twelve decimal ones of the payload hold this many verdicts:
 # at 1,000 a second, 31 years.
@@ -198,7 +198,7 @@ class Store:
         if given + len(drafts) > MAX_SEQ:
             raise StorageError(f"{self._file.path}: the sequence is used up; start a new outbox")
         stamps, waiting, journal, inspected = [], [], [], []
-        size_bytes = len(drafts) * ROW_BYTES
+        size_bytes = 0
         for seq, draft in enumerate(drafts, start=given + 1):
             stamp = Stamp(seq=seq, job_id=job_id_of(origin, seq))
             payload = draft.encode(stamp)
@@ -206,7 +206,7 @@ class Store:
             stamps.append(stamp)
             waiting.append((seq, draft.expires_unix_ms, payload, findings))
             journal.append((seq, at_unix_ms, hashlib.sha256(payload).digest(), draft.entry))
-            size_bytes += len(draft.entry)
+            size_bytes += row_bytes(len(draft.entry))
             if draft.key is not None:
                 key = draft.key
                 inspected.append(
@@ -230,7 +230,7 @@ class Store:
         )
         self._db.execute(
             "UPDATE counter SET journal_bytes = journal_bytes + ?",
-            (sum(len(late.entry) + ROW_BYTES for late in lates),),
+            (sum(row_bytes(len(late.entry)) for late in lates),),
         )
 
 

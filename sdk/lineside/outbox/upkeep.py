@@ -6,11 +6,15 @@ from typing import Final
 
 import msgspec
 
-from lineside.outbox.database import Database
+from lineside.outbox.database import PAGE_BYTES, Database
 from lineside.outbox.room import Room, look_at_room
 
-# What a row of the journal takes beside its entry: number, time, hash, the page's own share.
-ROW_BYTES: Final = 64
+# What a row of the journal takes beside its entry: number, time, hash, lengths, its place.
+_BESIDE_BYTES: Final = 52
+# Rows of at most so many bytes lie on one page with others.
+_ON_PAGE_BYTES: Final = PAGE_BYTES - 8
+_LONGEST_BYTES: Final = PAGE_BYTES - 35
+_LEAST_LEFT_BYTES: Final = (PAGE_BYTES - 12) * 32 // 255 - 23
 # Deleting many rows in one transaction would make a verdict wait for it.
 _BATCH: Final = 1024
 
@@ -47,7 +51,7 @@ class Upkeep:
             ).fetchall():
                 if at_unix_ms >= before_unix_ms and held <= max_bytes:
                     break
-                last_seq, held = seq, held - entry_bytes - ROW_BYTES
+                last_seq, held = seq, held - row_bytes(entry_bytes)
             if last_seq is not None:
                 held -= self._drop_late_of(last_seq)
                 self._db.execute("DELETE FROM journal WHERE seq <= ?", (last_seq,))
@@ -95,7 +99,23 @@ class Upkeep:
         )
         gone = [(row_id, entry_bytes) for row_id, turn, entry_bytes in late if turn in turns]
         self._db.executemany("DELETE FROM late WHERE id = ?", [(row_id,) for row_id, _ in gone])
-        return sum(entry_bytes + ROW_BYTES for _, entry_bytes in gone)
+        return sum(row_bytes(entry_bytes) for _, entry_bytes in gone)
+
+
+def row_bytes(entry_bytes: int) -> int:
+    """What a row of the journal takes of the file: its share of a page, and pages of its own.
+
+    https://www.sqlite.org/fileformat2.html#b_tree_pages: a long row leaves a part on its page and
+    goes on in others.
+    """
+    size_bytes = entry_bytes + _BESIDE_BYTES
+    further_pages = 0
+    if size_bytes > _LONGEST_BYTES:
+        left_bytes = _LEAST_LEFT_BYTES + (size_bytes - _LEAST_LEFT_BYTES) % (PAGE_BYTES - 4)
+        left_bytes = left_bytes if left_bytes <= _LONGEST_BYTES else _LEAST_LEFT_BYTES
+        further_pages = -(-(size_bytes - left_bytes) // (PAGE_BYTES - 4))
+        size_bytes = left_bytes + 4
+    return further_pages * PAGE_BYTES + PAGE_BYTES // (_ON_PAGE_BYTES // size_bytes)
 
 
 def _turn_of(entry: bytes) -> str:

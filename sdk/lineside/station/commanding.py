@@ -16,10 +16,11 @@ from lineside.mqtt.commands import (
     ChangeoverCommand,
     Command,
     DispositionCommand,
+    MendedCommand,
     TriggerCommand,
 )
 from lineside.outbox import Note
-from lineside.sources import Trigger
+from lineside.sources import Trigger, trigger_now
 from lineside.station.products import Product, Products
 
 # Long enough for a write to a socket, short beside a deadline; without a broker it is no wait.
@@ -29,7 +30,8 @@ _TELL_S = 0.2
 class Journal(Protocol):
     """What keeps notes."""
 
-    def note(self, note: Note) -> None: ...
+    def note(self, note: Note) -> bool:
+        """``False``: the disk stands, and it was not taken."""
 
 
 class Announcer:
@@ -62,7 +64,8 @@ class Commands:
         products: what a changeover picks from.
         announcer: need not say again what an answer has said.
         trigger: hands a trigger to the source; ``False``: it takes none, or too many wait.
-        journal: keeps dispositions and changeovers.
+        journal: keeps dispositions, changeovers and what was mended.
+        mended: takes alarms of drift back, of a product or of all (``""``).
     """
 
     def __init__(
@@ -72,11 +75,13 @@ class Commands:
         announcer: Announcer,
         trigger: Callable[[Trigger], bool],
         journal: Journal,
+        mended: Callable[[str], None],
     ) -> None:
         self._products = products
         self._announcer = announcer
         self._trigger = trigger
         self._journal = journal
+        self._mended = mended
 
     def handle(self, command: Command) -> Answer:
         """Do it, or say why not."""
@@ -84,19 +89,16 @@ class Commands:
             return self._on_trigger(command)
         if isinstance(command, ChangeoverCommand):
             return self._on_changeover(command)
+        if isinstance(command, MendedCommand):
+            return self._on_mended(command)
         return self._on_disposition(command)
 
     def _on_trigger(self, command: TriggerCommand) -> Answer:
-        trigger = Trigger(
-            part_id=command.part,
-            # Of this moment: the picture may come after the next changeover.
-            product=command.product or self._products.active.name,
-            at_unix_ns=time.time_ns(),
-            at_ns=time.monotonic_ns(),
-        )
-        if self._trigger(trigger):
+        # The product of this moment: the picture may come after the next changeover.
+        product = command.product or self._products.active.name
+        if self._trigger(trigger_now(command.part, product)):
             return Answer(ok=True)
-        return Answer(ok=False, detail="no trigger is taken over MQTT: [trigger] kind")
+        return Answer(ok=False, detail="no trigger is taken over MQTT, or too many wait")
 
     def _on_changeover(self, command: ChangeoverCommand) -> Answer:
         product = self._products.find(command.product) if command.product else None
@@ -112,11 +114,22 @@ class Commands:
         # From the first part after the answer is on its way.
         return Answer(ok=True, then=activate)
 
+    def _on_mended(self, command: MendedCommand) -> Answer:
+        if command.product not in ("", *self._products.names):
+            there = ", ".join(self._products.names)
+            return Answer(ok=False, detail=f"no bundle for it; there are {there}")
+        if not self._journal.note(Note(kind="mended", body=msgspec.json.encode(command))):
+            return Answer(ok=False, detail="the disk takes nothing just now; say it again later")
+        self._mended(command.product)
+        return Answer(ok=True)
+
     def _on_disposition(self, command: DispositionCommand) -> Answer:
         try:
-            self._journal.note(disposition_note(command, heard_unix_ns=time.time_ns()))
+            note = disposition_note(command, heard_unix_ns=time.time_ns())
         except InputDataError as error:
             return Answer(ok=False, detail=str(error))
+        if not self._journal.note(note):
+            return Answer(ok=False, detail="the disk takes nothing just now; say it again later")
         return Answer(ok=True)
 
 

@@ -261,15 +261,13 @@ def _check_bundles(configuration: StationConfiguration) -> None:
 
 
 def _check_maps(configuration: StationConfiguration) -> None:
-    maps, source = configuration.maps, configuration.source
+    maps = configuration.maps
     if maps.path is None:
         if maps != MapSettings():
             raise ConfigurationError(
                 "maps.path: is missing; name a folder, or take [maps] out", path="maps.path"
             )
-    elif isinstance(source, FolderSettings) and (
-        os.path.realpath(maps.path) == os.path.realpath(source.path)
-    ):
+    elif _is_source(configuration, maps.path):
         raise ConfigurationError(
             "maps.path: is source.path, so the station would inspect its own pictures; name "
             "another folder",
@@ -285,12 +283,19 @@ def _check_keep(configuration: StationConfiguration) -> None:
                 "keep.path: is missing; name a folder, or take [keep] out", path="keep.path"
             )
         return
-    if os.path.realpath(keep.path) == os.path.realpath(configuration.source.path):
+    if _is_source(configuration, keep.path):
         raise ConfigurationError(
             "keep.path: is source.path, so the station would inspect what it kept; name another "
             "folder",
             path="keep.path",
         )
+
+
+def _is_source(configuration: StationConfiguration, folder: Path) -> bool:
+    source = configuration.source
+    if not isinstance(source, FolderSettings):
+        return False
+    return os.path.realpath(folder) == os.path.realpath(source.path)
 
 
 def _rebase(configuration: StationConfiguration, folder: Path) -> StationConfiguration:

@@ -30,6 +30,7 @@ def health_sources(station: Station, disk: Path) -> HealthSources:
         pressure=lambda: _pressure(station),
         source=lambda: station.source_counts,
         kept=lambda: _kept(station),
+        drift=lambda: station.drift.figures,
     )
 
 
@@ -57,5 +58,8 @@ def _pressure(station: Station) -> Mapping[str, int]:
 
 
 def _kept(station: Station) -> Mapping[str, int]:
-    maps = station.maps
-    return {} if maps is None else {"maps_written": maps.written, "maps_lost": maps.lost}
+    maps, keeper = station.maps, station.keeper
+    counts = {} if maps is None else {"maps_written": maps.written, "maps_lost": maps.lost}
+    if keeper is not None:
+        counts |= {"frames_written": keeper.written, "frames_lost": keeper.lost}
+    return counts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -51,35 +51,61 @@ class Giver:
         tally: counts it.
         expiry_s: how long after its turn began a verdict may still be acted on.
         stopping: set when what cannot be stored is no longer waited for.
+        given: called with each verdict that was given, in the giver's thread.
     """
 
     def __init__(
-        self, outbox: Outbox, tally: Tally, *, expiry_s: float, stopping: threading.Event
+        self,
+        outbox: Outbox,
+        tally: Tally,
+        *,
+        expiry_s: float,
+        stopping: threading.Event,
+        given: Callable[[Turn, Judgement], None] = lambda _turn, _judgement: None,
     ) -> None:
         self.late = 0
+        self._given = given
         self._outbox = outbox
         self._tally = tally
         self._expiry_ms = round(expiry_s * 1000)
         self._stopping = stopping
         self._counting = threading.Lock()
 
-    def give(self, turn: Turn, judgement: Judgement) -> bool:
-        """Whether this was the turn's verdict, and it is on its way to the disk."""
+    def give(
+        self, turn: Turn, judgement: Judgement, *, meanwhile: Callable[[], None] = lambda: None
+    ) -> bool:
+        """Whether this was the turn's verdict, and it is on its way to the disk.
+
+        Args:
+            turn: whose.
+            judgement: what was found.
+            meanwhile: called a few times a second while the disk is waited for.
+        """
         latency_us = (time.monotonic_ns() - turn.capture.taken_ns) / 1000
         if not turn.claim():
             self._keep_late(turn, judgement, latency_us)
             return False
         draft = self._draft(turn, judgement, latency_us)
-        if not self._outbox.put(draft, stopping=self._stopping):
+        if not self._outbox.put(draft, stopping=self._stopping, meanwhile=meanwhile):
             return False
         with self._counting:
             self._tally.add(judgement.verdict, read_us=turn.capture.read_us)
+        self._given(turn, judgement)
         return True
 
-    def give_fault(self, turn: Turn, product: Product, reason: Reason, detail: str) -> bool:
+    def give_fault(
+        self,
+        turn: Turn,
+        product: Product,
+        reason: Reason,
+        detail: str,
+        *,
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> bool:
         """The same for a part that could not be inspected."""
         verdict = undecided(turn, product, reason, detail)
-        return self.give(turn, Judgement(verdict=verdict, product=product))
+        judgement = Judgement(verdict=verdict, product=product)
+        return self.give(turn, judgement, meanwhile=meanwhile)
 
     def _keep_late(self, turn: Turn, judgement: Judgement, latency_us: float) -> None:
         entry = describe(turn, judgement, latency_us, late=True)
@@ -163,16 +189,18 @@ def describe(
         timings=verdict.timings,
         frame_source="" if capture.frame is None else capture.frame.source,
         frame_sha256=turn.frame_sha256(),
-        regions=_regions(judgement.inspections, judgement.product.regions),
+        regions=region_entries(judgement),
         findings=verdict.findings,
         late=late,
     )
 
 
-def _regions(
-    inspections: Sequence[Inspection], settings: Sequence[RegionSettings]
-) -> tuple[RegionEntry, ...]:
-    places = settings or (None,) * len(inspections)
+def region_entries(judgement: Judgement) -> tuple[RegionEntry, ...]:
+    """What was found in each region; regions that were not inspected only say where they are."""
+    inspections, places = judgement.inspections, judgement.product.regions
+    if not inspections:
+        return tuple(RegionEntry(name=place.name, region=place.region) for place in places)
+    named: Sequence[RegionSettings | None] = places or (None,)
     return tuple(
         RegionEntry(
             name="" if place is None else place.name,
@@ -182,7 +210,7 @@ def _regions(
             score=inspection.verdict.score,
             outputs=_readable(inspection.outputs),
         )
-        for inspection, place in zip(inspections, places, strict=False)
+        for inspection, place in zip(inspections, named, strict=True)
     )
 
 

@@ -14,19 +14,23 @@ import lineside
 from lineside.errors import StorageError
 from lineside.health import Health
 from lineside.latency import LatencyHistogram
+from lineside.mqtt.binary import pack_verdict
 from lineside.mqtt.publisher import Publisher
 from lineside.mqtt.settings import MqttSettings
 from lineside.mqtt.state import StateMessage, StateWord, make_state
 from lineside.mqtt.topics import StationTopics
 from lineside.outbox import Outbox
-from lineside.sources import Capture, Source
+from lineside.sources import Capture, Source, trigger_now
 from lineside.station.backlog import Backlog
+from lineside.station.commanding import Announcer, Commands
 from lineside.station.deadline import DeadlineWatch
-from lineside.station.giving import Giver, Judgement
+from lineside.station.drifting import DriftKeeper
+from lineside.station.giving import Giver, Judgement, region_entries
 from lineside.station.judge import Judge
+from lineside.station.keeping import FrameKeeper
 from lineside.station.maps import MapKeeper
 from lineside.station.pace import Pace
-from lineside.station.products import ModelCard, Products
+from lineside.station.products import ModelCard, Product, Products
 from lineside.station.regions import cut_frames, find_worst
 from lineside.station.report import RunReport, Tally
 from lineside.station.turn import Turn
@@ -38,12 +42,16 @@ SHUTDOWN_DRAIN_S = 2.0
 _JOIN_S = 10.0
 _TICK_S = 0.2
 # Five pictures at most wait or are being written.
-_MAPS_DRAIN_S = 5.0
+_KEEPERS_DRAIN_S = 5.0
+# Each second while the disk runs full: a second of 1,000 verdicts' journal is 1 MiB.
+_ROOM_BYTES = 16 * 2**20
 # Frames that are gone from their source need not be remembered for ever: at ten parts a second that
 # would fill the outbox in weeks. Three days cover a share that is away for a weekend, its mount
 # point empty, and comes back with the same files.
 REMEMBER_GONE_S = 3 * 24 * 3600.0
 _FORGET_EVERY_S = 3600.0
+# So much of what was seen of drift is forgotten by a power cut.
+_SAVE_EVERY_S = 600.0
 
 
 class _End:
@@ -71,6 +79,7 @@ class Station:
         mqtt: the broker.
         pace: deadline, backlog, expiry.
         maps: takes the pictures of parts that are not OK; ``None``: none are made.
+        keeper: takes the frames that are worth keeping; ``None``: none are kept.
         progress: called before each frame and at least once a second while none comes.
     """
 
@@ -84,13 +93,34 @@ class Station:
         mqtt: MqttSettings,
         pace: Pace = _EVEN_PACE,
         maps: MapKeeper | None = None,
+        keeper: FrameKeeper | None = None,
         progress: Callable[[Station], None] = lambda _: None,
     ) -> None:
         self.tally = Tally()
         self.outbox = outbox
         self.products = products
-        self.publisher = Publisher(mqtt, topics=topics, spool=outbox, describe=self._describe)
+        self._announcer = Announcer(self._tell_changeover, products.active)
+        self.drift = DriftKeeper(
+            products, outbox.path.with_name(f"{outbox.path.name}.drift"), outbox
+        )
+        commands = Commands(
+            products=products,
+            announcer=self._announcer,
+            trigger=source.offer,
+            journal=outbox,
+            mended=self.drift.mended,
+        )
+        self.publisher = Publisher(
+            mqtt,
+            topics=topics,
+            spool=outbox,
+            describe=self._describe,
+            handle=commands.handle,
+            health=self._describe_health,
+            pack=pack_verdict,
+        )
         self.maps = maps
+        self.keeper = keeper
         self.health: Health | None = None
         self.backlog = Backlog(pace.backlog, pace.policy_for(source))
         self._pace = pace
@@ -98,7 +128,14 @@ class Station:
         self._progress = progress
         self._stopping = threading.Event()
         self._forget_at_s = 0.0
-        self._giver = Giver(outbox, self.tally, expiry_s=pace.expiry_s, stopping=self._stopping)
+        self._save_at_s = time.monotonic() + _SAVE_EVERY_S
+        self._giver = Giver(
+            outbox,
+            self.tally,
+            expiry_s=pace.expiry_s,
+            stopping=self._stopping,
+            given=self._keep,
+        )
         self._judge = Judge(products)
         self._watch = DeadlineWatch(self._expire, lead_ms=pace.deadline_lead_ms)
         self._sender = Worker(self.publisher.run, name="lineside-publisher")
@@ -122,8 +159,10 @@ class Station:
         return {
             "broker": "" if connection.word in ("online", "connecting") else connection.detail,
             "disk": str(self.outbox.fault or ""),
-            "source": self._source.fault,
+            "source": self._source.fault or self._source.warn,
             "maps": "" if self.maps is None else self.maps.fault,
+            "keep": "" if self.keeper is None else self.keeper.fault,
+            "drift": self.drift.fault,
             "health": "" if self.health is None else self.health.fault,
         }
 
@@ -138,7 +177,7 @@ class Station:
     @property
     def source_counts(self) -> dict[str, int]:
         """What the source counts."""
-        return {"passed_over": self._source.passed_over}
+        return {"passed_over": self._source.passed_over, **self._source.counts}
 
     @property
     def late(self) -> int:
@@ -161,9 +200,10 @@ class Station:
         """
         started_s = time.monotonic()
         self.outbox.when_committed(self.publisher.wake)
+        self.outbox.when_pressed(self._make_room)
         self._sender.start()
-        if self.maps is not None:
-            self.maps.start()
+        for keeper in self._keepers():
+            keeper.start()
         goodbye = "failed"
         try:
             self._look_around()
@@ -184,6 +224,7 @@ class Station:
         if self.health is not None:
             self.health.notifier.stopping()
         self._watch.stop(_JOIN_S)
+        self.drift.save()
         try:
             self.outbox.flush(SHUTDOWN_DRAIN_S)
         finally:
@@ -191,8 +232,16 @@ class Station:
                 self.publisher.stop(SHUTDOWN_DRAIN_S, reason=goodbye)
                 self._sender.join(_JOIN_S)
             finally:
-                if self.maps is not None:
-                    self.maps.stop(_MAPS_DRAIN_S)
+                for keeper in self._keepers():
+                    keeper.stop(_KEEPERS_DRAIN_S)
+
+    def _keepers(self) -> list[MapKeeper | FrameKeeper]:
+        return [keeper for keeper in (self.maps, self.keeper) if keeper is not None]
+
+    def _make_room(self) -> None:
+        """The disk runs full: what was kept of frames is worth less than the journal."""
+        if self.keeper is not None:
+            self.keeper.free_room(_ROOM_BYTES, beside=self.outbox.path)
 
     def _take_all(self) -> None:
         """The source's thread: each capture becomes a turn that waits for the inspection."""
@@ -218,7 +267,13 @@ class Station:
         given_way = self.backlog.put(turn)
         if given_way is not None:
             product = self._judge.product_of(given_way)
-            self._giver.give_fault(given_way, product, Reason.OVERLOAD, "others were waiting")
+            self._giver.give_fault(
+                given_way,
+                product,
+                Reason.OVERLOAD,
+                "others were waiting",
+                meanwhile=lambda: self._beat("source"),
+            )
         turn.frame_sha256()  # here, beside the inspection
 
     def _expire(self, turn: Turn) -> None:
@@ -236,7 +291,7 @@ class Station:
                     break
                 continue
             # What can come again is judged at the next start; what cannot, now.
-            if self._stopping.is_set() and turn.capture.key is not None:
+            if self._stopping.is_set() and _comes_again(turn.capture):
                 continue
             # Too late already: the time is better spent on the next one.
             if not turn.ended:
@@ -244,10 +299,23 @@ class Station:
         self._taker.check()
 
     def _inspect(self, turn: Turn) -> None:
+        if turn.product is not None:
+            self._announcer.announce(turn.product)
         judgement = self._judge.judge(turn)
-        if not self._giver.give(turn, judgement):
-            return
+        self._giver.give(turn, judgement, meanwhile=lambda: self._beat("inspection"))
+
+    def _keep(self, turn: Turn, judgement: Judgement) -> None:
+        """In the thread that gave the verdict; the line has not waited for it."""
         self._draw(turn, judgement)
+        drifting = self.drift.add(turn, judgement)
+        if self.keeper is not None:
+            self.keeper.offer(
+                turn.capture,
+                judgement.verdict,
+                turn=turn.id,
+                drifting=drifting,
+                regions=region_entries(judgement),
+            )
 
     def _draw(self, turn: Turn, judgement: Judgement) -> None:
         frame, product = turn.capture.frame, judgement.product
@@ -283,10 +351,31 @@ class Station:
             self._forget_at_s = time.monotonic() + _FORGET_EVERY_S
             with contextlib.suppress(StorageError):  # as good an hour later
                 self.outbox.forget(self._source.identity, self._source.is_gone, REMEMBER_GONE_S)
+        if time.monotonic() >= self._save_at_s:
+            self._save_at_s = time.monotonic() + _SAVE_EVERY_S
+            self.drift.save()
 
     def _beat(self, thread: str) -> None:
         if self.health is not None:
             self.health.watchdog.beat(thread)
+
+    def trigger(self, part_id: str, product: str = "") -> bool:
+        """A part stands before the camera; from any thread.
+
+        Args:
+            part_id: the physical part, ``""`` where unknown.
+            product: which bundle judges it; ``""``: the one that is in use.
+
+        Returns:
+            ``False``: the source takes no triggers, or too many wait; no verdict will come of it.
+        """
+        return self._source.offer(trigger_now(part_id, product or self.products.active.name))
+
+    def _tell_changeover(self, product: Product) -> threading.Event:
+        return self.publisher.tell(cmd="changeover", detail=product.name)
+
+    def _describe_health(self) -> bytes:
+        return b"" if self.health is None else self.health.payload()
 
     def _describe(self) -> StateMessage:
         model = self.model
@@ -308,7 +397,9 @@ class Station:
             return make_state(StateWord.FAULT, reason=Reason.DISK.value)
         if self._source.fault:
             return make_state(StateWord.FAULT, reason="source")
-        return make_state(StateWord.ONLINE)
+        warn = self.outbox.pressure or ("source" if self._source.warn else "")
+        warn = warn or ("drift" if self.drift.alarm else "")
+        return msgspec.structs.replace(make_state(StateWord.ONLINE), warn=warn)
 
     def _report(self, duration_s: float, stopped: bool) -> RunReport:
         connection = self.publisher.connection
@@ -328,6 +419,11 @@ class Station:
             maps_written=0 if self.maps is None else self.maps.written,
             maps_lost=0 if self.maps is None else self.maps.lost,
         )
+
+
+def _comes_again(capture: Capture) -> bool:
+    """A file does, at the next start; the trigger that it belongs to does not."""
+    return capture.key is not None and not capture.triggered
 
 
 def _with_limits(state: StateMessage, model: ModelCard) -> StateMessage:

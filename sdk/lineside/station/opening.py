@@ -8,13 +8,16 @@ from collections.abc import Callable, Iterator
 from lineside.errors import ConfigurationError
 from lineside.health import Health, Notifier, open_health
 from lineside.inspector import Inspector
+from lineside.kept import KeepSettings
 from lineside.limits import LimitSettings
 from lineside.loading import load
 from lineside.outbox import Outbox
 from lineside.resident import resident_mib
 from lineside.sources import open_source
 from lineside.station.configuration import BundleSettings, MapSettings, StationConfiguration
+from lineside.station.drift import open_drift_watch
 from lineside.station.figures import health_sources
+from lineside.station.keeping import FrameKeeper
 from lineside.station.loop import Station
 from lineside.station.maps import MapKeeper, check_map_given
 from lineside.station.products import ModelCard, Product, Products
@@ -51,6 +54,7 @@ def open_station(
             mqtt=configuration.mqtt,
             pace=configuration.pace,
             maps=_open_maps(configuration.maps, products),
+            keeper=_open_keeper(configuration.keep),
             progress=progress,
         )
         station.health = stack.enter_context(_open_health(configuration, station))
@@ -87,6 +91,12 @@ def _open_products(configuration: StationConfiguration, stack: contextlib.ExitSt
                 inspector=inspector,
                 contract=inspector.contract,
                 regions=settings.regions,
+                drift=open_drift_watch(
+                    inspector.bundle,
+                    inspector.engine,
+                    configuration.drift,
+                    regions=max(1, len(settings.regions)),
+                ),
             )
         )
         taken.append(f"{settings.path.name} {resident_mib() - before_mib:.0f}")
@@ -112,6 +122,10 @@ def _open_maps(settings: MapSettings, products: Products) -> MapKeeper | None:
         if product.contract is not None:
             check_map_given(product.contract)
     return MapKeeper(settings)
+
+
+def _open_keeper(settings: KeepSettings) -> FrameKeeper | None:
+    return None if settings.path is None else FrameKeeper(settings)
 
 
 def _open_inspector(settings: BundleSettings, limits: LimitSettings) -> Inspector:

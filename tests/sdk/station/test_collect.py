@@ -127,19 +127,8 @@ def test_a_disposition_becomes_a_note_and_comes_back() -> None:
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({}, "verdict, part: name one of both"),
-        ({"part": "p", "verdict": job_id(1)}, "not the two"),
         ({"verdict": "17"}, "verdict '17': 18 hex digits"),
-        ({"part": "p", "evaluation": 3}, "evaluation 3: a human says 1"),
-        ({"part": "p", "evaluation": 0}, "evaluation 0"),
-        ({"part": "p" * 257}, "part: 257 characters, at most 256"),
-        ({"part": "p", "defect": "d" * 65}, "defect: 65 characters"),
-        ({"part": "p", "by": "b" * 65}, "by: 65"),
-        ({"part": "p", "note": "n" * 501}, "note: 501"),
-        ({"part": "p", "id": "i" * 65}, "id: 65"),
-        ({"part": "a\nb"}, "part: the control character"),
-        ({"part": "p", "note": "\x1b[31m"}, "note: the control character"),
-        ({"part": "p", "by": "\u2028"}, "by: the control character"),
+        ({"verdict": job_id(1).upper()}, "18 hex digits"),
         ({"part": "p", "evaluation": 1, "defect": "crack"}, "a part that is OK has none"),
         ({"part": "p", "defect": "OK"}, "a part that is OK has none"),
     ],
@@ -148,7 +137,7 @@ def test_a_disposition_that_says_nothing_clear_is_refused_by_field(
     fields: dict[str, Any], words: str
 ) -> None:
     command = DispositionCommand(**{"evaluation": 2, **fields})
-    with pytest.raises(InputDataError, match=words.replace("(", "\\(")):
+    with pytest.raises(InputDataError, match=words):
         disposition_note(command, heard_unix_ns=0)
 
 

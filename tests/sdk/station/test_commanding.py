@@ -9,7 +9,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from lineside.mqtt.commands import ChangeoverCommand, DispositionCommand, TriggerCommand
+from lineside.mqtt.commands import (
+    ChangeoverCommand,
+    DispositionCommand,
+    MendedCommand,
+    TriggerCommand,
+)
 from lineside.outbox import Note
 from lineside.sources import Trigger
 from lineside.station.commanding import Announcer, Commands
@@ -26,16 +31,22 @@ class Desk:
     """Commands with what they reach, written down."""
 
     takes_triggers: bool = True
+    disk_stands: bool = False
     triggers: list[Trigger] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
     told: list[str] = field(default_factory=list)
+    mended: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.led, self.diode = product("led"), product("diode")
         self.products = Products([self.led, self.diode])
         self.announcer = Announcer(self.tell, self.led)
         self.commands = Commands(
-            products=self.products, announcer=self.announcer, trigger=self.trigger, journal=self
+            products=self.products,
+            announcer=self.announcer,
+            trigger=self.trigger,
+            journal=self,
+            mended=self.mended.append,
         )
 
     def tell(self, announced: Product) -> threading.Event:
@@ -48,8 +59,11 @@ class Desk:
         self.triggers.append(trigger)
         return self.takes_triggers
 
-    def note(self, note: Note) -> None:
+    def note(self, note: Note) -> bool:
+        if self.disk_stands:
+            return False
         self.notes.append(note)
+        return True
 
 
 def test_a_trigger_goes_to_the_source_with_the_product_of_its_moment() -> None:
@@ -85,10 +99,9 @@ def test_a_changeover_holds_from_the_moment_its_answer_is_on_its_way() -> None:
     assert desk.told == ["led", "diode"]
 
 
-@pytest.mark.parametrize("name", ["", "relay"])
-def test_a_changeover_to_what_is_not_there_changes_nothing(name: str) -> None:
+def test_a_changeover_to_what_is_not_there_changes_nothing() -> None:
     desk = Desk()
-    answer = desk.commands.handle(ChangeoverCommand(product=name))
+    answer = desk.commands.handle(ChangeoverCommand(product="relay"))
     answer.then()
     assert not answer.ok
     assert "there are led, diode" in answer.detail
@@ -99,8 +112,8 @@ def test_a_changeover_to_what_is_not_there_changes_nothing(name: str) -> None:
     ("given", "ok"),
     [
         ({"part": "P1", "evaluation": 2, "by": "J. Doe"}, True),
-        ({"part": "P1", "evaluation": 3}, False),
-        ({"evaluation": 1}, False),
+        ({"part": "P1", "evaluation": 1, "defect": "void"}, False),
+        ({"verdict": "not an id", "evaluation": 1}, False),
     ],
 )
 def test_a_disposition_is_kept_or_refused_with_words(given: dict[str, Any], ok: bool) -> None:
@@ -109,3 +122,26 @@ def test_a_disposition_is_kept_or_refused_with_words(given: dict[str, Any], ok: 
     assert answer.ok is ok
     assert bool(answer.detail) is not ok
     assert [note.kind for note in desk.notes] == ["disposition"] * ok
+
+
+def test_a_disposition_that_cannot_be_kept_is_not_promised() -> None:
+    answer = Desk(disk_stands=True).commands.handle(DispositionCommand(part="P1", evaluation=1))
+    assert not answer.ok
+    assert "say it again" in answer.detail
+
+
+@pytest.mark.parametrize("name", ["", "diode"])
+def test_what_was_mended_takes_its_alarm_back_and_is_noted(name: str) -> None:
+    desk = Desk()
+    assert desk.commands.handle(MendedCommand(product=name, by="JD", note="new lamp")).ok
+    assert desk.mended == [name]
+    assert [note.kind for note in desk.notes] == ["mended"]
+    assert msgspec.json.decode(desk.notes[0].body)["note"] == "new lamp"
+
+
+def test_nothing_is_mended_of_what_is_not_there_or_not_noted() -> None:
+    desk = Desk()
+    assert not desk.commands.handle(MendedCommand(product="relay")).ok
+    desk.disk_stands = True
+    assert not desk.commands.handle(MendedCommand()).ok
+    assert desk.mended == []

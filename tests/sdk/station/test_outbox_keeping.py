@@ -251,6 +251,42 @@ def test_the_journal_keeps_to_its_size_and_waiting_verdicts_stay(path: Path) -> 
         assert sum(1 for _ in journal.waiting()) == 3000
 
 
+@pytest.mark.parametrize("size", [0, 300, 900, 1800, 1950, 5000])
+def test_what_the_journal_takes_is_counted_as_the_file_grows(
+    store: Store, path: Path, size: int
+) -> None:
+    count = 400
+    store.fold_log()
+    before = path.stat().st_size
+    rows = [Draft(encode=lambda _: b"", entry=entry(n, size=size)) for n in range(count)]
+    store.commit(rows)
+    store.fold_log()
+    # What waits are rows of 15 bytes.
+    grown = path.stat().st_size - before - 15 * count
+    assert 0.85 * grown < store.counters().journal_bytes < 1.15 * grown
+
+
+def test_the_log_stays_short_with_a_reader_that_never_rests(outbox: Outbox, path: Path) -> None:
+    """SQLite alone lets it grow as long as somebody reads whenever the log could begin anew."""
+    stop = threading.Event()
+
+    def read() -> None:
+        while not stop.is_set():
+            outbox.unsent(0, 64)
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    longest = 0
+    for number in range(12_000):
+        outbox.put(draft(number, size=1500), stopping=NEVER)
+        if number % 500 == 0:
+            longest = max(longest, path.with_name("outbox.sqlite-wal").stat().st_size)
+    stop.set()
+    reader.join(10)
+    assert outbox.flush(20)
+    assert path.stat().st_size > 2**24 > longest
+
+
 def test_old_rows_go_in_small_batches_also_when_the_clock_jumps(store: Store, path: Path) -> None:
     """Ten years ahead: what goes is what one batch allows, not the whole journal."""
     store.commit([draft(number) for number in range(3000)])
@@ -316,9 +352,11 @@ def test_pressed_it_asks_others_first_and_then_drops_the_journal_but_no_verdict(
         keeper.tend(now_s, 0)
     assert len(asked) == TELL_S
     assert len(seqs_in_journal(path)) == 900
+    made_room = []
     for _ in range(3):
         now_s += 1.0
-        keeper.tend(now_s, 0)
+        made_room.append(keeper.tend(now_s, 0))
+    assert made_room == [True, False, False]
     assert keeper.pressure == ""
     assert seqs_in_journal(path) == []
     assert len(store.unsent(0, 9999)) == 900

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from mosquitto_broker import Mosquitto
 from lineside.frame import Frame
 from lineside.mqtt import MqttSettings, StationTopics, VerdictMessage, decode_verdict
 from lineside.outbox import Outbox, OutboxSettings
-from lineside.sources import Capture
+from lineside.sources import Capture, Trigger
 from lineside.station import ModelCard, Pace, Product, Products, RegionSettings, Station
 from lineside.verdict import Evaluation
 
@@ -27,7 +27,9 @@ class Feed:
 
     identity = "feed"
     fault = ""
+    warn = ""
     passed_over = 0
+    counts: ClassVar[dict[str, int]] = {}
     can_wait = False
 
     def __init__(self) -> None:
@@ -48,6 +50,9 @@ class Feed:
         with self._changed:
             self._captures.append(capture)
             self._changed.notify_all()
+
+    def offer(self, trigger: Trigger) -> bool:
+        return False
 
     def close(self) -> None:
         with self._changed:
@@ -124,7 +129,6 @@ def test_a_part_past_its_deadline_hears_so_at_the_deadline(
     wait_until(lambda: "slow" in heard(ear), 30)
     verdict = heard(ear)["slow"]
     assert (verdict.evaluation, verdict.reason) == (Evaluation.NOT_DECIDABLE, "deadline")
-    assert verdict.lat_us >= 390_000
     # It was said while the inspection was still busy with it, and the line hears nothing else.
     assert station.tally.frames == 1
     wait_until(lambda: station.late == 1, 30)

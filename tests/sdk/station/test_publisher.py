@@ -33,8 +33,10 @@ from lineside.mqtt import (
     decode_state,
     decode_verdict,
 )
+from lineside.mqtt.binary import pack_verdict, unpack_verdict
 from lineside.mqtt.publisher import VERDICT_WINDOW, WINDOW
 from lineside.mqtt.state import make_state
+from lineside.outbox import Draft, Outbox, OutboxSettings
 from lineside.worker import Worker
 
 TOPICS = StationTopics(site="plant1", line="line3", station="aoi1")
@@ -128,6 +130,8 @@ def test_after_an_outage_live_ones_come_first_and_history_in_order(
     wait_until(lambda: len(ear.payloads("verdict")) == 30)
     running.give(5)
     wait_until(lambda: not spool.waiting)
+    # The broker acknowledges what it has passed on; the listener's thread may still be reading it.
+    wait_until(lambda: len(ear.messages) >= 535 + len(ear.payloads("state")))
     assert seqs(ear, "verdict") == list(range(501, 536))
     assert seqs(ear, "history") == list(range(1, 501))
     # The same bytes, and neither is kept by the broker.
@@ -170,6 +174,7 @@ def test_a_verdict_that_was_sent_live_and_lost_is_history_once_expired(
     relay.open()
     running.give(2)
     wait_until(lambda: not running.spool.waiting)
+    wait_until(lambda: len(ear.payloads("verdict")) == 7 and len(ear.payloads("history")) == 5)
     assert seqs(ear, "verdict") == [1, 2, 3, 4, 5, 6, 7]
     assert ear.payloads("history") == ear.payloads("verdict")[:5]
 
@@ -189,6 +194,7 @@ def test_what_breaks_in_between_is_sent_again_in_order_and_nothing_is_lost(
         time.sleep(0.05)
         relay.cut()
     wait_until(lambda: not spool.waiting)
+    wait_until(lambda: {1_000, 1_400} <= {*seqs(ear, "history"), *seqs(ear, "verdict")})
     assert set(seqs(ear, "history")) == set(range(1, 1_001))
     assert set(seqs(ear, "verdict")) == set(range(1_001, 1_401))
     assert sorted(spool.acknowledged) == list(range(1, 1_401))
@@ -238,10 +244,12 @@ def test_a_verdict_counts_when_its_packed_form_and_findings_are_acknowledged_too
     spool.give(3, expires_unix_ms=PAST_MS, findings=b'{"old":1}')
     spool.give(3, findings=b'{"findings":[]}')
     spool.give(1)
-    start(broker.url, spool, binary=True, pack=lambda message: b"BIN%d" % message.seq)
+    start(broker.url, spool, binary=True, pack=pack_verdict)
     wait_until(lambda: not spool.waiting)
+    wait_until(lambda: len(ear.messages) >= 4 + 4 + 3 + 3 + len(ear.payloads("state")))
     assert seqs(ear, "verdict") == [4, 5, 6, 7]
-    assert ear.payloads("verdict/bin") == [b"BIN4", b"BIN5", b"BIN6", b"BIN7"]
+    packed = [unpack_verdict(data, source="ear") for data in ear.payloads("verdict/bin")]
+    assert packed == [decode_verdict(data, source="ear") for data in ear.payloads("verdict")]
     assert ear.payloads("findings") == [b'{"findings":[]}'] * 3
     assert seqs(ear, "history") == [1, 2, 3]
 
@@ -256,6 +264,7 @@ def test_findings_can_be_switched_off(
     spool.give(3, findings=b"{}")
     start(broker.url, spool, findings=False)
     wait_until(lambda: not spool.waiting)
+    wait_until(lambda: len(ear.payloads("verdict")) == 3)
     assert ear.payloads("findings") == []
 
 
@@ -316,7 +325,7 @@ def test_the_station_announces_what_it_did_by_itself_before_what_follows(
     wait_until(lambda: len(states(ear)) > 0)
     assert running.publisher.tell(cmd="changeover", detail="led, by a trigger").wait(10)
     running.give(1)
-    wait_until(lambda: not running.spool.waiting)
+    wait_until(lambda: len(ear.payloads("verdict")) == 1)
     kinds = [topic.rpartition("/")[2] for topic, _, _ in ear.messages]
     assert kinds.index("ack") < kinds.index("verdict")
     (ack,) = acks(ear)
@@ -537,7 +546,59 @@ def test_a_half_open_connection_is_left_and_all_is_sent_again(
     )
     relay.stalled = False
     wait_until(lambda: not running.spool.waiting, 30)
-    assert set(seqs(ear, "verdict")) == set(range(1, 21))
+    wait_until(lambda: set(seqs(ear, "verdict")) == set(range(1, 21)))
+
+
+def test_with_the_outbox_itself_live_ones_go_first_and_none_is_lost(
+    tmp_path: Path,
+    broker: Mosquitto,
+    relay: TcpRelay,
+    ear: Any,
+    wait_until: Callable[..., None],
+) -> None:
+    outbox = Outbox(OutboxSettings(path=tmp_path / "outbox.sqlite"))
+    never = threading.Event()
+
+    def give(count: int, expires_unix_ms: int) -> None:
+        for _ in range(count):
+            draft = Draft(
+                encode=lambda stamp: verdict_payload(stamp.seq), expires_unix_ms=expires_unix_ms
+            )
+            assert outbox.put(draft, stopping=never)
+        assert outbox.flush(20)
+
+    give(600, PAST_MS)
+    give(40, 2**53)
+    publisher = Publisher(
+        msgspec.structs.replace(MqttSettings(url=relay.url), **QUICK),
+        topics=TOPICS,
+        spool=outbox,
+        describe=lambda: make_state(StateWord.ONLINE),
+    )
+    outbox.when_committed(publisher.wake)
+    worker = Worker(publisher.run, name="test-publisher")
+    worker.start()
+    for _ in range(3):
+        time.sleep(0.1)
+        relay.cut()
+        give(10, 2**53)
+    wait_until(lambda: outbox.waiting == 0, 30)
+    wait_until(lambda: {600, 670} <= {*seqs(ear, "history"), *seqs(ear, "verdict")})
+    publisher.stop(1.0)
+    assert worker.join(20)
+    outbox.close()
+    assert set(seqs(ear, "history")) == set(range(1, 601))
+    assert set(seqs(ear, "verdict")) == set(range(601, 671))
+    assert len(outbox_left(tmp_path / "outbox.sqlite")) == 0
+
+
+def outbox_left(path: Path) -> list[int]:
+    """What another process would still find to send."""
+    outbox = Outbox(OutboxSettings(path=path))
+    try:
+        return [row.seq for row in outbox.unsent(0, 1_000)]
+    finally:
+        outbox.close()
 
 
 def test_the_default_window_is_what_the_documentation_says() -> None:
