@@ -31,6 +31,7 @@ from lineside.drift import (
     decode_reference,
     measure_picture,
 )
+from lineside.golden import GoldenExpectation, GoldenSamples
 from lineside.station.drift import open_drift_watch
 from lineside_export import embedding_output
 from lineside_export.candidate import Candidate, read_candidate
@@ -174,6 +175,32 @@ def test_a_form_that_would_change_by_it_goes_without(small_candidate: Path) -> N
     one_bit = {n: np.nextafter(v, np.float32(9.0)) for n, v in measured.outputs.items()}
     changed = replace(plain, measured=(replace(measured, outputs=one_bit),))
     assert with_embedding(changed, source) is changed
+
+
+def test_a_map_may_be_rounded_otherwise_and_no_more(small_candidate: Path) -> None:
+    plain, _ = plain_sealable(read_candidate(small_candidate))
+    (measured,) = plain.measured
+    count = len(measured.scores)
+    wanted = np.linspace(0.5, 2.0, count, dtype=np.float32)
+    where = np.ones((count, 2, 2), np.float32)
+    before = replace(measured, outputs={**measured.outputs, "map": where})
+
+    def holds(map_by: float, tolerance: float, **changed: NDArray[np.float32]) -> bool:
+        proof = GoldenExpectation.from_values(
+            where[:2], engine="onnxruntime", precision=FLOAT, output="map", tolerance_abs=tolerance
+        )
+        proven = replace(plain, golden=GoldenSamples(frames=(), expectations=(proof,)))
+        now = {**before.outputs, "map": where + np.float32(map_by), EMBEDDING_OUTPUT: wanted}
+        return embedding_output._holds(before, {**now, **changed}, wanted, proven)
+
+    assert holds(0.0, 1e-9)
+    assert holds(1e-5, 1e-3)
+    assert not holds(1e-5, 1e-5)  # a device's self-test would have no room left
+    assert not holds(1e-4, 1e-3)
+    assert not holds(np.nan, 1e-3)
+    # An output that measures something else than the float program's, or nothing.
+    assert not holds(0.0, 1e-3, **{EMBEDDING_OUTPUT: wanted[::-1].copy()})
+    assert not holds(0.0, 1e-3, **{EMBEDDING_OUTPUT: np.full(count, np.nan, np.float32)})
 
 
 def test_a_name_that_is_taken_stays_the_candidates_own(small_candidate: Path) -> None:
