@@ -35,7 +35,7 @@ check: $(STAMP)  ## ruff, mypy strict, import-linter
 	$(BIN)/lint-imports --no-logo
 
 test: check  ## check, then every test; a skip counts as a failure
-	@scripts/need_debian mosquitto strace softhsm2
+	@scripts/need_debian mosquitto strace softhsm2 libc6-dev
 	@# Two workers, a file's tests in one: half of the time on two cores. One thread each, or they wait.
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
 

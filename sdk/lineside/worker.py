@@ -23,7 +23,9 @@ class Worker:
         self._thread.start()
 
     def join(self, timeout_s: float) -> bool:
-        """Wait for the end; ``False`` when it still runs."""
+        """Wait for the end; ``False`` when it still runs. One that never started has ended."""
+        if self._thread.ident is None:
+            return True
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 

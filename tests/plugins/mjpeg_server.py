@@ -49,6 +49,11 @@ class MjpegCamera:
     def host(self) -> str:
         return f"127.0.0.1:{self._port}"
 
+    @property
+    def alive(self) -> bool:
+        """Whether it is plugged in."""
+        return self._server is not None
+
     def start(self) -> None:
         """Plug it in, at the address of before."""
         self._dead.clear()

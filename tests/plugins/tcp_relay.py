@@ -1,4 +1,8 @@
-"""A TCP relay that a test can shut, stall, or make swallow a broker's acknowledgements."""
+"""A small TCP proxy between station and broker that does to a connection what networks do.
+
+It can refuse, cut (also in the middle of a packet), stall, fall silent as a peer that vanished
+without FIN, hear nothing in one direction, be slow, and swallow a broker's acknowledgements.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,10 @@ import select
 import socket
 import threading
 import time
+
+from mqtt_packets import PUBACK, PUBLISH, Packets, expects_puback, kind, packet_id
+
+_LOOK_S = 0.05
 
 
 class TcpRelay:
@@ -17,18 +25,24 @@ class TcpRelay:
         swallow_pubacks: drop PUBACK packets on their way back (MQTT 3.1.1, section 3.4).
         unacknowledged_peak: most PUBLISH packets of QoS 1 that were ever without their PUBACK on
             one connection.
-        stalled: pass nothing on, and say nothing: a cable that was pulled.
+        stalled: pass nothing on and read nothing, so that buffers fill: a broker that is stopped.
+        deaf: read what clients send and throw it away; the way back stays open.
+        delay_s: each packet waits so long on its way, in both directions.
         connections: how many were passed on so far.
     """
 
     def __init__(self, target_port: int) -> None:
         self.swallow_pubacks = False
         self.stalled = False
+        self.deaf = False
+        self.delay_s = 0.0
         self.unacknowledged_peak = 0
         self.connections = 0
+        self._to_tear = 0
         self._target_port = target_port
         self._is_open = True
-        self._pairs: list[tuple[socket.socket, socket.socket]] = []
+        self._lock = threading.Lock()
+        self._pairs: list[_Pair] = []
         self._server = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._server.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -49,15 +63,35 @@ class TcpRelay:
 
     def cut(self) -> None:
         """Cut all standing connections, in the middle of whatever they do."""
-        for pair in self._pairs:
-            for sock in pair:
-                with contextlib.suppress(OSError):
-                    sock.shutdown(socket.SHUT_RDWR)
+        for pair in self._standing():
+            pair.cut()
+
+    def tear(self, publishes: int = 1) -> None:
+        """Of the next PUBLISH packets let only the first half through, and cut the connection."""
+        self._to_tear = publishes
+
+    @property
+    def torn(self) -> bool:
+        """Whether all that `tear` asked for has happened."""
+        return self._to_tear == 0
+
+    def vanish(self) -> None:
+        """Half-open: nobody is behind the standing connections any more, and no FIN ever says so.
+
+        What is sent into them is taken and thrown away. New connections are passed on.
+        """
+        for pair in self._standing():
+            pair.vanished = True
 
     def close(self) -> None:
         """End for good."""
         self.shut()
         self._server.close()
+
+    def _standing(self) -> list[_Pair]:
+        with self._lock:
+            self._pairs = [pair for pair in self._pairs if not pair.ended]
+            return list(self._pairs)
 
     def _accept(self) -> None:
         while True:
@@ -72,69 +106,85 @@ class TcpRelay:
             except OSError:
                 client.close()
                 continue
-            self.connections += 1
-            self._pairs.append((client, broker))
-            threading.Thread(target=self._pump, args=(client, broker), daemon=True).start()
+            for sock in (client, broker):
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            pair = _Pair(client, broker)
+            self._standing()
+            with self._lock:
+                self.connections += 1
+                self._pairs.append(pair)
+            threading.Thread(target=self._pump, args=(pair,), daemon=True).start()
 
-    def _pump(self, client: socket.socket, broker: socket.socket) -> None:
-        up, down = _Packets(), _Packets()
-        waiting: set[bytes] = set()
-        with client, broker, contextlib.suppress(OSError):
-            while True:
-                readable, _, _ = select.select([client, broker], [], [], 0.05)
-                if self.stalled:
-                    time.sleep(0.05)
+    def _pump(self, pair: _Pair) -> None:
+        with pair.client, pair.broker, contextlib.suppress(OSError):
+            while not pair.ended:
+                if self.stalled and not pair.vanished:
+                    time.sleep(_LOOK_S)
                     continue
-                if client in readable:
-                    data = client.recv(65536)
-                    if not data:
+                readable, _, _ = select.select([pair.client, pair.broker], [], [], _LOOK_S)
+                for sock in readable:
+                    if not self._read(pair, sock):
                         return
-                    for packet in up.feed(data):
-                        if packet[0] >> 4 == 3 and packet[0] & 0x06:
-                            waiting.add(_packet_id(packet))
-                            self.unacknowledged_peak = max(self.unacknowledged_peak, len(waiting))
-                    broker.sendall(data)
-                if broker in readable:
-                    data = broker.recv(65536)
-                    if not data:
-                        return
-                    for packet in down.feed(data):
-                        if packet[0] >> 4 == 4:
-                            if self.swallow_pubacks:
-                                continue
-                            waiting.discard(packet[2:4])
-                        client.sendall(packet)
+        pair.ended = True
+
+    def _read(self, pair: _Pair, sock: socket.socket) -> bool:
+        """Pass on what came from one end; ``False`` when it has closed."""
+        data = sock.recv(65536)
+        if pair.vanished:
+            if not data:
+                pair.hold_other(sock)
+            return bool(data)
+        if not data:
+            return False
+        if sock is pair.client:
+            self._pass_up(pair, data)
+        else:
+            self._pass_down(pair, data)
+        return True
+
+    def _pass_up(self, pair: _Pair, data: bytes) -> None:
+        if self.deaf:
+            return
+        for packet in pair.up.feed(data):
+            time.sleep(self.delay_s)
+            if kind(packet) == PUBLISH and self._to_tear:
+                self._to_tear -= 1
+                pair.broker.sendall(packet[: len(packet) // 2])
+                pair.cut()
+                return
+            if expects_puback(packet):
+                pair.waiting.add(packet_id(packet))
+                self.unacknowledged_peak = max(self.unacknowledged_peak, len(pair.waiting))
+            pair.broker.sendall(packet)
+
+    def _pass_down(self, pair: _Pair, data: bytes) -> None:
+        for packet in pair.down.feed(data):
+            time.sleep(self.delay_s)
+            if kind(packet) == PUBACK:
+                if self.swallow_pubacks:
+                    continue
+                pair.waiting.discard(packet_id(packet))
+            pair.client.sendall(packet)
 
 
-def _packet_id(packet: bytes) -> bytes:
-    start = 1
-    while packet[start] & 0x80:
-        start += 1
-    start += 1
-    topic_bytes = int.from_bytes(packet[start : start + 2], "big")
-    return packet[start + 2 + topic_bytes : start + 4 + topic_bytes]
+class _Pair:
+    """One connection: both ends, and what is on its way in each direction."""
 
+    def __init__(self, client: socket.socket, broker: socket.socket) -> None:
+        self.client, self.broker = client, broker
+        self.up, self.down = Packets(), Packets()
+        self.waiting: set[bytes] = set()
+        self.vanished = False
+        self.ended = False
 
-class _Packets:
-    """Cuts a stream into MQTT control packets (section 2.2.3)."""
+    def hold_other(self, gone: socket.socket) -> None:
+        """Where one end has given up: the other one must find out by itself, so no FIN for it."""
+        left = self.broker if gone is self.client else self.client
+        while left.recv(65536):
+            pass
 
-    def __init__(self) -> None:
-        self._buffer = b""
-
-    def feed(self, data: bytes) -> list[bytes]:
-        self._buffer += data
-        packets = []
-        while (length := self._complete()) is not None:
-            packets.append(self._buffer[:length])
-            self._buffer = self._buffer[length:]
-        return packets
-
-    def _complete(self) -> int | None:
-        remaining, shift = 0, 0
-        for index, byte in enumerate(self._buffer[1:5], start=1):
-            remaining |= (byte & 0x7F) << shift
-            shift += 7
-            if not byte & 0x80:
-                total = 1 + index + remaining
-                return total if len(self._buffer) >= total else None
-        return None
+    def cut(self) -> None:
+        self.ended = True
+        for sock in (self.client, self.broker):
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)

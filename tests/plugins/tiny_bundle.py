@@ -293,6 +293,19 @@ def build_tiny_bundle(folder: Path, *, frame_count: int = 6) -> TinyBundle:
     return _build(folder, tiny_contract(), tiny_onnx(), tiny_rule(), tiny_frame, frame_count)
 
 
+def camera_frame(*, bright: bool, seed: int) -> NDArray[np.uint8]:
+    """(48, 64, 3) uint8: what a camera of `mjpeg_server` gives, noise around 0.2 or 0.8."""
+    middle = 204 if bright else 51
+    noise = np.random.default_rng(seed).integers(-4, 5, (48, 64, 3))
+    return (middle + noise).astype(np.uint8)
+
+
+def build_camera_bundle(folder: Path, *, frame_count: int = 6) -> TinyBundle:
+    """The tiny one for colour frames of 48 by 64."""
+    contract = tiny_contract(frame=FrameSpec(size_hw=(48, 64), channels=3))
+    return _build(folder, contract, tiny_onnx(), tiny_rule(), camera_frame, frame_count)
+
+
 def build_anomaly_bundle(folder: Path, *, frame_count: int = 6) -> TinyBundle:
     """The same with a score and a map."""
     rule = LimitRule(ok_limit=0.4, not_ok_limit=0.6)

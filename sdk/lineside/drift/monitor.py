@@ -139,6 +139,12 @@ class DriftMonitor:
         return False
 
     @property
+    def alarms(self) -> tuple[Name, ...]:
+        """The statistics with an alarm; quicker than `state`."""
+        with self._lock:
+            return tuple(name for name, watch in self._watches.items() if watch.alarm)
+
+    @property
     def state(self) -> DriftState:
         """Where all statistics stand."""
         with self._lock:

@@ -180,6 +180,11 @@ class Watch:
         self._memory = Memory(name=old.name, values=old.values)
 
     @property
+    def alarm(self) -> bool:
+        """Raised, and not reset since."""
+        return self._memory.raised > 0
+
+    @property
     def state(self) -> StatisticState:
         """Where it stands."""
         memory = self._memory

@@ -22,6 +22,7 @@ from lineside.mqtt.schema import (
     PACKED,
     PACKED_FIELDS,
     PACKED_LIMIT_BYTES,
+    SEQ_MAX,
     VERDICT_VERSION,
 )
 from lineside.verdict import REASON_CODES
@@ -96,8 +97,9 @@ def unpack_verdict(data: bytes, *, source: str) -> VerdictMessage:
 def _message_of(fields: dict[str, Any], source: str) -> VerdictMessage:
     flags: int = fields["nFlags"]
     known = flags & HAS_MODEL
-    if fields["nModel"] >= 16**MODEL_DIGITS:
-        raise InputDataError(f"{source}: model {fields['nModel']:x} is too long")
+    for name, most in (("nModel", 16**MODEL_DIGITS - 1), ("nSeq", SEQ_MAX)):
+        if fields[name] > most:
+            raise InputDataError(f"{source}: {name} is {fields[name]}, above {most}")
     return VerdictMessage(
         v=fields["nVersion"],
         seq=fields["nSeq"],

@@ -97,11 +97,34 @@ class DispositionCommand(
             raise ValueError("evaluation is 1 (OK) or 2 (NOT_OK), as the human says")
 
 
-Command = TriggerCommand | ChangeoverCommand | DispositionCommand
-_KINDS: dict[str, type[TriggerCommand | ChangeoverCommand | DispositionCommand]] = {
+class MendedCommand(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    tag_field="kind",
+    tag="mended",
+):
+    """``cmd/mended``: what made parts drift was mended; the alarms of drift are taken back.
+
+    Attributes:
+        product: whose; ``""``: of all.
+        by: who mended it.
+        note: in words, at most 1,024 characters.
+    """
+
+    id: str = ""
+    product: str = ""
+    by: str = ""
+    note: str = ""
+
+
+Command = TriggerCommand | ChangeoverCommand | DispositionCommand | MendedCommand
+_KINDS: dict[str, type[TriggerCommand | ChangeoverCommand | DispositionCommand | MendedCommand]] = {
     "trigger": TriggerCommand,
     "changeover": ChangeoverCommand,
     "disposition": DispositionCommand,
+    "mended": MendedCommand,
 }
 
 

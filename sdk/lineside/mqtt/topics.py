@@ -8,7 +8,7 @@ from lineside.errors import ConfigurationError
 
 ROOT = "lineside/v1"
 PART_LIMIT_BYTES = 64
-COMMANDS = ("trigger", "changeover", "disposition")
+COMMANDS = ("trigger", "changeover", "disposition", "mended")
 KINDS = (
     *("verdict", "verdict/bin", "history", "findings", "state", "health", "ack"),
     *(f"cmd/{command}" for command in COMMANDS),

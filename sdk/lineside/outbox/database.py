@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import secrets
 import sqlite3
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import Final
 from urllib.parse import quote
 
 from lineside.errors import StorageError
+from lineside.outbox.indexfile import hold, release, released_on_fault
 from lineside.outbox.logwitness import check_log
 
 SCHEMA_VERSION: Final = 2
@@ -64,6 +66,7 @@ CREATE TABLE inspected (
     PRIMARY KEY (source, name)
 ) STRICT, WITHOUT ROWID;
 """
+_NAMED: Final = 3
 TABLES: Final = ("counter", "waiting", "acknowledged", "journal", "late", "note", "inspected")
 
 
@@ -81,12 +84,15 @@ class Database:
 
     def __init__(self, path: Path, *, max_mib: int = 0, read_only: bool = False) -> None:
         self.path = path
+        self._closed = False
         if not path.parent.is_dir():
             raise StorageError(f"{path}: the folder {path.parent} does not exist; make it first")
         if read_only and not path.is_file():
             raise StorageError(f"{path}: there is no such outbox; [outbox] path names the file")
-        check_log(path)
-        self.db = self._look() if read_only else self._connect(str(path))
+        hold(path)
+        with released_on_fault(path):
+            check_log(path)
+            self.db = self._look() if read_only else self._connect(str(path))
         try:
             empty = self._is_empty()
             if not empty or read_only:
@@ -99,8 +105,13 @@ class Database:
 
     def close(self) -> None:
         """Close the connection; SQLite folds the log into the file when it is the last one."""
-        with self.mapped("close"):
-            self.db.close()
+        try:
+            with self.mapped("close"):
+                self.db.close()
+        finally:
+            if not self._closed:
+                self._closed = True
+                release(self.path)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
@@ -155,7 +166,15 @@ class Database:
         ).fetchone()
         if known != row[0]:
             return [f"{row[0]} verdicts were given, {known} are waiting or acknowledged"]
-        return []
+        return self._changed()
+
+    def _changed(self) -> list[str]:
+        """A byte that changed inside a payload tears no page, and a PLC would act on it."""
+        rows = self.db.execute(
+            "SELECT seq, payload, payload_sha256 FROM waiting JOIN journal USING (seq)"
+        )
+        changed = [seq for seq, payload, held in rows if hashlib.sha256(payload).digest() != held]
+        return [f"verdict {seq} is not what was given" for seq in changed[:_NAMED]]
 
     def _connect(self, where: str, *, uri: bool = False) -> sqlite3.Connection:
         with self.mapped("open"):

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from lineside.errors import StorageError
+from lineside.outbox.indexfile import read_index
 from lineside.outbox.logsums import Sums, frame_sums
 
 # The index begins with two copies of its header, in the machine's byte order: version, unused,
@@ -63,6 +64,8 @@ class _Log:
 def check_log(path: Path) -> None:
     """Look at the log of an outbox that nobody has opened yet, or that a station uses.
 
+    Between `indexfile.hold` and `indexfile.release`.
+
     Args:
         path: of the outbox; its log and index lie beside it.
 
@@ -90,14 +93,9 @@ def _lost(index: _Index | None, log: _Log) -> str:
     return ""
 
 
-def _beside(path: Path, suffix: str) -> Path:
-    return path.with_name(path.name + suffix)
-
-
 def _read_index(path: Path) -> _Index | None:
     try:
-        with _beside(path, "-shm").open("rb") as file:
-            data = file.read(_INDEX_BACKFILLED + 4)
+        data = read_index(path, _INDEX_BACKFILLED + 4)
     except OSError:
         return None
     first, second = data[: _INDEX.size], data[_INDEX.size : 2 * _INDEX.size]
@@ -112,7 +110,7 @@ def _read_index(path: Path) -> _Index | None:
 
 def _read_log(path: Path) -> _Log:
     try:
-        with _beside(path, "-wal").open("rb") as file:
+        with path.with_name(path.name + "-wal").open("rb") as file:
             return _walk(file)
     except OSError:
         return _Log()

@@ -58,7 +58,7 @@ class Note:
     """What the journal keeps beside verdicts: a human's disposition, a changeover, a fault.
 
     Attributes:
-        kind: ``disposition``, ``changeover``, ``fault``, ``drift``.
+        kind: ``disposition``, ``changeover``, ``drift``, ``mended``.
         body: JSON.
     """
 

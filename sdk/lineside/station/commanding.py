@@ -16,6 +16,7 @@ from lineside.mqtt.commands import (
     ChangeoverCommand,
     Command,
     DispositionCommand,
+    MendedCommand,
     TriggerCommand,
 )
 from lineside.outbox import Note
@@ -63,7 +64,8 @@ class Commands:
         products: what a changeover picks from.
         announcer: need not say again what an answer has said.
         trigger: hands a trigger to the source; ``False``: it takes none, or too many wait.
-        journal: keeps dispositions and changeovers.
+        journal: keeps dispositions, changeovers and what was mended.
+        mended: takes alarms of drift back, of a product or of all (``""``).
     """
 
     def __init__(
@@ -73,11 +75,13 @@ class Commands:
         announcer: Announcer,
         trigger: Callable[[Trigger], bool],
         journal: Journal,
+        mended: Callable[[str], None],
     ) -> None:
         self._products = products
         self._announcer = announcer
         self._trigger = trigger
         self._journal = journal
+        self._mended = mended
 
     def handle(self, command: Command) -> Answer:
         """Do it, or say why not."""
@@ -85,6 +89,8 @@ class Commands:
             return self._on_trigger(command)
         if isinstance(command, ChangeoverCommand):
             return self._on_changeover(command)
+        if isinstance(command, MendedCommand):
+            return self._on_mended(command)
         return self._on_disposition(command)
 
     def _on_trigger(self, command: TriggerCommand) -> Answer:
@@ -107,6 +113,15 @@ class Commands:
 
         # From the first part after the answer is on its way.
         return Answer(ok=True, then=activate)
+
+    def _on_mended(self, command: MendedCommand) -> Answer:
+        if command.product not in ("", *self._products.names):
+            there = ", ".join(self._products.names)
+            return Answer(ok=False, detail=f"no bundle for it; there are {there}")
+        if not self._journal.note(Note(kind="mended", body=msgspec.json.encode(command))):
+            return Answer(ok=False, detail="the disk takes nothing just now; say it again later")
+        self._mended(command.product)
+        return Answer(ok=True)
 
     def _on_disposition(self, command: DispositionCommand) -> Answer:
         try:

@@ -30,6 +30,7 @@ def health_sources(station: Station, disk: Path) -> HealthSources:
         pressure=lambda: _pressure(station),
         source=lambda: station.source_counts,
         kept=lambda: _kept(station),
+        drift=lambda: station.drift.figures,
     )
 
 

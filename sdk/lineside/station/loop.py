@@ -24,6 +24,7 @@ from lineside.sources import Capture, Source, trigger_now
 from lineside.station.backlog import Backlog
 from lineside.station.commanding import Announcer, Commands
 from lineside.station.deadline import DeadlineWatch
+from lineside.station.drifting import DriftKeeper
 from lineside.station.giving import Giver, Judgement, region_entries
 from lineside.station.judge import Judge
 from lineside.station.keeping import FrameKeeper
@@ -49,6 +50,8 @@ _ROOM_BYTES = 16 * 2**20
 # point empty, and comes back with the same files.
 REMEMBER_GONE_S = 3 * 24 * 3600.0
 _FORGET_EVERY_S = 3600.0
+# So much of what was seen of drift is forgotten by a power cut.
+_SAVE_EVERY_S = 600.0
 
 
 class _End:
@@ -97,8 +100,15 @@ class Station:
         self.outbox = outbox
         self.products = products
         self._announcer = Announcer(self._tell_changeover, products.active)
+        self.drift = DriftKeeper(
+            products, outbox.path.with_name(f"{outbox.path.name}.drift"), outbox
+        )
         commands = Commands(
-            products=products, announcer=self._announcer, trigger=source.offer, journal=outbox
+            products=products,
+            announcer=self._announcer,
+            trigger=source.offer,
+            journal=outbox,
+            mended=self.drift.mended,
         )
         self.publisher = Publisher(
             mqtt,
@@ -118,6 +128,7 @@ class Station:
         self._progress = progress
         self._stopping = threading.Event()
         self._forget_at_s = 0.0
+        self._save_at_s = time.monotonic() + _SAVE_EVERY_S
         self._giver = Giver(
             outbox,
             self.tally,
@@ -151,6 +162,7 @@ class Station:
             "source": self._source.fault or self._source.warn,
             "maps": "" if self.maps is None else self.maps.fault,
             "keep": "" if self.keeper is None else self.keeper.fault,
+            "drift": self.drift.fault,
             "health": "" if self.health is None else self.health.fault,
         }
 
@@ -212,6 +224,7 @@ class Station:
         if self.health is not None:
             self.health.notifier.stopping()
         self._watch.stop(_JOIN_S)
+        self.drift.save()
         try:
             self.outbox.flush(SHUTDOWN_DRAIN_S)
         finally:
@@ -278,7 +291,7 @@ class Station:
                     break
                 continue
             # What can come again is judged at the next start; what cannot, now.
-            if self._stopping.is_set() and turn.capture.key is not None:
+            if self._stopping.is_set() and _comes_again(turn.capture):
                 continue
             # Too late already: the time is better spent on the next one.
             if not turn.ended:
@@ -294,9 +307,14 @@ class Station:
     def _keep(self, turn: Turn, judgement: Judgement) -> None:
         """In the thread that gave the verdict; the line has not waited for it."""
         self._draw(turn, judgement)
+        drifting = self.drift.add(turn, judgement)
         if self.keeper is not None:
             self.keeper.offer(
-                turn.capture, judgement.verdict, turn=turn.id, regions=region_entries(judgement)
+                turn.capture,
+                judgement.verdict,
+                turn=turn.id,
+                drifting=drifting,
+                regions=region_entries(judgement),
             )
 
     def _draw(self, turn: Turn, judgement: Judgement) -> None:
@@ -333,6 +351,9 @@ class Station:
             self._forget_at_s = time.monotonic() + _FORGET_EVERY_S
             with contextlib.suppress(StorageError):  # as good an hour later
                 self.outbox.forget(self._source.identity, self._source.is_gone, REMEMBER_GONE_S)
+        if time.monotonic() >= self._save_at_s:
+            self._save_at_s = time.monotonic() + _SAVE_EVERY_S
+            self.drift.save()
 
     def _beat(self, thread: str) -> None:
         if self.health is not None:
@@ -377,6 +398,7 @@ class Station:
         if self._source.fault:
             return make_state(StateWord.FAULT, reason="source")
         warn = self.outbox.pressure or ("source" if self._source.warn else "")
+        warn = warn or ("drift" if self.drift.alarm else "")
         return msgspec.structs.replace(make_state(StateWord.ONLINE), warn=warn)
 
     def _report(self, duration_s: float, stopped: bool) -> RunReport:
@@ -397,6 +419,11 @@ class Station:
             maps_written=0 if self.maps is None else self.maps.written,
             maps_lost=0 if self.maps is None else self.maps.lost,
         )
+
+
+def _comes_again(capture: Capture) -> bool:
+    """A file does, at the next start; the trigger that it belongs to does not."""
+    return capture.key is not None and not capture.triggered
 
 
 def _with_limits(state: StateMessage, model: ModelCard) -> StateMessage:

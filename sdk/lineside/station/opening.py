@@ -15,6 +15,7 @@ from lineside.outbox import Outbox
 from lineside.resident import resident_mib
 from lineside.sources import open_source
 from lineside.station.configuration import BundleSettings, MapSettings, StationConfiguration
+from lineside.station.drift import open_drift_watch
 from lineside.station.figures import health_sources
 from lineside.station.keeping import FrameKeeper
 from lineside.station.loop import Station
@@ -90,6 +91,12 @@ def _open_products(configuration: StationConfiguration, stack: contextlib.ExitSt
                 inspector=inspector,
                 contract=inspector.contract,
                 regions=settings.regions,
+                drift=open_drift_watch(
+                    inspector.bundle,
+                    inspector.engine,
+                    configuration.drift,
+                    regions=max(1, len(settings.regions)),
+                ),
             )
         )
         taken.append(f"{settings.path.name} {resident_mib() - before_mib:.0f}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
@@ -14,6 +14,7 @@ from lineside.errors import ConfigurationError
 from lineside.frame import Frame
 from lineside.inspector import Inspection
 from lineside.limits import Limits
+from lineside.station.drift import DriftWatch
 from lineside.station.regions import RegionSettings
 
 
@@ -40,6 +41,9 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits | None = None
 
 
+_NOT_WATCHED: Final = DriftWatch(monitor=None, why_not="no reference")
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Product:
     """A kind of part, and what judges it.
@@ -49,12 +53,14 @@ class Product:
         inspector: what judges.
         contract: of the model; ``None`` for an inspector put together by hand.
         regions: where on the frame; empty: the frame is inspected whole.
+        drift: watches whether parts still look as they did when the model was made.
     """
 
     card: ModelCard
     inspector: Inspecting
     contract: Contract | None = None
     regions: tuple[RegionSettings, ...] = ()
+    drift: DriftWatch = _NOT_WATCHED
 
     @property
     def name(self) -> str:

@@ -9,7 +9,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from lineside.mqtt.commands import ChangeoverCommand, DispositionCommand, TriggerCommand
+from lineside.mqtt.commands import (
+    ChangeoverCommand,
+    DispositionCommand,
+    MendedCommand,
+    TriggerCommand,
+)
 from lineside.outbox import Note
 from lineside.sources import Trigger
 from lineside.station.commanding import Announcer, Commands
@@ -30,13 +35,18 @@ class Desk:
     triggers: list[Trigger] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
     told: list[str] = field(default_factory=list)
+    mended: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.led, self.diode = product("led"), product("diode")
         self.products = Products([self.led, self.diode])
         self.announcer = Announcer(self.tell, self.led)
         self.commands = Commands(
-            products=self.products, announcer=self.announcer, trigger=self.trigger, journal=self
+            products=self.products,
+            announcer=self.announcer,
+            trigger=self.trigger,
+            journal=self,
+            mended=self.mended.append,
         )
 
     def tell(self, announced: Product) -> threading.Event:
@@ -118,3 +128,20 @@ def test_a_disposition_that_cannot_be_kept_is_not_promised() -> None:
     answer = Desk(disk_stands=True).commands.handle(DispositionCommand(part="P1", evaluation=1))
     assert not answer.ok
     assert "say it again" in answer.detail
+
+
+@pytest.mark.parametrize("name", ["", "diode"])
+def test_what_was_mended_takes_its_alarm_back_and_is_noted(name: str) -> None:
+    desk = Desk()
+    assert desk.commands.handle(MendedCommand(product=name, by="JD", note="new lamp")).ok
+    assert desk.mended == [name]
+    assert [note.kind for note in desk.notes] == ["mended"]
+    assert msgspec.json.decode(desk.notes[0].body)["note"] == "new lamp"
+
+
+def test_nothing_is_mended_of_what_is_not_there_or_not_noted() -> None:
+    desk = Desk()
+    assert not desk.commands.handle(MendedCommand(product="relay")).ok
+    desk.disk_stands = True
+    assert not desk.commands.handle(MendedCommand()).ok
+    assert desk.mended == []

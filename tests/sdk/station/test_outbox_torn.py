@@ -179,8 +179,8 @@ def test_any_torn_page_of_the_file_is_refused_or_the_audit_agrees(
     assert refused >= 3 * (len(whole) // PAGE_BYTES - 2)
 
 
-def test_a_changed_byte_inside_a_payload_is_found_by_the_audit(path: Path) -> None:
-    """No page is torn by it, so that the start cannot see it."""
+def test_a_changed_byte_inside_a_payload_is_refused_and_found_by_the_audit(path: Path) -> None:
+    """No page is torn by it; the journal has the hash of what was given."""
     Outbox(OutboxSettings(path=path)).close()
     data = path.read_bytes()
     place = data.rindex(b'"ev":1}')
@@ -188,6 +188,8 @@ def test_a_changed_byte_inside_a_payload_is_found_by_the_audit(path: Path) -> No
     with open_journal(path) as journal:
         (gap,) = audit(journal).gaps
     assert (gap.kind, gap.first) == ("payload", gap.last)
+    with pytest.raises(StorageError, match=f"verdict {gap.first} is not what was given"):
+        Outbox(OutboxSettings(path=path))
 
 
 def test_a_live_station_is_not_taken_for_damage(path: Path) -> None:
@@ -211,3 +213,43 @@ def test_a_live_station_is_not_taken_for_damage(path: Path) -> None:
     feeder.join(20)
     outbox.close()
     assert looks > 1
+
+
+# SQLite's own: whoever can lock this byte takes itself for the first and begins the index anew.
+FIRST_ONE_BYTE = 128
+LOCK_IT = """
+import fcntl, os, sys
+file = os.open(sys.argv[1], os.O_RDWR)
+fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, int(sys.argv[2]))
+"""
+
+
+def is_guarded(path: Path) -> bool:
+    """Whether another process is kept from beginning the log's index anew."""
+    words = [sys.executable, "-c", LOCK_IT, str(index_of(path)), str(FIRST_ONE_BYTE)]
+    tried = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert tried.returncode == 0 or "BlockingIOError" in tried.stderr, tried.stderr
+    return tried.returncode != 0
+
+
+def test_reading_the_index_takes_no_lock_away(path: Path) -> None:
+    """Else `lineside audit` beside a running station ends it with SIGBUS."""
+    outbox = Outbox(OutboxSettings(path=path))
+    outbox.put(Draft(encode=lambda _: b"1"), stopping=threading.Event())
+    assert outbox.flush(20)
+    assert outbox.unsent(0, 100)
+    assert is_guarded(path)
+    for _ in range(2):
+        with open_journal(path) as journal:
+            assert journal.standing().given == outbox.given
+        assert is_guarded(path)
+    outbox.close()
+
+
+def test_descriptors_of_the_index_are_given_back(path: Path) -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(3):
+        Outbox(OutboxSettings(path=path)).close()
+        with open_journal(path):
+            pass
+    assert len(list(Path("/proc/self/fd").iterdir())) == before

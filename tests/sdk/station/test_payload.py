@@ -216,6 +216,8 @@ def test_what_a_packed_verdict_cannot_hold_is_refused_by_name() -> None:
         (0, b"\2", "version 2"),
         (1, b"\x69", "says 105"),
         (32, b"\0\0\0\0\0\0\xf8\x7f", "no number"),
+        (8, b"\0" * 7 + b"\1", "nSeq"),
+        (48, b"\0" * 7 + b"\1", "nModel"),
         (60, b"W" * 8, "unit does not end"),
         (68, b"W" * 36, "part does not end"),
         (68, b"\xff", "UTF-8"),

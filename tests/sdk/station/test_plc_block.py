@@ -12,12 +12,14 @@ import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
+import plcopen_export
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scl_translation import translations
-from structured_text import Program
+from structured_text import RANGES, Program
 
 import lineside.plc.block as block_module
 import lineside.plc.reading as reading_module
@@ -440,6 +442,24 @@ def test_the_scl_is_the_translation_of_the_st() -> None:
     assert len(found) == len(list(FOLDER.glob("*.scl"))) == 6
     for file, text in found.items():
         assert file.read_text("utf-8") == text, "python tests/plugins/scl_translation.py"
+
+
+def test_the_file_for_import_holds_the_same_blocks() -> None:
+    assert plcopen_export.FILE.read_text("utf-8") == plcopen_export.export(), (
+        "python tests/plugins/plcopen_export.py"
+    )
+    space = {"p": plcopen_export.SPACE, "h": "http://www.w3.org/1999/xhtml"}
+    found = ElementTree.parse(plcopen_export.FILE).getroot().findall(".//p:pou", space)
+    assert {unit.get("name") for unit in found} == {file.stem for file in FOLDER.glob("*.st")}
+    for unit in found:
+        text = (FOLDER / f"{unit.get('name')}.st").read_text("utf-8")
+        body = unit.findtext("p:body/p:ST/h:xhtml", namespaces=space)
+        assert body and f"END_VAR\n\n{body}END_FUNCTION" in text
+        declared = re.findall(r"^    (\w+) : ", text.split("END_VAR\n\n")[0], re.MULTILINE)
+        names = [one.get("name") for one in unit.findall("p:interface/*/p:variable", space)]
+        assert names == declared
+        kinds = {one.tag.split("}")[1] for one in unit.findall(".//p:variable/p:type/*", space)}
+        assert kinds <= {*RANGES, "BOOL", "LREAL", "string", "array", "derived"}
 
 
 def test_the_codes_of_the_block_are_those_of_the_text_and_the_document() -> None:
