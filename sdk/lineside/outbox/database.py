@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from lineside.errors import StorageError
 from lineside.outbox.indexfile import hold, release, released_on_fault
-from lineside.outbox.logwitness import LogWitness
+from lineside.outbox.logwitness import check_log
 
 SCHEMA_VERSION: Final = 2
 _APPLICATION_ID: Final = 0x4C534F42  # "LSOB"
@@ -91,7 +91,8 @@ class Database:
             raise StorageError(f"{path}: there is no such outbox; [outbox] path names the file")
         hold(path)
         with released_on_fault(path):
-            self.db = self._look() if read_only else self._open()
+            check_log(path)
+            self.db = self._look() if read_only else self._connect(str(path))
         try:
             empty = self._is_empty()
             if not empty or read_only:
@@ -175,13 +176,6 @@ class Database:
         changed = [seq for seq, payload, held in rows if hashlib.sha256(payload).digest() != held]
         return [f"verdict {seq} is not what was given" for seq in changed[:_NAMED]]
 
-    def _open(self) -> sqlite3.Connection:
-        if self.path.exists():
-            # Before a connection that may write: at its end it would fold a damaged log into the
-            # file as far as it is whole, and remove it.
-            self._look().close()
-        return self._connect(str(self.path))
-
     def _connect(self, where: str, *, uri: bool = False) -> sqlite3.Connection:
         with self.mapped("open"):
             return sqlite3.connect(
@@ -193,26 +187,20 @@ class Database:
             )
 
     def _look(self) -> sqlite3.Connection:
-        """A connection that only reads; what its log lost is a fault."""
-        witness = LogWitness(self.path)
+        """A connection that only reads."""
         uri = f"file:{quote(str(self.path.absolute()))}?mode=ro"
         db = self._connect(uri, uri=True)
-        try:
-            with self.mapped("open"):
-                try:
-                    db.execute("SELECT 1 FROM sqlite_master").fetchone()
-                except sqlite3.OperationalError as error:
-                    # Without the right to make -shm SQLite does not open; with no log there is
-                    # nothing in it that the file does not hold.
-                    denied = ("unable to open", "readonly")
-                    if not any(word in str(error) for word in denied) or _log_bytes(self.path):
-                        raise
-                    db.close()
-                    db = self._connect(f"{uri}&immutable=1", uri=True)
-            witness.check()
-        except StorageError:
-            db.close()
-            raise
+        with self.mapped("open"):
+            try:
+                db.execute("SELECT 1 FROM sqlite_master").fetchone()
+            except sqlite3.Error as error:
+                db.close()
+                # Without the right to make -shm SQLite does not open; with no log there is
+                # nothing in it that the file does not hold.
+                denied = any(word in str(error) for word in ("unable to open", "readonly"))
+                if not denied or _log_bytes(self.path):
+                    raise
+                return self._connect(f"{uri}&immutable=1", uri=True)
         return db
 
     def _is_empty(self) -> bool:

@@ -1,8 +1,9 @@
-"""Whether SQLite, when it reads its log after a crash, finds all that was confirmed before.
+"""Whether SQLite, when it reads its log after a crash, will find all that was confirmed before.
 
 At the first frame whose checksum is wrong SQLite takes the log as ended there: right for the tail
 that a power cut tore, but a page damaged in the middle would take confirmed verdicts with it
-without a word, and their numbers would be given again to other parts. Two witnesses are asked:
+without a word, and their numbers would be given again to other parts. So the log is read here
+first, before any connection to it is made (which would also rewrite the witness). Two are asked:
 the index beside the log (``-shm``), which outlives a killed process and never runs ahead of what
 was flushed; and the log itself, where no more than one commit can lie behind a torn place, because
 each is flushed before the next begins.
@@ -20,6 +21,7 @@ from typing import BinaryIO, Final
 
 from lineside.errors import StorageError
 from lineside.outbox.indexfile import read_index
+from lineside.outbox.logsums import Sums, frame_sums
 
 # The index begins with two copies of its header, in the machine's byte order: version, unused,
 # change counter, two flags, page size, mxFrame, pages, two checksums of frames; then, as bytes of
@@ -27,15 +29,14 @@ from lineside.outbox.indexfile import read_index
 _INDEX: Final = struct.Struct("=IIIBBHIIII8sII")
 assert _INDEX.size == 48
 _INDEX_VERSION: Final = 3007000
-_MAGIC: Final = 0x377F0682  # its lowest bit: checksums over big-endian words
-# magic, version, page size, checkpoints, salts, two checksums; big-endian whatever the machine.
-_LOG_HEAD: Final = struct.Struct(">IIII8sII")
-# page number, pages after a commit (0: not its last frame), salts, two checksums.
-_FRAME_HEAD: Final = struct.Struct(">II8sII")
-assert (_LOG_HEAD.size, _FRAME_HEAD.size) == (32, 24)
-
-
 _INDEX_BACKFILLED: Final = 2 * _INDEX.size  # behind the two headers: frames folded into the file
+# magic, version, page size, checkpoints, salts, two checksums; big-endian whatever the machine.
+_HEAD: Final = struct.Struct(">IIII8sII")
+_MAGIC: Final = 0x377F0682  # its lowest bit: checksums over big-endian words
+# page number, pages after a commit (0: not its last frame), salts, two checksums.
+_FRAME: Final = struct.Struct(">II8sII")
+assert (_HEAD.size, _FRAME.size) == (32, 24)
+_AT_ONCE: Final = 512
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,47 +46,51 @@ class _Index:
     backfilled: int
 
 
-class LogWitness:
-    """Made before the first connection opens the file, asked after that has read from it."""
+@dataclass(kw_only=True)
+class _Log:
+    """What the log holds, by its own checksums.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._before = _read_index(path)
+    Attributes:
+        salts: of this round of the log; ``None`` where it is gone or its head is damaged.
+        frames: whole and in a row from the beginning, up to the last that ends a commit.
+        commits_behind: commits of this round behind those.
+    """
 
-    def check(self) -> None:
-        """Compare with what the connection found.
+    salts: bytes | None = None
+    frames: int = 0
+    commits_behind: int = 0
 
-        Raises:
-            StorageError: confirmed commits lie behind a damaged place of the log, or it is gone.
-        """
-        before, now = self._before, _read_index(self._path)
-        if before is not None and before.frames > before.backfilled:
-            lost = before.frames - self._found(before, now)
-            if lost > 0:
-                raise self._damaged(f"{lost} confirmed pages are lost")
-        if now is None:
-            return
-        behind = _commits_behind(self._path, now)
-        # A station that writes just now moves the index on while the log is counted.
-        if behind > 1 and _read_index(self._path) == now:
-            raise self._damaged(f"{behind} groups of verdicts lie behind the damage")
 
-    def _found(self, before: _Index, now: _Index | None) -> int:
-        """How many of the frames that were confirmed are there."""
-        salts = _read_salts(self._path)
-        if salts is not None and salts != before.salts:
-            return before.frames  # a new round of the log: SQLite begins one when all is folded in
-        return now.frames if now is not None and now.salts == salts == before.salts else 0
+def check_log(path: Path) -> None:
+    """Look at the log of an outbox that nobody has opened yet, or that a station uses.
 
-    def _damaged(self, what: str) -> StorageError:
-        return StorageError(
-            f"{self._path}: the outbox's -wal is damaged: {what}. Move the file aside with its "
-            "-wal and start with a new one; nothing was changed"
+    Between `indexfile.hold` and `indexfile.release`.
+
+    Args:
+        path: of the outbox; its log and index lie beside it.
+
+    Raises:
+        StorageError: confirmed commits lie behind a damaged place of the log, or it is gone.
+    """
+    index, log = _read_index(path), _read_log(path)
+    lost = _lost(index, log)
+    # A station that writes just now moves the index on while the log is read.
+    if lost and _read_index(path) == index:
+        raise StorageError(
+            f"{path}: the outbox's -wal is damaged: {lost}. Move the file aside with its -wal and "
+            "-shm and start with a new one; nothing was changed"
         )
 
 
-def _beside(path: Path, suffix: str) -> Path:
-    return path.with_name(path.name + suffix)
+def _lost(index: _Index | None, log: _Log) -> str:
+    if index is not None and index.frames > index.backfilled:
+        # With other salts SQLite had begun a new round of the log: all before was folded in.
+        found = log.frames if log.salts == index.salts else 0 if log.salts is None else index.frames
+        if found < index.frames:
+            return f"{index.frames - found} confirmed pages are lost"
+    if log.commits_behind > 1:
+        return f"{log.commits_behind} groups of verdicts lie behind the damage"
+    return ""
 
 
 def _read_index(path: Path) -> _Index | None:
@@ -97,55 +102,39 @@ def _read_index(path: Path) -> _Index | None:
     if first != second or len(data) < _INDEX_BACKFILLED + 4:
         return None  # torn, or being written just now: no witness
     version, *_, frames, _pages, _, _, salts, _, _ = _INDEX.unpack(first)
-    backfilled = int.from_bytes(data[_INDEX_BACKFILLED:], sys.byteorder)
     if version != _INDEX_VERSION:
         return None
+    backfilled = int.from_bytes(data[_INDEX_BACKFILLED:], sys.byteorder)
     return _Index(salts=salts, frames=frames, backfilled=backfilled)
 
 
-def _read_salts(path: Path) -> bytes | None:
-    """The salts of the log's head; ``None`` where there is none, or it is damaged."""
+def _read_log(path: Path) -> _Log:
     try:
-        with _beside(path, "-wal").open("rb") as file:
-            head = file.read(_LOG_HEAD.size)
+        with path.with_name(path.name + "-wal").open("rb") as file:
+            return _walk(file)
     except OSError:
-        return None
-    if len(head) < _LOG_HEAD.size:
-        return None
-    magic, *_, salts, sum1, sum2 = _LOG_HEAD.unpack(head)
-    if magic & ~1 != _MAGIC or _checksum(head[:24], ">" if magic & 1 else "<") != (sum1, sum2):
-        return None
-    return bytes(salts)
+        return _Log()
 
 
-def _checksum(data: bytes, order: str) -> tuple[int, int]:
-    sum1 = sum2 = 0
-    words = struct.unpack(f"{order}{len(data) // 4}I", data)
-    for even, odd in zip(words[::2], words[1::2], strict=True):
-        sum1 = (sum1 + even + sum2) & 0xFFFFFFFF
-        sum2 = (sum2 + odd + sum1) & 0xFFFFFFFF
-    return sum1, sum2
-
-
-def _commits_behind(path: Path, index: _Index) -> int:
-    """Commits of this round in the log behind the last frame that SQLite takes as valid."""
-    salts = _read_salts(path)
-    if salts is None or (index.frames and salts != index.salts):
-        return 0
-    try:
-        with _beside(path, "-wal").open("rb") as file:
-            _, _, page_bytes, *_ = _LOG_HEAD.unpack(file.read(_LOG_HEAD.size))
-            step = _FRAME_HEAD.size + page_bytes
-            commits, at = 0, _LOG_HEAD.size + index.frames * step
-            while len(frame := _read_at(file, at)) == _FRAME_HEAD.size:
-                _, pages, frame_salts, _, _ = _FRAME_HEAD.unpack(frame)
-                commits += pages > 0 and frame_salts == salts
-                at += step
-    except (OSError, struct.error):
-        return 0
-    return commits
-
-
-def _read_at(file: BinaryIO, at: int) -> bytes:
-    file.seek(at)
-    return file.read(_FRAME_HEAD.size)
+def _walk(file: BinaryIO) -> _Log:
+    head = file.read(_HEAD.size)
+    if len(head) < _HEAD.size:
+        return _Log()
+    magic, _, page_bytes, _, salts, *told = _HEAD.unpack(head)
+    sums = Sums(0, 0).after_head(head[:24], big_endian=bool(magic & 1))
+    if magic & ~1 != _MAGIC or sums != tuple(told):
+        return _Log()
+    log = _Log(salts=salts)
+    step, seen, whole = _FRAME.size + page_bytes, 0, True
+    while data := file.read(step * _AT_ONCE):
+        count = len(data) // step
+        for at, add in enumerate(frame_sums(data, step, big_endian=bool(magic & 1))):
+            _, pages, its_salts, *told = _FRAME.unpack_from(data, at * step)
+            sums = sums.after_frame(add, step)
+            whole = whole and its_salts == salts and sums == tuple(told)
+            if pages and whole:
+                log.frames = seen + at + 1
+            elif pages and its_salts == salts:
+                log.commits_behind += 1
+        seen += count
+    return log
