@@ -53,7 +53,7 @@ def _pressure(station: Station) -> Mapping[str, int]:
         "gave_way": station.backlog.gave_way,
         "source_waited": station.backlog.waited,
         "late": station.giver.late,
-        "backlog": len(station.backlog),
+        "late_lost": station.giver.late_lost,
     }
 
 

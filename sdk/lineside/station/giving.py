@@ -46,6 +46,10 @@ class Giver:
 
     Thread-safe: inspection, deadline and backlog give.
 
+    Attributes:
+        late: results that came after their deadline.
+        late_lost: of these, not in the journal because the disk stood.
+
     Args:
         outbox: makes it durable.
         tally: counts it.
@@ -64,6 +68,7 @@ class Giver:
         given: Callable[[Turn, Judgement], None] = lambda _turn, _judgement: None,
     ) -> None:
         self.late = 0
+        self.late_lost = 0
         self._given = given
         self._outbox = outbox
         self._tally = tally
@@ -110,7 +115,8 @@ class Giver:
     def _keep_late(self, turn: Turn, judgement: Judgement, latency_us: float) -> None:
         entry = describe(turn, judgement, latency_us, late=True)
         self.late += 1
-        self._outbox.put_late(Late(turn=turn.id, entry=encode_entry(entry)))
+        kept = self._outbox.put_late(Late(turn=turn.id, entry=encode_entry(entry)))
+        self.late_lost += not kept
 
     def _draft(self, turn: Turn, judgement: Judgement, latency_us: float) -> Draft:
         verdict, capture = judgement.verdict, turn.capture
