@@ -94,11 +94,19 @@ def test_a_suspicious_one_is_told() -> None:
     told = warn_of_leaks(leaks_of(size=SUSPICIOUS, blur=0.6), 0.99)
     assert "size alone" in told and "0.900" in told and "no worse" not in told
     assert "bad ones are large" in told
+    assert "other conditions" in told and "more epochs" not in told
 
 
 def test_one_that_beats_the_model_is_told() -> None:
     told = warn_of_leaks(leaks_of(size=0.6, blur=0.7), 0.7)
     assert "blur alone" in told and "no worse than the model's 0.700" in told
+    # 0.7 proves no other camera: a model of a few epochs is beaten by a defect that is bright.
+    assert "more epochs" in told and "conditions" not in told
+
+
+def test_one_that_does_both_gets_both_remedies() -> None:
+    told = warn_of_leaks(leaks_of(size=0.95), 0.5)
+    assert "other conditions" in told and "more epochs" in told
 
 
 def test_harmless_or_unknown_ones_are_not() -> None:

@@ -92,7 +92,9 @@ def turned_to_bad(leaks: Leaks, scores: Mapping[str, ArrayLike]) -> dict[str, Fl
 
 
 def warn_of_leaks(leaks: Leaks, model_auroc: float | None) -> str:
-    """A sentence where one of them is suspicious or beats the model; "" where none is.
+    """What to look at where one of them is suspicious or beats the model; "" where none is.
+
+    It cannot say why: a lamp that was moved tells bad from good, and so does a bright crack.
 
     Args:
         leaks: of the test images.
@@ -106,10 +108,17 @@ def warn_of_leaks(leaks: Leaks, model_auroc: float | None) -> str:
     if best < SUSPICIOUS and not beaten:
         return ""
     than = f", no worse than the model's {model_auroc:.3f}" if beaten else ""
+    doubt = (
+        "see whether good and bad images were taken under other conditions (a model's figures are "
+        "then those of the camera), or the defect itself shows in it"
+    )
+    weak = "the model is not worth its cost yet: more epochs, or another network or score"
+    advice = "; ".join(
+        words for words, told in ((doubt, best >= SUSPICIOUS), (weak, beaten)) if told
+    )
     return (
         f"{name} alone tells bad images from good ones with an AUROC of {best:.3f}{than} "
-        f"({describe_leak(name, leaks.scores[name])}): the good and the bad images were taken "
-        "apart, so a model's figures may be those of the camera and not of the defect"
+        f"({describe_leak(name, leaks.scores[name])}): {advice}"
     )
 
 
