@@ -247,7 +247,7 @@ class TestBadInput:
             (("--arch", "cae", "--beta", 3), "a CAE has no divergence"),
             (("--arch", "vae", "--beta", 3), "a VAE has beta 1"),
             (("--arch", "cae", "--score", "elbo"), "no ELBO"),
-            (("--arch", "cae", "--good", "fine"), "'fine' is no class"),
+            (("--arch", "cae", "--good", "fine"), "give the one of good parts, or bring images"),
             (("--arch", "cae", "--unit", "mm"), "has the unit 1"),
             (("--arch", "cae", "--probe"), "train.probe"),
             (("--arch", "cae", "--label-share", 0.5), "train.label_share"),

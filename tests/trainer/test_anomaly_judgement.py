@@ -124,7 +124,14 @@ def test_good_validation_images_alone_choose_by_quantile_and_say_so() -> None:
     result = judged(scored(120, 0), scored(84, 66))
     assert {score.limit_rule for score in result.scores.values()} == {"quantile"}
     assert len(result.notes) == 1 and "no validation image is bad" in result.notes[0]
+    assert "known from the test images alone" in result.notes[0]
     assert result.scores["recon"].f1 is not None  # the test images have bad ones
+
+
+def test_without_any_bad_image_nobody_is_sent_to_the_test_images() -> None:
+    limit, figures = judged(scored(120, 0), scored(84, 0)).notes
+    assert limit.endswith("how many bad parts escape it is not known")
+    assert "no test image is bad" in figures
 
 
 def test_without_bad_test_images_only_overkill_is_said_and_one_sentence_why() -> None:

@@ -70,7 +70,10 @@ def _good_classes(settings: TrainSettings, classes: tuple[str, ...]) -> tuple[st
     there_are = f"the classes of {settings.target!r} are {', '.join(classes)}"
     strange = [name for name in settings.good if name not in classes]
     if strange:
-        raise ExperimentError(f"train.good: {strange[0]!r} is no class; {there_are}")
+        raise ExperimentError(
+            f"train.good: {strange[0]!r} is no class; {there_are}; give the one of good parts, or "
+            "bring images of such parts"
+        )
     if settings.good:
         return tuple(name for name in classes if name in settings.good)
     found = tuple(name for name in classes if name.lower() in GOOD_NAMES)
@@ -148,11 +151,8 @@ def _notes(moved: int, left: int, *, seen: bool) -> list[str]:
     return notes
 
 
-def check_goodness(prepared: Prepared, goodness: Goodness) -> tuple[str, ...]:
-    """Prove that there is something to learn from and to judge.
-
-    Returns:
-        Notes on what cannot be judged because no bad part is known.
+def check_goodness(prepared: Prepared, goodness: Goodness) -> None:
+    """Prove that there is something to learn from, and a limit to be had.
 
     Raises:
         DataError: too few good images in a sample set, or of too few parts for a limit.
@@ -163,14 +163,6 @@ def check_goodness(prepared: Prepared, goodness: Goodness) -> tuple[str, ...]:
             raise DataError(_too_few(prepared, goodness, name, found, fewest))
     rows = goodness.known_rows(prepared.split.indices["validation"])
     check_good_parts(goodness.known[rows] == 1.0, prepared.table.parts[rows])
-    return tuple(
-        f"no image of a bad part is among the {name} samples: {consequence}"
-        for name, consequence in (
-            ("validation", "the limit comes from good parts alone, by how many may be rejected"),
-            ("test", "no F1, precision, recall or AUROC is given: they are about bad parts"),
-        )
-        if not len(goodness.bad_rows(prepared.split.indices[name]))
-    )
 
 
 def _too_few(prepared: Prepared, goodness: Goodness, name: str, found: int, fewest: int) -> str:

@@ -96,13 +96,12 @@ def _line_up(experiment: Experiment, out: Path) -> Lineup:
     if not settings.target:
         prepared = replace(prepared, table=label_all_good(prepared.table))
     prepared = spare_bad_parts(prepared, goodness, seen=initial is not None)
-    notes = check_goodness(prepared, goodness)
+    check_goodness(prepared, goodness)
     mean, std = channel_figures(prepared.store, goodness.good_rows(prepared.split.fold("training")))
     prepared = replace(prepared, channel_mean=mean, channel_std=std)
     if this_place().is_first:
         write_split(out / SPLIT, prepared.split, prepared.table)
-    if initial is not None:
-        notes += check_unseen(prepared, initial)
+    notes = check_unseen(prepared, initial) if initial is not None else ()
     return Lineup(prepared=prepared, goodness=goodness, initial=initial, notes=notes)
 
 

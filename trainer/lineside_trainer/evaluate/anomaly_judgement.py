@@ -141,7 +141,7 @@ def anomaly_yardstick(bad: NDArray[np.bool_], scores: FloatArray, limit: float) 
         lower_is_better=metric == "overkill",
         ours=ours,
         trivial=_telling(anomaly_statistics(bad, np.ones(len(bad)), 0.0), bad),
-        baseline_name="call that every image is anomalous",
+        baseline_name="predictor that calls every image anomalous",
     )
 
 
@@ -207,7 +207,8 @@ def _missing(
         ""
         if validation.bad.any() or not proposed
         else "no validation image is bad, so no F1 could choose the limit: it is a quantile of the "
-        "good parts, and how many bad parts escape it is known from the test images alone",
+        "good parts, and how many bad parts escape it "
+        + ("is known from the test images alone" if test.bad.any() else "is not known"),
         ""
         if test.bad.any()
         else "no test image is bad, so AUROC, average precision, precision, recall and F1 are "
