@@ -31,7 +31,6 @@ from lineside.station.pace import Pace
 from lineside.station.products import ModelCard, Product, Products
 from lineside.station.report import RunReport, Tally
 from lineside.station.turn import Turn
-from lineside.verdict import Reason
 from lineside.worker import Worker
 
 # After a signal the station sends what it can for so long; the rest goes out at the next start.
@@ -182,7 +181,7 @@ class Station:
 
         Raises:
             InputDataError: the source ended with a fault.
-            StorageError: nothing can be written and the source has no more.
+            StorageError: nothing can be written and the source has no more, or it was told to stop.
         """
         started_s = time.monotonic()
         self.outbox.when_committed(self.publisher.wake)
@@ -201,29 +200,31 @@ class Station:
             self._drain(0.0 if stopped else drain_timeout_s)
             goodbye = "stopped"
         finally:
-            self._end(goodbye)
+            durable = self._end(goodbye)
+        if self.giver.lost or not durable:
+            raise StorageError(_words_of_lost(self.giver.lost, self.outbox))
         return describe_run(self, duration_s=time.monotonic() - started_s, stopped=stopped)
 
-    def _end(self, goodbye: str) -> None:
+    def _end(self, goodbye: str) -> bool:
+        """Whether all verdicts were written."""
         self._stopping.set()
         if self.health is not None:
             self.health.notifier.stopping()
         self._watch.stop(_JOIN_S)
         self.keepers.drift.save()
         try:
-            self.outbox.flush(SHUTDOWN_DRAIN_S)
+            durable = self.outbox.flush(SHUTDOWN_DRAIN_S)
         finally:
             try:
                 self.publisher.stop(SHUTDOWN_DRAIN_S, reason=goodbye)
                 self._sender.join(_JOIN_S)
             finally:
                 self.keepers.stop()
+        return durable
 
     def _expire(self, turn: Turn) -> None:
         """The deadline's thread."""
-        product = self._judge.product_of(turn)
-        told = f"nothing was decided within {self._pace.deadline_ms:g} ms"
-        self.giver.give_fault(turn, product, Reason.DEADLINE, told)
+        self.giver.expire(turn, self._judge.product_of(turn))
 
     def _inspect_all(self) -> None:
         while True:
@@ -308,6 +309,14 @@ class Station:
 
     def _describe_health(self) -> bytes:
         return b"" if self.health is None else self.health.payload()
+
+
+def _words_of_lost(lost: int, outbox: Outbox) -> str:
+    first = f"{lost} verdicts" if lost else "the last verdicts"
+    return (
+        f"{first} could not be written before the end: {outbox.fault or 'the disk stands'}; frames "
+        "of a folder are judged again at the next start, triggered parts are not"
+    )
 
 
 def _comes_again(capture: Capture) -> bool:
