@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from lineside.errors import StorageError
+from lineside.errors import InputDataError, StorageError
 from lineside.health import Health
 from lineside.latency import LatencyHistogram
 from lineside.mqtt.binary import pack_verdict
@@ -31,6 +31,7 @@ from lineside.station.pace import Pace
 from lineside.station.products import ModelCard, Product, Products
 from lineside.station.report import RunReport, Tally
 from lineside.station.turn import Turn
+from lineside.verdict import Reason
 from lineside.worker import Worker
 
 # After a signal the station sends what it can for so long; the rest goes out at the next start.
@@ -47,6 +48,8 @@ _SAVE_EVERY_S = 600.0
 
 
 _EVEN_PACE: Final = Pace()
+# As of `cmd/trigger`.
+_TEXT_LIMIT_CHARS: Final = 128
 
 
 class Station:
@@ -200,27 +203,27 @@ class Station:
             self._drain(0.0 if stopped else drain_timeout_s)
             goodbye = "stopped"
         finally:
-            durable = self._end(goodbye)
+            self._end(goodbye)
+        # A slow disk gets its time, after the line has heard the goodbye.
+        durable = self.outbox.flush(0.0 if self.outbox.fault else _JOIN_S)
         if self.giver.lost or not durable:
             raise StorageError(_words_of_lost(self.giver.lost, self.outbox))
         return describe_run(self, duration_s=time.monotonic() - started_s, stopped=stopped)
 
-    def _end(self, goodbye: str) -> bool:
-        """Whether all verdicts were written."""
+    def _end(self, goodbye: str) -> None:
         self._stopping.set()
         if self.health is not None:
             self.health.notifier.stopping()
         self._watch.stop(_JOIN_S)
         self.keepers.drift.save()
         try:
-            durable = self.outbox.flush(SHUTDOWN_DRAIN_S)
+            self.outbox.flush(SHUTDOWN_DRAIN_S)
         finally:
             try:
                 self.publisher.stop(SHUTDOWN_DRAIN_S, reason=goodbye)
                 self._sender.join(_JOIN_S)
             finally:
                 self.keepers.stop()
-        return durable
 
     def _expire(self, turn: Turn) -> None:
         """The deadline's thread."""
@@ -252,7 +255,14 @@ class Station:
     def _inspect(self, turn: Turn) -> None:
         if turn.product is not None:
             self._announcer.announce(turn.product)
-        judgement = self._judge.judge(turn)
+        try:
+            judgement = self._judge.judge(turn)
+        except Exception as fault:
+            # Ours, and it ends the station; the line still hears of this part, and its frame is not
+            # the first one of the next start.
+            told = f"{type(fault).__name__}: {fault}"
+            self.giver.give_fault(turn, self._judge.product_of(turn), Reason.ENGINE, told)
+            raise
         self.giver.give(turn, judgement, meanwhile=lambda: self._beat("inspection"))
 
     def _drain(self, timeout_s: float) -> None:
@@ -301,7 +311,13 @@ class Station:
 
         Returns:
             ``False``: the source takes no triggers, or too many wait; no verdict will come of it.
+
+        Raises:
+            InputDataError: more than 128 characters, or some that cannot be printed.
         """
+        for name, text in (("part_id", part_id), ("product", product)):
+            if len(text) > _TEXT_LIMIT_CHARS or not text.isprintable():
+                raise InputDataError(f"{name}: at most {_TEXT_LIMIT_CHARS} printable characters")
         return self.source.offer(trigger_now(part_id, product or self.products.active.name))
 
     def _tell_changeover(self, product: Product) -> threading.Event:
