@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import secrets
 import sqlite3
 from collections.abc import Iterator
@@ -188,7 +189,7 @@ class Database:
 
     def _look(self) -> sqlite3.Connection:
         """A connection that only reads."""
-        uri = f"file:{quote(str(self.path.absolute()))}?mode=ro"
+        uri = f"file:{quote(os.fsencode(self.path.absolute()))}?mode=ro"
         db = self._connect(uri, uri=True)
         with self.mapped("open"):
             try:

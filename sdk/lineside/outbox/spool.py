@@ -243,9 +243,19 @@ class Outbox:
         """The frame of that name that was inspected last, as far as durable."""
         return self._shelf.recall(source, name)
 
-    def forget(self, source: str, is_gone: Callable[[bytes], bool], older_than_s: float) -> int:
-        """Drop marks older than that whose frames are gone; returns how many."""
-        return self._shelf.forget(source, is_gone, int(time.time() - older_than_s))
+    def forget(
+        self,
+        source: str,
+        is_gone: Callable[[bytes], bool],
+        older_than_s: float,
+        stopping: threading.Event | None = None,
+    ) -> int:
+        """Drop marks older than that whose frames are gone; returns how many.
+
+        ``is_gone`` may take long: nobody waits for it but the caller.
+        """
+        before_unix_s = int(time.time() - older_than_s)
+        return self._shelf.forget(source, is_gone, before_unix_s, stopping or threading.Event())
 
     def check(self) -> None:
         """Raise what ended one of the outbox's threads, if something did."""

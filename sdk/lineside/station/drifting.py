@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
@@ -44,6 +45,7 @@ class DriftKeeper:
         self._products = products
         self._file = file
         self._journal = journal
+        self._saving = threading.Lock()
         self._told: set[tuple[str, str]] = set()
         self._restore()
 
@@ -90,7 +92,8 @@ class DriftKeeper:
         if not saved:
             return
         try:
-            write_durably(self._file, [msgspec.msgpack.encode(saved)])
+            with self._saving:
+                write_durably(self._file, [msgspec.msgpack.encode(saved)])
             self.fault = ""
         except StorageError as error:
             self.fault = f"what was seen of drift is not remembered: {error}"

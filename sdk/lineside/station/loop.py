@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from lineside.station.commanding import Announcer, Commands
 from lineside.station.deadline import DeadlineWatch
 from lineside.station.describing import describe_run, describe_state
 from lineside.station.giving import Giver
+from lineside.station.housekeeping import Housekeeper
 from lineside.station.intake import Intake
 from lineside.station.judge import Judge
 from lineside.station.keepers import Keepers
@@ -38,15 +38,8 @@ from lineside.worker import Worker
 SHUTDOWN_DRAIN_S = 2.0
 _JOIN_S = 10.0
 _TICK_S = 0.2
-# Frames that are gone from their source need not be remembered for ever: at ten parts a second that
-# would fill the outbox in weeks. Three days cover a share that is away for a weekend, its mount
-# point empty, and comes back with the same files.
-REMEMBER_GONE_S = 3 * 24 * 3600.0
-_FORGET_EVERY_S = 3600.0
-# So much of what was seen of drift is forgotten by a power cut.
-_SAVE_EVERY_S = 600.0
-
-
+# A share that does not answer must not hold up the goodbye.
+_HOUSEKEEPING_S = 1.0
 _EVEN_PACE: Final = Pace()
 # As of `cmd/trigger`.
 _TEXT_LIMIT_CHARS: Final = 128
@@ -119,9 +112,8 @@ class Station:
             beat=lambda: self._beat("source"),
             ended=lambda: self._retire("source"),
         )
+        self._housekeeper = Housekeeper(source, outbox, self.keepers.drift.save)
         self._stopped_s = 0.0
-        self._forget_at_s = 0.0
-        self._save_at_s = time.monotonic() + _SAVE_EVERY_S
 
     def _make_publisher(self, mqtt: MqttSettings, topics: StationTopics) -> Publisher:
         commands = Commands(
@@ -195,6 +187,7 @@ class Station:
         try:
             self._look_around()
             self._watch.start()
+            self._housekeeper.start()
             self._intake.start()
             if self.health is not None:
                 self.health.notifier.ready("inspecting")
@@ -215,6 +208,7 @@ class Station:
         if self.health is not None:
             self.health.notifier.stopping()
         self._watch.stop(_JOIN_S)
+        self._housekeeper.stop(_HOUSEKEEPING_S)
         self.keepers.drift.save()
         try:
             self.outbox.flush(SHUTDOWN_DRAIN_S)
@@ -284,15 +278,9 @@ class Station:
         self._sender.check()
         self._watch.check()
         self.outbox.check()
+        self._housekeeper.check()
         self._beat("inspection")
         self._progress(self)
-        if time.monotonic() >= self._forget_at_s:
-            self._forget_at_s = time.monotonic() + _FORGET_EVERY_S
-            with contextlib.suppress(StorageError):  # as good an hour later
-                self.outbox.forget(self.source.identity, self.source.is_gone, REMEMBER_GONE_S)
-        if time.monotonic() >= self._save_at_s:
-            self._save_at_s = time.monotonic() + _SAVE_EVERY_S
-            self.keepers.drift.save()
 
     def _beat(self, thread: str) -> None:
         if self.health is not None:

@@ -364,6 +364,6 @@ def test_parts_that_wait_where_the_deadline_does_not_see_them_are_refused(
     if not refused:
         assert read(both).pace.deadline_ms == 5000
         return
-    with pytest.raises(ConfigurationError, match="pace.policy: with") as caught:
+    with pytest.raises(ConfigurationError, match="policy: with") as caught:
         read(both)
     assert caught.value.path == "pace.policy"

@@ -34,7 +34,7 @@ from lineside.mqtt.publisher import VERDICT_WINDOW, WINDOW
 from lineside.outbox import Draft, Outbox, OutboxSettings, Stamp, open_journal
 from lineside.sources import FolderSettings, FolderSource
 from lineside.station import ModelCard, Product, Products, RunReport, Station
-from lineside.station.loop import REMEMBER_GONE_S
+from lineside.station.housekeeping import REMEMBER_GONE_S
 from lineside.verdict import Evaluation, Reason, Verdict
 from lineside.worker import Worker
 
