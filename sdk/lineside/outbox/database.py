@@ -15,6 +15,7 @@ from urllib.parse import quote
 from lineside.errors import StorageError
 from lineside.outbox.indexfile import hold, release, released_on_fault
 from lineside.outbox.logwitness import check_log
+from lineside.outbox.place import Place
 
 SCHEMA_VERSION: Final = 2
 _APPLICATION_ID: Final = 0x4C534F42  # "LSOB"
@@ -85,6 +86,7 @@ class Database:
 
     def __init__(self, path: Path, *, max_mib: int = 0, read_only: bool = False) -> None:
         self.path = path
+        self.place = Place(path)
         self._closed = False
         if not path.parent.is_dir():
             raise StorageError(f"{path}: the folder {path.parent} does not exist; make it first")

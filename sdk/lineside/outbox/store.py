@@ -80,6 +80,7 @@ class Store:
     ) -> list[Stamp]:
         """Stamp and store, forget acknowledged rows: one transaction, on disk at return."""
         at_unix_ms = time.time_ns() // 1_000_000
+        self._file.place.check()
         with self._file.mapped("write"), self._file.transaction():
             for first, last in acknowledged:
                 self._acknowledge(first, last)

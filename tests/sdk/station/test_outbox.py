@@ -144,6 +144,32 @@ def test_frames_are_remembered_with_their_verdict(open_outbox: Callable[..., Out
     assert outbox.recall("folder:/x", b"b") is not None
 
 
+@pytest.mark.parametrize("suffix", ["", "-wal"])
+@pytest.mark.parametrize("with_another", [False, True])
+def test_an_outbox_that_is_taken_away_is_a_fault_until_it_is_put_back(
+    open_outbox: Callable[..., Outbox],
+    wait_until: Callable[..., None],
+    suffix: str,
+    with_another: bool,
+) -> None:
+    outbox = open_outbox()
+    assert outbox.put(draft("before"), stopping=NEVER)
+    assert outbox.flush(10)
+    file = outbox.path.with_name(outbox.path.name + suffix)
+    moved = file.rename(file.with_name("moved"))
+    if with_another:
+        file.write_bytes(b"another")
+    wait_until(lambda: outbox.fault is not None)  # also while no verdict comes
+    assert f"{file}: was moved" in str(outbox.fault)
+    assert outbox.put(draft("meanwhile"), stopping=NEVER)
+    assert not outbox.flush(0.3)
+    assert outbox.given == 1
+    moved.replace(file)
+    assert outbox.flush(10)
+    wait_until(lambda: outbox.fault is None)
+    assert [row.seq for row in outbox.unsent(0, 9)] == [1, 2]
+
+
 def test_nobody_waits_while_a_slow_share_says_which_frames_are_gone(
     open_outbox: Callable[..., Outbox],
 ) -> None:
