@@ -6,6 +6,7 @@ by its access list on ``…/cmd/+``.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -186,7 +187,7 @@ def decode_command(name: str, payload: bytes) -> Command:
     try:
         command = msgspec.json.decode(payload, type=_KINDS[name])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InputDataError(str(error).replace("`", "'")) from error
+        raise InputDataError(_words_of(error, _KINDS[name], payload)) from error
     _check_texts(command)
     return command
 
@@ -224,6 +225,20 @@ def decode_ack(data: bytes, *, source: str) -> AckMessage:
         return msgspec.json.decode(data, type=AckMessage)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InputDataError(f"{source}: no answer of Lineside: {error}") from error
+
+
+def _words_of(error: Exception, kind: type[msgspec.Struct], payload: bytes) -> str:
+    """What is wrong with a command, its key first, for whoever reads the answer."""
+    if not payload:
+        return "the message is empty; a command is a JSON object, {} at least"
+    words = str(error)
+    if unknown := re.fullmatch(r"Object contains unknown field `(.*)`", words):
+        return f"unknown key {unknown[1][:32]}; there are {', '.join(kind.__struct_fields__)}"
+    if missing := re.fullmatch(r"Object missing required field `(.*)`", words):
+        return f"{missing[1]} is missing"
+    if misfit := re.fullmatch(r"(.*) - at `\$\.(\w+)`", words):
+        words = f"{misfit[2]}: {misfit[1]}"
+    return words.replace("`", "'")
 
 
 class _OnlyId(msgspec.Struct):
