@@ -159,6 +159,15 @@ def test_the_trust_variable_counts_as_it_does_for_every_verb(
     assert (code, checks["trust"]["state"], checks["bundle"]["state"]) == (0, "ok", "ok")
 
 
+def test_a_key_that_only_the_station_s_file_trusts_is_one(
+    tiny_bundle: TinyBundle, station: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LINESIDE_TRUST", raising=False)
+    checks = {check["topic"]: check for check in json.loads(run("--station", station, "--json")[1])}
+    assert checks["trust"]["state"] == "ok"
+    assert str(station.with_name("tiny.pub").resolve()) in checks["trust"]["found"]
+
+
 def test_the_trust_variable_comes_before_the_file_s_as_it_does_for_run(
     station: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -76,6 +76,15 @@ def examine_station(
     ]
 
 
+def station_trust(file: Path) -> list[Path]:
+    """The keys that a station's file trusts, or folders of them; none where it cannot be read."""
+    try:
+        bundles = read_configuration(file).bundles
+    except ConfigurationError:
+        return []  # which `examine_station` says
+    return list(dict.fromkeys(place for bundle in bundles for place in bundle.trust))
+
+
 def _check_bundles(
     configuration: StationConfiguration, given_trust: Sequence[Path], machine_trust: Sequence[Path]
 ) -> list[Check]:
