@@ -61,11 +61,19 @@ def run(
             station = stack.enter_context(open_station(settings, progress=say))
         _stop_on_signals(station.stop)
         _say(_introduction(station, settings))
+        _say_products(station)
         _say_limits(station)
         report = station.run(drain_timeout_s=drain_timeout_s)
     say.close(station)
     _print_report(report, as_json)
     _check_drained(report, settings, drain_timeout_s)
+
+
+def _say_products(station: Station) -> None:
+    for product in station.products:
+        if product.name != station.model.product:
+            card = product.card
+            _say(f"lineside: also {card.product} {card.version} by {card.engine}")
 
 
 def _say_limits(station: Station) -> None:
@@ -202,6 +210,9 @@ def _print_tables(report: RunReport) -> None:
     counts = [(name, str(count)) for name, count in report.evaluations.items() if count]
     if counts:
         click.echo("\n" + format_table(("evaluation", "verdicts"), counts, right=(1,)))
+    reasons = [(name, str(count)) for name, count in report.reasons.items() if count]
+    if reasons:
+        click.echo("\n" + format_table(("reason", "verdicts"), reasons, right=(1,)))
     stages = [
         (name, *(f"{us / 1000:.3f}" for us in (times.p50_us, times.p99_us, times.max_us)))
         for name, times in report.latency_us.items()
