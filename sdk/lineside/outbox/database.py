@@ -135,6 +135,11 @@ class Database:
             raise StorageError(
                 f"{self.path}: cannot {action} the outbox: {error}. {_remedy(str(error))}"
             ) from error
+        except UnicodeDecodeError as error:
+            # SQLite's message quotes the damaged words, and the module cannot read them.
+            raise StorageError(
+                f"{self.path}: cannot {action} the outbox: it is damaged. {_remedy('malformed')}"
+            ) from error
 
     def check(self, *, counts: bool = True) -> None:
         """Read the whole file for torn pages, and see that nothing of ours was taken out.

@@ -215,6 +215,15 @@ def test_a_live_station_is_not_taken_for_damage(path: Path) -> None:
     assert looks > 1
 
 
+def test_damage_that_even_the_words_of_the_fault_cannot_be_read_of_is_refused(path: Path) -> None:
+    """SQLite quotes the damaged table; Python's module raises what is no SQLite error."""
+    Outbox(OutboxSettings(path=path)).close()
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"CREATE TABLE counter (", b"CREATE TABLE counter \xce", 1))
+    with pytest.raises(StorageError, match="it is damaged"):
+        Outbox(OutboxSettings(path=path))
+
+
 # SQLite's own: whoever can lock this byte takes itself for the first and begins the index anew.
 FIRST_ONE_BYTE = 128
 LOCK_IT = """
