@@ -31,6 +31,8 @@ from lineside.verdict import Reason
 
 _MARK: Final = "LINESIDE_FAULTS_MOUNTS"
 _DISK_MIB: Final = 8
+# As much smaller as the disk: by default a station says `disk` with less than 256 MiB free.
+_ROOM: Final = "max_mib = 4\njournal_max_mib = 1\nkeep_free_mib = 0"
 _STORAGE_CODE: Final = 7
 
 
@@ -96,7 +98,8 @@ def measure(trial: Trial) -> Mapping[str, Outcome]:
     options = ("-t", "tmpfs", "-o", f"size={_DISK_MIB}m", "tmpfs")
     subprocess.run(["mount", *options, str(disk)], check=True)
     try:
-        with open_line(room, trial.bundle, outbox=disk / "outbox.sqlite") as line:
+        outbox = disk / "outbox.sqlite"
+        with open_line(room, trial.bundle, outbox=outbox, room=_ROOM) as line:
             outcome = fill_often(line, disk, trial.times, trial.random)
     finally:
         subprocess.run(["umount", str(disk)], check=True)
