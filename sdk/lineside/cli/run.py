@@ -194,6 +194,8 @@ def _print_report(report: RunReport, as_json: bool) -> None:
         click.echo(f"{report.late} results came after their deadline; the journal has them")
     if report.maps_written or report.maps_lost:
         click.echo(f"maps written {report.maps_written}, lost {report.maps_lost}")
+    if report.frames_kept or report.frames_lost:
+        click.echo(f"frames kept {report.frames_kept}, lost {report.frames_lost}")
 
 
 def _print_tables(report: RunReport) -> None:

@@ -74,7 +74,7 @@ def _of_parts(message: HealthMessage) -> Iterator[str]:
         "back_pressure_total",
         "counter",
         "Parts that gave way, late results, waits of the source.",
-        "policy",
+        "what",
         message.pressure,
     )
     yield _labelled("source_total", "counter", "What the source counts.", "what", message.source)

@@ -25,6 +25,10 @@ _LIMIT_BYTES = 2**24
 class DriftKeeper:
     """One monitor a product, and a file beside the outbox that remembers them.
 
+    Attributes:
+        fault: why the evidence is not remembered, ``""`` when it is.
+        unsaved: something was said that a power cut must not take back.
+
     Args:
         products: with their monitors.
         file: of the evidence; one that is damaged or of other bundles is passed over.
@@ -33,6 +37,7 @@ class DriftKeeper:
 
     def __init__(self, products: Products, file: Path, journal: Notebook) -> None:
         self.fault = ""
+        self.unsaved = False
         self._products = products
         self._file = file
         self._journal = journal
@@ -75,6 +80,7 @@ class DriftKeeper:
             if product in ("", name):
                 monitor.reset()
                 self._told = {told for told in self._told if told[0] != name}
+        self.unsaved = True
 
     def save(self) -> None:
         """Remember the evidence; a disk that does not take it is a fault in words, not raised."""
@@ -82,6 +88,7 @@ class DriftKeeper:
         if not saved:
             return
         try:
+            self.unsaved = False
             write_durably(self._file, [msgspec.msgpack.encode(saved)])
             self.fault = ""
         except StorageError as error:
@@ -102,6 +109,7 @@ class DriftKeeper:
                 # Of another bundle, form or settings: it begins anew, as the document says.
                 with contextlib.suppress(InputDataError):
                     monitor.restore(saved[name])
+            self._told |= {(name, alarm) for alarm in monitor.alarms}
 
     def _watched(self) -> Iterator[tuple[str, DriftMonitor]]:
         for product in self._products:
