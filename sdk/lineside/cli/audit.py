@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lineside.cli.options import json_option
+from lineside.cli.table import printable
 
 if TYPE_CHECKING:
     from lineside.outbox import AuditReport, Heard, Journal, ReceivedReport
@@ -132,7 +133,7 @@ def _print_words(report: AuditReport, compared: ReceivedReport | None) -> None:
     )
     for gap in report.gaps[:_SHOWN]:
         where = _where(gap.first, gap.last)
-        click.echo(f"  {gap.kind:<12}  {where}{_plain(gap.detail)}".rstrip())
+        click.echo(f"  {gap.kind:<12}  {where}{printable(gap.detail)}".rstrip())
     _print_rest(report.gap_count)
     if compared is not None:
         _print_received(compared)
@@ -148,7 +149,7 @@ def _print_received(compared: ReceivedReport) -> None:
     )
     for difference in compared.differences[:_SHOWN]:
         where = _where(difference.first, difference.last)
-        click.echo(f"  {difference.kind:<12}  {where}{_plain(difference.detail)}".rstrip())
+        click.echo(f"  {difference.kind:<12}  {where}{printable(difference.detail)}".rstrip())
     _print_rest(compared.difference_count)
 
 
@@ -161,7 +162,3 @@ def _where(first: int, last: int) -> str:
     if not first:
         return ""
     return f"seq {first}: " if first == last else f"seq {first} to {last}: "
-
-
-def _plain(text: str) -> str:
-    return "".join(letter if letter.isprintable() else "?" for letter in text)

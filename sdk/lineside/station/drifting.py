@@ -6,14 +6,13 @@ import contextlib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Protocol
 
 import msgspec
 
 from lineside.drift import DriftMonitor
 from lineside.durable import write_durably
 from lineside.errors import InputDataError, StorageError
-from lineside.outbox import Note
+from lineside.outbox import Note, Notebook
 from lineside.station.drift import drift_figures, part_statistics
 from lineside.station.giving import Judgement
 from lineside.station.products import Product, Products
@@ -21,13 +20,6 @@ from lineside.station.regions import cut_frames
 from lineside.station.turn import Turn
 
 _LIMIT_BYTES = 2**24
-
-
-class Journal(Protocol):
-    """What keeps notes."""
-
-    def note(self, note: Note) -> bool:
-        """``False``: the disk stands, and it was not taken."""
 
 
 class DriftKeeper:
@@ -39,7 +31,7 @@ class DriftKeeper:
         journal: hears of alarms.
     """
 
-    def __init__(self, products: Products, file: Path, journal: Journal) -> None:
+    def __init__(self, products: Products, file: Path, journal: Notebook) -> None:
         self.fault = ""
         self._products = products
         self._file = file
