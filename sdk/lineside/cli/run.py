@@ -52,8 +52,9 @@ def run(
 
     Example: lineside run station.toml --trust factory.pub
     """
-    from lineside.station import open_station, read_configuration
+    from lineside.station import SWITCH_S, open_station, read_configuration
 
+    sys.setswitchinterval(SWITCH_S)
     settings = _with_trust(read_configuration(configuration), trust)
     say = _Progress(counts=sys.stderr is not None and sys.stderr.isatty())
     with contextlib.ExitStack() as stack:
