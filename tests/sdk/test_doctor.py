@@ -257,6 +257,17 @@ def test_pictures_that_cannot_be_are_told_with_a_remedy(
     assert check.state is State.OK, check
 
 
+def test_the_folder_of_kept_frames_is_looked_at(station: Path) -> None:
+    text = station.read_text(encoding="utf-8")
+    station.write_text(text + '[keep]\npath = "kept"\n', encoding="utf-8")
+    (check,) = [check for check in examine_station(station) if check.topic == "keep"]
+    assert check.state is State.WARNING
+    assert "mkdir" in check.remedy
+    (station.parent / "kept").mkdir()
+    (check,) = [check for check in examine_station(station) if check.topic == "keep"]
+    assert check.state is State.OK, check
+
+
 def test_a_broker_that_is_away_is_a_warning_because_verdicts_wait() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]

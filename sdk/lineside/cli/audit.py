@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lineside.cli.options import json_option
+from lineside.cli.table import printable
 
 if TYPE_CHECKING:
     from lineside.outbox import AuditReport, Heard, Journal, ReceivedReport
@@ -157,9 +158,5 @@ def _print_rest(count: int) -> None:
 
 def _print_place(kind: str, first: int, last: int, detail: str) -> None:
     where = f"seq {first}" if first == last else f"seq {first} to {last}"
-    words = ": ".join(part for part in (where if first else "", _plain(detail)) if part)
+    words = ": ".join(part for part in (where if first else "", printable(detail)) if part)
     click.echo(f"  {kind:<12}  {words}".rstrip())
-
-
-def _plain(text: str) -> str:
-    return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -52,8 +52,9 @@ def run(
 
     Example: lineside run station.toml --trust factory.pub
     """
-    from lineside.station import open_station, read_configuration
+    from lineside.station import SWITCH_S, open_station, read_configuration
 
+    sys.setswitchinterval(SWITCH_S)
     settings = _with_trust(read_configuration(configuration), trust)
     say = _Progress(counts=sys.stderr is not None and sys.stderr.isatty())
     with contextlib.ExitStack() as stack:
@@ -202,6 +203,8 @@ def _print_report(report: RunReport, as_json: bool) -> None:
         click.echo(f"{report.late} results came after their deadline; the journal has them")
     if report.maps_written or report.maps_lost:
         click.echo(f"maps written {report.maps_written}, lost {report.maps_lost}")
+    if report.frames_kept or report.frames_lost:
+        click.echo(f"frames kept {report.frames_kept}, lost {report.frames_lost}")
 
 
 def _print_tables(report: RunReport) -> None:

@@ -71,7 +71,7 @@ def examine_station(
         check_source(configuration.source),
         *check_trigger(configuration.trigger),
         check_disk("outbox", configuration.outbox.path.parent, needed=True),
-        *_check_map_folder(configuration.maps),
+        *_check_kept(configuration),
         check_broker(configuration.mqtt),
     ]
 
@@ -128,9 +128,14 @@ def _check_map_output(bundle: Bundle, settings: MapSettings) -> list[Check]:
     return []
 
 
-def _check_map_folder(settings: MapSettings) -> list[Check]:
-    # The station makes the folder and goes on without it; a warning, whatever is wrong.
-    return [] if settings.path is None else [check_disk("maps", settings.path, needed=False)]
+def _check_kept(configuration: StationConfiguration) -> list[Check]:
+    # The station makes these folders and goes on without them; a warning, whatever is wrong.
+    places = {"maps": configuration.maps.path, "keep": configuration.keep.path}
+    return [
+        check_disk(topic, folder, needed=False)
+        for topic, folder in places.items()
+        if folder is not None
+    ]
 
 
 def _check_limits(bundle: Bundle, settings: LimitSettings, trusted: TrustedKeys) -> Check:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from lineside.errors import InputDataError
+from lineside.mqtt.payload import wire_plain
 from lineside.mqtt.topics import COMMANDS
 
 COMMAND_LIMIT_BYTES = 4096
@@ -262,16 +263,11 @@ def _check_texts(command: Command) -> None:
 def _fault_of_id(command_id: str) -> str:
     if len(command_id) > ID_LIMIT_CHARS:
         return f"{len(command_id)} characters; at most {ID_LIMIT_CHARS}"
-    if command_id != _plain(command_id):
+    if command_id != wire_plain(command_id):
         return "only printable ASCII without quotes and backslash; no control characters"
     return ""
 
 
-def _plain(text: str) -> str:
-    # Each of them one byte on the wire, without escapes.
-    return "".join(c if " " <= c <= "~" and c not in '"\\' else "_" for c in text)
-
-
 def _fit(text: str, limit_chars: int) -> str:
-    plain = _plain(text.replace('"', "'"))
+    plain = wire_plain(text.replace('"', "'"))
     return plain if len(plain) <= limit_chars else f"{plain[: limit_chars - 1]}~"

@@ -135,6 +135,11 @@ class Database:
             raise StorageError(
                 f"{self.path}: cannot {action} the outbox: {error}. {_remedy(str(error))}"
             ) from error
+        except UnicodeDecodeError as error:
+            # SQLite's message quotes the damaged words, and the module cannot read them.
+            raise StorageError(
+                f"{self.path}: cannot {action} the outbox: it is damaged. {_remedy('malformed')}"
+            ) from error
 
     def check(self, *, counts: bool = True) -> None:
         """Read the whole file for torn pages, and see that nothing of ours was taken out.
@@ -198,7 +203,7 @@ class Database:
                 # Without the right to make -shm SQLite does not open; with no log there is
                 # nothing in it that the file does not hold.
                 denied = any(word in str(error) for word in ("unable to open", "readonly"))
-                if not denied or _log_bytes(self.path):
+                if not denied or log_bytes(self.path):
                     raise
                 return self._connect(f"{uri}&immutable=1", uri=True)
         return db
@@ -244,7 +249,8 @@ class Database:
             self.db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
-def _log_bytes(path: Path) -> int:
+def log_bytes(path: Path) -> int:
+    """Of the outbox's ``-wal``; 0 where there is none."""
     try:
         return path.with_name(path.name + "-wal").stat().st_size
     except OSError:

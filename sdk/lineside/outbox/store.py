@@ -11,7 +11,7 @@ from typing import Final
 
 from lineside.errors import StorageError
 from lineside.framekey import FrameKey
-from lineside.outbox.database import BUSY_MS, Database
+from lineside.outbox.database import BUSY_MS, Database, log_bytes
 from lineside.outbox.ranges import Run
 from lineside.outbox.records import Draft, Late, Note, Row, Stamp
 from lineside.outbox.upkeep import Upkeep, row_bytes
@@ -156,6 +156,10 @@ class Store:
                     gone[at : at + _FORGET_AT_ONCE],
                 )
         return len(gone)
+
+    def log_bytes(self) -> int:
+        """How long the log is now; 0 where there is none."""
+        return log_bytes(self._file.path)
 
     def fold_log(self) -> None:
         """Write what the log holds into the file, while others write and read."""

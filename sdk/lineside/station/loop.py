@@ -279,7 +279,7 @@ class Station:
             self._forget_at_s = time.monotonic() + _FORGET_EVERY_S
             with contextlib.suppress(StorageError):  # as good an hour later
                 self.outbox.forget(self.source.identity, self.source.is_gone, REMEMBER_GONE_S)
-        if time.monotonic() >= self._save_at_s:
+        if time.monotonic() >= self._save_at_s or self.keepers.drift.unsaved:
             self._save_at_s = time.monotonic() + _SAVE_EVERY_S
             self.keepers.drift.save()
 
