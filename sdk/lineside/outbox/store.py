@@ -11,7 +11,7 @@ from typing import Final
 
 from lineside.errors import StorageError
 from lineside.framekey import FrameKey
-from lineside.outbox.database import BUSY_MS, Database, log_bytes
+from lineside.outbox.database import BUSY_MS, Database, log_bytes, mark_crc32
 from lineside.outbox.ranges import Run
 from lineside.outbox.records import Draft, Late, Note, Row, Stamp
 from lineside.outbox.upkeep import Upkeep, row_bytes
@@ -213,13 +213,13 @@ class Store:
             size_bytes += row_bytes(len(draft.entry))
             if draft.key is not None:
                 key = draft.key
-                inspected.append(
-                    (key.source, key.name, key.size_bytes, key.mtime_ns, seq, at_unix_ms // 1000)
-                )
+                at_unix_s = at_unix_ms // 1000
+                mark = (key.source, key.name, key.size_bytes, key.mtime_ns, seq, at_unix_s)
+                inspected.append((*mark, mark_crc32(*mark)))
         self._db.executemany("INSERT INTO waiting VALUES (?, ?, ?, ?)", waiting)
         self._db.executemany("INSERT INTO journal VALUES (?, ?, ?, ?)", journal)
         self._db.executemany(
-            "INSERT OR REPLACE INTO inspected VALUES (?, ?, ?, ?, ?, ?)", inspected
+            "INSERT OR REPLACE INTO inspected VALUES (?, ?, ?, ?, ?, ?, ?)", inspected
         )
         self._db.execute(
             "UPDATE counter SET given = ?, journal_bytes = journal_bytes + ?",

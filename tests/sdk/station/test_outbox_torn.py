@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineside.errors import StorageError
+from lineside.framekey import FrameKey
 from lineside.outbox import Draft, Outbox, OutboxSettings, audit, open_journal
 from lineside.outbox.database import PAGE_BYTES
 from lineside.outbox.folding import FOLD_AT_BYTES
@@ -285,3 +286,20 @@ def test_the_log_does_not_grow_from_kill_to_kill(tmp_path: Path) -> None:
         path = after
     assert sizes[0] < FOLD_AT_BYTES
     assert max(sizes) < 2.5 * FOLD_AT_BYTES < sum(sizes)
+
+
+@pytest.mark.parametrize("at", ["name", "mtime"])
+def test_a_changed_mark_of_a_frame_is_refused_not_judged_again(tmp_path: Path, at: str) -> None:
+    path = tmp_path / "outbox.sqlite"
+    key = FrameKey(source="folder:/f", name=b"part-LED-000317.png", size_bytes=9, mtime_ns=77777777)
+    outbox = Outbox(OutboxSettings(path=path))
+    outbox.put(Draft(encode=lambda _: b"{}", key=key), stopping=threading.Event())
+    assert outbox.flush(10)
+    outbox.close()
+    data = bytearray(path.read_bytes())
+    found = {"name": b"LED-000317", "mtime": (77777777).to_bytes(4, "big")}[at]
+    assert data.count(found) == 1
+    data[data.index(found) + 3] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(StorageError, match="mark of verdict 1's frame"):
+        Outbox(OutboxSettings(path=path))
