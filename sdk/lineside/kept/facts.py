@@ -21,6 +21,7 @@ from lineside.kept.naming import name_part, name_time
 from lineside.outbox.entry import RegionEntry
 from lineside.plainfile import read_whole
 from lineside.verdict import Verdict
+from lineside.wholetext import whole_text
 
 NAME: Final = re.compile(
     r"(?P<ms>\d{13})_(?P<kind>undecided|fault|drifting|near|share)_(?P<part>.*)_"
@@ -91,23 +92,18 @@ def facts_of(
     return KeptFacts(
         turn=turn,
         why=why,
-        part=_whole_letters(part_id),
+        part=whole_text(part_id),
         taken_unix_ns=taken_unix_ns,
         evaluation=int(verdict.evaluation),
         reason=verdict.reason.value,
         score=verdict.score,
         limit=verdict.limit,
-        unit=_whole_letters(verdict.unit),
-        product=_whole_letters(verdict.product),
+        unit=whole_text(verdict.unit),
+        product=whole_text(verdict.product),
         model=verdict.model,
         # What the model gave stands in the journal.
         regions=tuple(msgspec.structs.replace(region, outputs={}) for region in regions),
     )
-
-
-def _whole_letters(text: str) -> str:
-    # Linux hands on a name that is not UTF-8 as surrogates, which no JSON holds.
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def encode_kept(pixels_hwc: Pixels, facts: KeptFacts) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
+import os
 import secrets
 import sqlite3
 import zlib
@@ -216,7 +217,7 @@ class Database:
 
     def _look(self) -> sqlite3.Connection:
         """A connection that only reads."""
-        uri = f"file:{quote(str(self.path.absolute()))}?mode=ro"
+        uri = f"file:{quote(os.fsencode(self.path.absolute()))}?mode=ro"
         db = self._connect(uri, uri=True)
         with self.mapped("open"):
             try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -140,22 +140,23 @@ class Store:
             return None
         return FrameKey(source=source, name=name, size_bytes=row[0], mtime_ns=row[1])
 
-    def forget(self, source: str, is_gone: Callable[[bytes], bool], before_unix_s: int) -> int:
-        """Drop marks of frames that are gone from their source and older than a point in time."""
+    def marks(self, source: str, after: bytes, before_unix_s: int) -> list[bytes]:
+        """The next names behind ``after``, in order, of frames inspected before a point in time."""
         with self._file.mapped("read"):
-            old = self._db.execute(
-                "SELECT name FROM inspected WHERE source = ? AND at_unix_s < ?",
-                (source, before_unix_s),
+            rows = self._db.execute(
+                "SELECT name FROM inspected WHERE source = ? AND name > ? AND at_unix_s < ?"
+                " ORDER BY name LIMIT ?",
+                (source, after, before_unix_s, _FORGET_AT_ONCE),
             ).fetchall()
-        # Asking a slow share while the file is held would keep verdicts waiting.
-        gone = [(source, name, before_unix_s) for (name,) in old if is_gone(name)]
-        for at in range(0, len(gone), _FORGET_AT_ONCE):
-            with self._file.mapped("write"), self._file.transaction():
-                self._db.executemany(
-                    "DELETE FROM inspected WHERE source = ? AND name = ? AND at_unix_s < ?",
-                    gone[at : at + _FORGET_AT_ONCE],
-                )
-        return len(gone)
+        return [name for (name,) in rows]
+
+    def unmark(self, source: str, names: Iterable[bytes], before_unix_s: int) -> None:
+        """Forget frames of these names, but those inspected again since."""
+        with self._file.mapped("write"), self._file.transaction():
+            self._db.executemany(
+                "DELETE FROM inspected WHERE source = ? AND name = ? AND at_unix_s < ?",
+                [(source, name, before_unix_s) for name in names],
+            )
 
     def log_bytes(self) -> int:
         """How long the log is now; 0 where there is none."""

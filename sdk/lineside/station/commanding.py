@@ -74,6 +74,8 @@ class Commands:
         self._trigger = trigger
         self._journal = journal
         self._mended = mended
+        # Ordered, and its answer not yet on its way; in the publisher's thread alone.
+        self._coming: Product | None = None
 
     def handle(self, command: Command) -> Answer:
         """Do it, or say why not."""
@@ -86,8 +88,9 @@ class Commands:
         return self._on_disposition(command)
 
     def _on_trigger(self, command: TriggerCommand) -> Answer:
-        # The product of this moment: the picture may come after the next changeover.
-        product = command.product or self._products.active.name
+        # The product of this moment: the picture may come after the next changeover, and this
+        # trigger right behind one, before its answer is out.
+        product = command.product or (self._coming or self._products.active).name
         if self._trigger(trigger_now(command.part, product)):
             return Answer(ok=True)
         return Answer(ok=False, detail="no trigger is taken over MQTT, or too many wait")
@@ -102,7 +105,10 @@ class Commands:
             self._products.activate(product.name)
             self._announcer.was_told(product)
             self._journal.note(changeover_note(product))
+            if self._coming is product:
+                self._coming = None
 
+        self._coming = product
         # From the first part after the answer is on its way.
         return Answer(ok=True, then=activate)
 

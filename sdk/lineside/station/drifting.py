@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -27,7 +28,6 @@ class DriftKeeper:
 
     Attributes:
         fault: why the evidence is not remembered, ``""`` when it is.
-        unsaved: something was said that a power cut must not take back.
 
     Args:
         products: with their monitors.
@@ -37,10 +37,10 @@ class DriftKeeper:
 
     def __init__(self, products: Products, file: Path, journal: Notebook) -> None:
         self.fault = ""
-        self.unsaved = False
         self._products = products
         self._file = file
         self._journal = journal
+        self._saving = threading.Lock()
         self._told: set[tuple[str, str]] = set()
         self._restore()
 
@@ -80,7 +80,7 @@ class DriftKeeper:
             if product in ("", name):
                 monitor.reset()
                 self._told = {told for told in self._told if told[0] != name}
-        self.unsaved = True
+        self.save()  # a power cut must not bring the alarm back
 
     def save(self) -> None:
         """Remember the evidence; a disk that does not take it is a fault in words, not raised."""
@@ -88,8 +88,8 @@ class DriftKeeper:
         if not saved:
             return
         try:
-            self.unsaved = False
-            write_durably(self._file, [msgspec.msgpack.encode(saved)])
+            with self._saving:
+                write_durably(self._file, [msgspec.msgpack.encode(saved)])
             self.fault = ""
         except StorageError as error:
             self.fault = f"what was seen of drift is not remembered: {error}"

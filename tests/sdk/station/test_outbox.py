@@ -144,6 +144,34 @@ def test_frames_are_remembered_with_their_verdict(open_outbox: Callable[..., Out
     assert outbox.recall("folder:/x", b"b") is not None
 
 
+def test_nobody_waits_while_a_slow_share_says_which_frames_are_gone(
+    open_outbox: Callable[..., Outbox],
+) -> None:
+    outbox = open_outbox()
+    names = [f"{number:04d}" for number in range(1100)]
+    for name in names:
+        assert outbox.put(draft(key=key(name)), stopping=NEVER)
+    assert outbox.flush(10)
+    asked: list[bytes] = []
+
+    def is_gone(name: bytes) -> bool:
+        if not asked:
+            reader = threading.Thread(target=outbox.unsent, args=(0, 1), daemon=True)
+            reader.start()
+            reader.join(10)
+            assert not reader.is_alive(), "the publisher waits"
+        asked.append(name)
+        return int(name) % 2 == 0
+
+    assert outbox.forget("folder:/x", is_gone, -10) == 550
+    assert asked == [name.encode() for name in names]
+    assert outbox.recall("folder:/x", b"0700") is None
+    assert outbox.recall("folder:/x", b"0701") is not None
+    told = threading.Event()
+    told.set()
+    assert outbox.forget("folder:/x", lambda _: True, -10, told) == 0
+
+
 def test_a_full_outbox_is_a_fault_until_the_broker_takes_some(
     open_outbox: Callable[..., Outbox], wait_until: Callable[..., None]
 ) -> None:
