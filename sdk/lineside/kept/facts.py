@@ -17,7 +17,7 @@ import msgspec
 
 from lineside.errors import FrameError
 from lineside.frame import MAX_FILE_BYTES, Pixels, encode_png
-from lineside.mqtt.payload import wire_part_id
+from lineside.kept.naming import name_part, name_time
 from lineside.outbox.entry import RegionEntry
 from lineside.plainfile import read_whole
 from lineside.verdict import Verdict
@@ -69,9 +69,8 @@ class KeptFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def name(self) -> str:
         """Of the file."""
-        ms = min(max(self.taken_unix_ns // 1_000_000, 0), 10**13 - 1)
-        part = re.sub(r"[^A-Za-z0-9._~-]", "_", wire_part_id(self.part)) or "unknown"
-        return f"{ms:013d}_{self.why[0]}_{part}_{self.turn}.frame.png"
+        begins = f"{name_time(self.taken_unix_ns)}_{self.why[0]}"
+        return f"{begins}_{name_part(self.part)}_{self.turn}.frame.png"
 
 
 def facts_of(

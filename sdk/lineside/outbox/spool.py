@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from lineside.backoff import Backoff
 from lineside.errors import InputDataError, StorageError
 from lineside.framekey import FrameKey
 from lineside.latency import LatencyHistogram
@@ -282,22 +283,21 @@ class Outbox:
         self._acknowledged = Ranges(counters.acknowledged)
 
     def _write_forever(self) -> None:
-        retry_s = _RETRY_FIRST_S
+        backoff = Backoff(_RETRY_FIRST_S, _RETRY_LAST_S)
         while True:
             group = self._take()
             if self._attempt(group):
-                retry_s = _RETRY_FIRST_S
+                backoff.succeeded()
                 with self._changed:
                     if self._closing and self._pending.is_empty:
                         return
                 continue
             with self._changed:
                 self._changed.wait_for(
-                    lambda: self._closing or self._pending.makes_room, timeout=retry_s
+                    lambda: self._closing or self._pending.makes_room, timeout=backoff.pause_s()
                 )
                 if self._closing:
                     return
-            retry_s = min(retry_s * 2, _RETRY_LAST_S)
 
     def _take(self) -> Group:
         with self._changed:

@@ -11,7 +11,7 @@ from typing import Final
 
 from lineside.errors import StorageError
 from lineside.framekey import FrameKey
-from lineside.outbox.database import BUSY_MS, Database
+from lineside.outbox.database import BUSY_MS, Database, log_bytes, mark_crc32
 from lineside.outbox.ranges import Run
 from lineside.outbox.records import Draft, Late, Note, Row, Stamp
 from lineside.outbox.upkeep import Upkeep, row_bytes
@@ -159,6 +159,10 @@ class Store:
                 [(source, name, before_unix_s) for name in names],
             )
 
+    def log_bytes(self) -> int:
+        """How long the log is now; 0 where there is none."""
+        return log_bytes(self._file.path)
+
     def fold_log(self) -> None:
         """Write what the log holds into the file, while others write and read."""
         with self._file.mapped("write"):
@@ -211,13 +215,13 @@ class Store:
             size_bytes += row_bytes(len(draft.entry))
             if draft.key is not None:
                 key = draft.key
-                inspected.append(
-                    (key.source, key.name, key.size_bytes, key.mtime_ns, seq, at_unix_ms // 1000)
-                )
+                at_unix_s = at_unix_ms // 1000
+                mark = (key.source, key.name, key.size_bytes, key.mtime_ns, seq, at_unix_s)
+                inspected.append((*mark, mark_crc32(*mark)))
         self._db.executemany("INSERT INTO waiting VALUES (?, ?, ?, ?)", waiting)
         self._db.executemany("INSERT INTO journal VALUES (?, ?, ?, ?)", journal)
         self._db.executemany(
-            "INSERT OR REPLACE INTO inspected VALUES (?, ?, ?, ?, ?, ?)", inspected
+            "INSERT OR REPLACE INTO inspected VALUES (?, ?, ?, ?, ?, ?, ?)", inspected
         )
         self._db.execute(
             "UPDATE counter SET given = ?, journal_bytes = journal_bytes + ?",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Protocol
 
 import msgspec
 
@@ -19,19 +18,12 @@ from lineside.mqtt.commands import (
     MendedCommand,
     TriggerCommand,
 )
-from lineside.outbox import Note
+from lineside.outbox import Note, Notebook
 from lineside.sources import Trigger, trigger_now
 from lineside.station.products import Product, Products
 
 # Long enough for a write to a socket, short beside a deadline; without a broker it is no wait.
 _TELL_S = 0.2
-
-
-class Journal(Protocol):
-    """What keeps notes."""
-
-    def note(self, note: Note) -> bool:
-        """``False``: the disk stands, and it was not taken."""
 
 
 class Announcer:
@@ -74,7 +66,7 @@ class Commands:
         products: Products,
         announcer: Announcer,
         trigger: Callable[[Trigger], bool],
-        journal: Journal,
+        journal: Notebook,
         mended: Callable[[str], None],
     ) -> None:
         self._products = products

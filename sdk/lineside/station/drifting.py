@@ -7,14 +7,13 @@ import os
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Protocol
 
 import msgspec
 
 from lineside.drift import DriftMonitor
 from lineside.durable import write_durably
 from lineside.errors import InputDataError, StorageError
-from lineside.outbox import Note
+from lineside.outbox import Note, Notebook
 from lineside.station.drift import drift_figures, part_statistics
 from lineside.station.giving import Judgement
 from lineside.station.products import Product, Products
@@ -24,15 +23,11 @@ from lineside.station.turn import Turn
 _LIMIT_BYTES = 2**24
 
 
-class Journal(Protocol):
-    """What keeps notes."""
-
-    def note(self, note: Note) -> bool:
-        """``False``: the disk stands, and it was not taken."""
-
-
 class DriftKeeper:
     """One monitor a product, and a file beside the outbox that remembers them.
+
+    Attributes:
+        fault: why the evidence is not remembered, ``""`` when it is.
 
     Args:
         products: with their monitors.
@@ -40,7 +35,7 @@ class DriftKeeper:
         journal: hears of alarms.
     """
 
-    def __init__(self, products: Products, file: Path, journal: Journal) -> None:
+    def __init__(self, products: Products, file: Path, journal: Notebook) -> None:
         self.fault = ""
         self._products = products
         self._file = file
@@ -85,6 +80,7 @@ class DriftKeeper:
             if product in ("", name):
                 monitor.reset()
                 self._told = {told for told in self._told if told[0] != name}
+        self.save()  # a power cut must not bring the alarm back
 
     def save(self) -> None:
         """Remember the evidence; a disk that does not take it is a fault in words, not raised."""
@@ -113,6 +109,7 @@ class DriftKeeper:
                 # Of another bundle, form or settings: it begins anew, as the document says.
                 with contextlib.suppress(InputDataError):
                     monitor.restore(saved[name])
+            self._told |= {(name, alarm) for alarm in monitor.alarms}
 
     def _watched(self) -> Iterator[tuple[str, DriftMonitor]]:
         for product in self._products:
