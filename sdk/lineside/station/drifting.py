@@ -41,6 +41,7 @@ class DriftKeeper:
         self._file = file
         self._journal = journal
         self._saving = threading.Lock()
+        self._telling = threading.Lock()  # parts come from one thread, what was mended from another
         self._told: set[tuple[str, str]] = set()
         self._restore()
 
@@ -79,7 +80,8 @@ class DriftKeeper:
         for name, monitor in self._watched():
             if product in ("", name):
                 monitor.reset()
-                self._told = {told for told in self._told if told[0] != name}
+                with self._telling:
+                    self._told = {told for told in self._told if told[0] != name}
         self.save()  # a power cut must not bring the alarm back
 
     def save(self) -> None:
@@ -124,4 +126,5 @@ class DriftKeeper:
             if statistic.alarm and key not in self._told:
                 body = {"product": product.name, **msgspec.to_builtins(statistic)}
                 if self._journal.note(Note(kind="drift", body=msgspec.json.encode(body))):
-                    self._told.add(key)
+                    with self._telling:
+                        self._told.add(key)
