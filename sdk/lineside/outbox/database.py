@@ -75,11 +75,9 @@ _NAMED: Final = 3
 TABLES: Final = ("counter", "waiting", "acknowledged", "journal", "late", "note", "inspected")
 
 
-def mark_crc32(
-    source: str, name: bytes, size_bytes: int, mtime_ns: int, seq: int, at_unix_s: int
-) -> int:
+def mark_crc32(source: str, name: bytes, size_bytes: int, mtime_ns: int, seq: int) -> int:
     """Of a row of ``inspected``: SQLite's own check sees no byte that changed inside a value."""
-    told = f"{size_bytes} {mtime_ns} {seq} {at_unix_s} {source}".encode("utf-8", "replace")
+    told = f"{size_bytes} {mtime_ns} {seq} {source}".encode("utf-8", "replace")
     return zlib.crc32(name, zlib.crc32(told))
 
 
@@ -199,9 +197,9 @@ class Database:
     def _changed_marks(self) -> list[str]:
         """A mark that changed would let its frame be judged again, under another number."""
         rows = self.db.execute(
-            "SELECT source, name, size_bytes, mtime_ns, seq, at_unix_s, crc32 FROM inspected"
+            "SELECT source, name, size_bytes, mtime_ns, seq, crc32 FROM inspected"
         )
-        changed = (row[4] for row in rows if mark_crc32(*row[:6]) != row[6])
+        changed = (row[4] for row in rows if mark_crc32(*row[:5]) != row[5])
         return [
             f"the mark of verdict {seq}'s frame is not what was written"
             for seq in itertools.islice(changed, _NAMED)

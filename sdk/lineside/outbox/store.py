@@ -215,9 +215,8 @@ class Store:
             size_bytes += row_bytes(len(draft.entry))
             if draft.key is not None:
                 key = draft.key
-                at_unix_s = at_unix_ms // 1000
-                mark = (key.source, key.name, key.size_bytes, key.mtime_ns, seq, at_unix_s)
-                inspected.append((*mark, mark_crc32(*mark)))
+                mark = (key.source, key.name, key.size_bytes, key.mtime_ns, seq)
+                inspected.append((*mark, at_unix_ms // 1000, mark_crc32(*mark)))
         self._db.executemany("INSERT INTO waiting VALUES (?, ?, ?, ?)", waiting)
         self._db.executemany("INSERT INTO journal VALUES (?, ?, ?, ?)", journal)
         self._db.executemany(

@@ -197,7 +197,7 @@ def describe(
         score=verdict.score,
         limit=verdict.limit,
         unit=verdict.unit,
-        product=verdict.product or card.product,
+        product=card.product if turn.product else turn.capture.product or card.product,
         bundle=card.bundle,
         engine=card.engine,
         rule="" if limits is None else limits.source,

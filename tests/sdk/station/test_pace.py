@@ -15,6 +15,7 @@ from mosquitto_broker import Mosquitto
 from lineside.framekey import FrameKey
 from lineside.mqtt import MqttSettings, StationTopics, VerdictMessage, decode_verdict
 from lineside.outbox import Draft, Outbox, OutboxSettings
+from lineside.outbox.reading import open_journal
 from lineside.station import ModelCard, Pace, Product, Products, RegionSettings, Station
 from lineside.verdict import Evaluation
 
@@ -152,7 +153,10 @@ def test_a_frame_too_small_for_its_region_is_not_decidable(
 
 
 def test_the_trigger_s_product_picks_the_bundle_for_that_part(
-    run: Callable[..., tuple[Station, Feed, Any]], ear: Any, wait_until: Callable[..., None]
+    run: Callable[..., tuple[Station, Feed, Any]],
+    ear: Any,
+    wait_until: Callable[..., None],
+    tmp_path: Path,
 ) -> None:
     station, feed, inspector = run(Pace())
     feed.give("a")
@@ -164,6 +168,9 @@ def test_the_trigger_s_product_picks_the_bundle_for_that_part(
     assert heard(ear)["b"].evaluation is Evaluation.OK
     unknown = heard(ear)["c"]
     assert (unknown.evaluation, unknown.reason) == (Evaluation.NOT_DECIDABLE, "product_unknown")
+    with open_journal(tmp_path / "outbox.sqlite") as journal:
+        entries = {entry.part: entry.product for _, entry in journal.entries()}
+    assert entries == {"a": "level", "b": "other", "c": "unheard-of", "d": "level"}
     station.products.activate("other")
     feed.give("e")
     wait_until(lambda: len(heard(ear)) == 5)
