@@ -3,7 +3,7 @@
     python benchmarks/faults/disk_full.py --out benchmarks/results/faults_disk_full.json
     python benchmarks/faults/disk_full.py --quick
 
-The outbox lies on a file system of its own, 8 MiB of memory, in a mount name space that ends with
+The outbox lies on a file system of its own, 32 MiB of memory, in a mount name space that ends with
 the script (`unshare`); something else fills it to the last byte. The line must hear `disk`, within
 the station's state; a station that is killed meanwhile must not start but say why (exit code 7).
 When there is room again everything that was presented gets its verdict.
@@ -30,7 +30,9 @@ from script import Trial, prove, say
 from lineside.verdict import Reason
 
 _MARK: Final = "LINESIDE_FAULTS_MOUNTS"
-_DISK_MIB: Final = 8
+_DISK_MIB: Final = 32
+# As much smaller as the disk: by default a station says `disk` with less than 256 MiB free.
+_ROOM: Final = "max_mib = 4\njournal_max_mib = 1\nkeep_free_mib = 0"
 _STORAGE_CODE: Final = 7
 
 
@@ -96,7 +98,8 @@ def measure(trial: Trial) -> Mapping[str, Outcome]:
     options = ("-t", "tmpfs", "-o", f"size={_DISK_MIB}m", "tmpfs")
     subprocess.run(["mount", *options, str(disk)], check=True)
     try:
-        with open_line(room, trial.bundle, outbox=disk / "outbox.sqlite") as line:
+        outbox = disk / "outbox.sqlite"
+        with open_line(room, trial.bundle, outbox=outbox, room=_ROOM) as line:
             outcome = fill_often(line, disk, trial.times, trial.random)
     finally:
         subprocess.run(["umount", str(disk)], check=True)

@@ -28,7 +28,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 
 from record import RESULTS, circumstances, keep
 
-from lineside.mqtt.payload import PAYLOAD_VERSION
+from lineside.mqtt.schema import VERDICT_VERSION
 from lineside.outbox import Draft, JournalEntry, Outbox, OutboxSettings, Stamp, encode_entry
 
 ENTRY: Final = encode_entry(
@@ -92,7 +92,7 @@ def main() -> None:
 
 def encode(stamp: Stamp) -> bytes:
     """A payload of the usual length."""
-    return PAYLOAD % (PAYLOAD_VERSION, stamp.seq, stamp.job_id.encode())
+    return PAYLOAD % (VERDICT_VERSION, stamp.seq, stamp.job_id.encode())
 
 
 def wear(verdicts: int, *, every_s: float, group: int, acknowledged: bool) -> dict[str, Any]:

@@ -44,6 +44,7 @@ threads = 1
 {source}
 [outbox]
 path = "{outbox}"
+{room}
 [mqtt]
 url = "{url}"
 keepalive_s = 4
@@ -109,6 +110,7 @@ class Line:
         mqtt: further lines of section ``[mqtt]``.
         environment: of the station, beside this process's own.
         outbox: where it lies, else in ``folder``.
+        room: further lines of section ``[outbox]``.
     """
 
     def __init__(
@@ -122,6 +124,7 @@ class Line:
         mqtt: str = "",
         environment: Mapping[str, str] | None = None,
         outbox: Path | None = None,
+        room: str = "",
     ) -> None:
         self.folder = folder
         self.outbox_path = outbox or folder / "outbox.sqlite"
@@ -144,6 +147,7 @@ class Line:
                 trust=bundle.public_key_path,
                 outbox=self.outbox_path,
                 url=self.relay.url,
+                room=room,
                 source=source,
                 mqtt=mqtt,
             ),

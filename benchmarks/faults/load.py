@@ -31,6 +31,7 @@ from script import record, say
 
 from lineside.cli.table import format_table
 from lineside.latency import LatencyHistogram
+from lineside.station import SWITCH_S
 
 GOAL_PER_S: Final = 2000
 GOAL_FSYNCS: Final = 3
@@ -271,6 +272,7 @@ def _show_rates(rates: list[Rate]) -> None:
 
 def main() -> int:
     """The script; 1 where a goal was missed."""
+    sys.setswitchinterval(SWITCH_S)  # as `lineside run` does
     parser = argparse.ArgumentParser(description="load on outbox and publisher")
     parser.add_argument("--quick", action="store_true", help="5 s a speed, 30,000 verdicts")
     parser.add_argument("--seconds", type=float, help="each speed so long; else 60")

@@ -81,7 +81,7 @@ def damage_once(
     line.kill_station()
     account = take_account(
         [*truth, *line.witness.deliveries],
-        given=line.given if answer == "recovered" else len(truth),
+        given=line.given if answer == "recovered" else len({one.payload for one in truth}),
         parts=line.feeder.parts,
         bad=line.feeder.bad,
     )

@@ -69,10 +69,11 @@ def replace_durably(aside: Path, path: Path) -> None:
         OSError: the file system refuses.
     """
     aside.replace(path)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Bring a folder's own list of names to the disk; raises `OSError`."""
     # Without this the rename itself may be lost in a power cut (fsync(2), notes).
     descriptor = os.open(folder, os.O_RDONLY)
     try:

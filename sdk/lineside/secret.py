@@ -24,9 +24,30 @@ def read_secret(file: Path | None, variable: str, *, section: str) -> str:
     """
     if file is not None:
         return _from_file(file, f"{section}.password_file")
-    if variable:
-        return _from_environment(variable, f"{section}.password_env")
-    return ""
+    return read_variable(variable, path=f"{section}.password_env") if variable else ""
+
+
+def read_variable(variable: str, *, path: str) -> str:
+    """The password in an environment variable.
+
+    Args:
+        variable: its name.
+        path: the key that names it, for the message.
+
+    Raises:
+        ConfigurationError: it is not there, empty, or not UTF-8.
+    """
+    secret = os.environ.get(variable, "")
+    if not secret:
+        raise ConfigurationError(
+            f"{path}: the environment has no {variable}, or it is empty", path=path
+        )
+    try:
+        secret.encode("utf-8")
+    except UnicodeEncodeError as error:
+        # Bytes of the environment that are no UTF-8; not repeated, they are a secret.
+        raise ConfigurationError(f"{path}: the password is not UTF-8", path=path) from error
+    return secret
 
 
 def _from_file(file: Path, path: str) -> str:
@@ -38,15 +59,3 @@ def _from_file(file: Path, path: str) -> str:
     if not lines or not lines[0]:
         raise ConfigurationError(f"{path}: {file}: the first line is empty", path=path)
     return lines[0]
-
-
-def _from_environment(variable: str, path: str) -> str:
-    secret = os.environ.get(variable, "")
-    if not secret:
-        raise ConfigurationError(f"{path}: the environment has no {variable}", path=path)
-    try:
-        secret.encode("utf-8")
-    except UnicodeEncodeError as error:
-        # Bytes of the environment that are no UTF-8; not repeated, they are a secret.
-        raise ConfigurationError(f"{path}: the password is not UTF-8", path=path) from error
-    return secret

@@ -60,6 +60,7 @@ def test_help_lists_every_verb_with_a_line_of_its_own() -> None:
     assert done.exit_code == 0, done.output
     for verb in verbs():
         assert re.search(rf"^  {verb} +\S", done.output, re.MULTILINE), f"{verb} has no help line"
+    assert "..." not in done.output.split("Commands:")[1], "a first sentence was cut"
 
 
 @pytest.mark.parametrize("verb", verbs())

@@ -48,6 +48,12 @@ def test_siblings_are_required_at_this_very_version(folder: str) -> None:
     assert bool(siblings) == (folder != "sdk")
 
 
+def test_trainer_and_comparison_call_the_same_words_good() -> None:
+    compared = importlib.import_module("lineside.comparison.folder").GOOD_NAMES
+    learnt = importlib.import_module("lineside_trainer.tasks.classification").GOOD_NAMES
+    assert set(compared) == set(learnt)
+
+
 @pytest.mark.parametrize("folder", PACKAGES)
 def test_licence_is_the_repositorys_own(folder: str) -> None:
     assert (ROOT / folder / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()

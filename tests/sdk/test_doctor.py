@@ -159,6 +159,15 @@ def test_the_trust_variable_counts_as_it_does_for_every_verb(
     assert (code, checks["trust"]["state"], checks["bundle"]["state"]) == (0, "ok", "ok")
 
 
+def test_a_key_that_only_the_station_s_file_trusts_is_one(
+    tiny_bundle: TinyBundle, station: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LINESIDE_TRUST", raising=False)
+    checks = {check["topic"]: check for check in json.loads(run("--station", station, "--json")[1])}
+    assert checks["trust"]["state"] == "ok"
+    assert str(station.with_name("tiny.pub").resolve()) in checks["trust"]["found"]
+
+
 def test_the_trust_variable_comes_before_the_file_s_as_it_does_for_run(
     station: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -245,6 +254,17 @@ def test_pictures_that_cannot_be_are_told_with_a_remedy(
     shutil.copy(anomaly_bundle.public_key_path, folder / "tiny.pub")
     (folder / "maps").mkdir()
     (check,) = [check for check in examine_station(station) if check.topic == "maps"]
+    assert check.state is State.OK, check
+
+
+def test_the_folder_of_kept_frames_is_looked_at(station: Path) -> None:
+    text = station.read_text(encoding="utf-8")
+    station.write_text(text + '[keep]\npath = "kept"\n', encoding="utf-8")
+    (check,) = [check for check in examine_station(station) if check.topic == "keep"]
+    assert check.state is State.WARNING
+    assert "mkdir" in check.remedy
+    (station.parent / "kept").mkdir()
+    (check,) = [check for check in examine_station(station) if check.topic == "keep"]
     assert check.state is State.OK, check
 
 

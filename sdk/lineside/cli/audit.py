@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lineside.cli.options import json_option
+from lineside.cli.table import printable
 
 if TYPE_CHECKING:
     from lineside.outbox import AuditReport, Heard, Journal, ReceivedReport
@@ -131,8 +132,7 @@ def _print_words(report: AuditReport, compared: ReceivedReport | None) -> None:
         f"{report.late} late results, {report.notes} notes"
     )
     for gap in report.gaps[:_SHOWN]:
-        where = _where(gap.first, gap.last)
-        click.echo(f"  {gap.kind:<12}  {where}{_plain(gap.detail)}".rstrip())
+        _print_place(gap.kind, gap.first, gap.last, gap.detail)
     _print_rest(report.gap_count)
     if compared is not None:
         _print_received(compared)
@@ -147,8 +147,7 @@ def _print_received(compared: ReceivedReport) -> None:
         f"{compared.unproven} older than the journal)"
     )
     for difference in compared.differences[:_SHOWN]:
-        where = _where(difference.first, difference.last)
-        click.echo(f"  {difference.kind:<12}  {where}{_plain(difference.detail)}".rstrip())
+        _print_place(difference.kind, difference.first, difference.last, difference.detail)
     _print_rest(compared.difference_count)
 
 
@@ -157,11 +156,7 @@ def _print_rest(count: int) -> None:
         click.echo(f"  … {count - _SHOWN} more (--json lists up to 1000)")
 
 
-def _where(first: int, last: int) -> str:
-    if not first:
-        return ""
-    return f"seq {first}: " if first == last else f"seq {first} to {last}: "
-
-
-def _plain(text: str) -> str:
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
+def _print_place(kind: str, first: int, last: int, detail: str) -> None:
+    where = f"seq {first}" if first == last else f"seq {first} to {last}"
+    words = ": ".join(part for part in (where if first else "", printable(detail)) if part)
+    click.echo(f"  {kind:<12}  {words}".rstrip())

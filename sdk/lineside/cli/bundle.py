@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 
 @click.group()
 def bundle() -> None:
-    """Make another bundle of one, or other limits; `lineside verify --explain` shows what it holds.
+    """Make another bundle of one, sign other limits for it, or compare two.
 
-    A bundle is checked whole before anything is made of it, and the new one before it counts.
+    A bundle is checked whole before anything is made of it, and the new one before it counts;
+    `lineside verify --explain` shows what it holds.
     """
 
 

@@ -30,12 +30,13 @@ def doctor(context: click.Context, station: Path | None, as_json: bool) -> None:
 
     Example: lineside doctor --station station.toml
     """
-    from lineside.doctor import State, examine_machine, examine_station
+    from lineside.doctor import State, examine_machine, examine_station, station_trust
 
     named = os.environ.get(TRUST_VARIABLE, "")
     given = [Path(place) for place in named.split(os.pathsep) if place]
     folders = [Path(folder) for folder in TRUST_FOLDERS]
-    checks = examine_machine(folder=_here(), trust_places=given or folders)
+    places = given or [*(station_trust(station) if station else ()), *folders]
+    checks = examine_machine(folder=_here(), trust_places=places)
     if station is not None:
         checks += examine_station(station, given_trust=given, machine_trust=folders)
     click.echo(format_document(checks) if as_json else _tell(checks))

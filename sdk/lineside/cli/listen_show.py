@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from lineside.cli.table import format_figure
+from lineside.cli.table import format_figure, printable
 
 if TYPE_CHECKING:
     from lineside.mqtt import Message, StateMessage, StationTopics, VerdictMessage
@@ -163,6 +163,5 @@ def clock(unix_ms: int) -> str:
 
 def cell(name: str, text: str, width: int) -> str:
     """A cell of a column; ``>`` in front of its name sets it to the right."""
-    # Anybody may publish: what steers a terminal is shown, not done.
-    text = "".join(char if char.isprintable() else "?" for char in text)
+    text = printable(text)
     return text.rjust(width) if name.startswith(">") else text.ljust(width)

@@ -22,7 +22,7 @@ from lineside.errors import LinesideError, StorageError
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 _VERB_ORDER = (
-    *("dataset", "pretrain", "train", "explain", "compare", "study"),
+    *("dataset", "pretrain", "train", "slim", "rescore", "explain", "compare", "study"),
     *("keys", "export", "verify", "bundle"),
     *("inspect", "run", "listen", "plc-types", "audit", "collect", "bench", "doctor"),
 )
@@ -35,6 +35,13 @@ class _Verbs(click.Group):
         found = {point.name for point in metadata.entry_points(group="lineside.commands")}
         known = [name for name in _VERB_ORDER if name in found]
         return known + sorted(found.difference(known))
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        # Click would cut each first sentence to what is left of one line.
+        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        rows = [(name, verb.get_short_help_str(limit=1000)) for name, verb in commands if verb]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         for point in metadata.entry_points(group="lineside.commands", name=name):

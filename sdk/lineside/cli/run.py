@@ -52,8 +52,9 @@ def run(
 
     Example: lineside run station.toml --trust factory.pub
     """
-    from lineside.station import open_station, read_configuration
+    from lineside.station import SWITCH_S, open_station, read_configuration
 
+    sys.setswitchinterval(SWITCH_S)
     settings = _with_trust(read_configuration(configuration), trust)
     say = _Progress(counts=sys.stderr is not None and sys.stderr.isatty())
     with contextlib.ExitStack() as stack:
@@ -61,11 +62,19 @@ def run(
             station = stack.enter_context(open_station(settings, progress=say))
         _stop_on_signals(station.stop)
         _say(_introduction(station, settings))
+        _say_products(station)
         _say_limits(station)
         report = station.run(drain_timeout_s=drain_timeout_s)
     say.close(station)
     _print_report(report, as_json)
     _check_drained(report, settings, drain_timeout_s)
+
+
+def _say_products(station: Station) -> None:
+    for product in station.products:
+        if product.name != station.model.product:
+            card = product.card
+            _say(f"lineside: also {card.product} {card.version} by {card.engine}")
 
 
 def _say_limits(station: Station) -> None:
@@ -194,6 +203,8 @@ def _print_report(report: RunReport, as_json: bool) -> None:
         click.echo(f"{report.late} results came after their deadline; the journal has them")
     if report.maps_written or report.maps_lost:
         click.echo(f"maps written {report.maps_written}, lost {report.maps_lost}")
+    if report.frames_kept or report.frames_lost:
+        click.echo(f"frames kept {report.frames_kept}, lost {report.frames_lost}")
 
 
 def _print_tables(report: RunReport) -> None:
@@ -202,6 +213,9 @@ def _print_tables(report: RunReport) -> None:
     counts = [(name, str(count)) for name, count in report.evaluations.items() if count]
     if counts:
         click.echo("\n" + format_table(("evaluation", "verdicts"), counts, right=(1,)))
+    reasons = [(name, str(count)) for name, count in report.reasons.items() if count]
+    if reasons:
+        click.echo("\n" + format_table(("reason", "verdicts"), reasons, right=(1,)))
     stages = [
         (name, *(f"{us / 1000:.3f}" for us in (times.p50_us, times.p99_us, times.max_us)))
         for name, times in report.latency_us.items()

@@ -10,6 +10,11 @@ def format_figure(value: float | None) -> str:
     return "-" if value is None else f"{value:.6g}"
 
 
+def printable(text: str) -> str:
+    """For a terminal: anybody may have written it, and what steers one is shown, not done."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
 def format_table(
     head: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()
 ) -> str:

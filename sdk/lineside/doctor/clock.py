@@ -2,46 +2,22 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
 from typing import Final
 
 from lineside.doctor.check import Check, State
+from lineside.kernelclock import read_kernel_clock
 
-_STA_UNSYNC: Final = 0x0040  # linux/timex.h
-_TIME_ERROR: Final = 5
 # More than a part takes to pass the station would mix up neighbours in the plant's records.
 _LARGE_ERROR_S: Final = 0.5
 
 
-class _Timex(ctypes.Structure):
-    """``struct timex`` of adjtimex(2), up to the fields read here, padded to the kernel's 208."""
-
-    _fields_ = (
-        ("modes", ctypes.c_uint),
-        ("offset", ctypes.c_long),
-        ("freq", ctypes.c_long),
-        ("maxerror", ctypes.c_long),
-        ("esterror", ctypes.c_long),
-        ("status", ctypes.c_int),
-        ("padding", ctypes.c_byte * 192),
-    )
-
-
 def check_clock() -> Check:
-    """Ask the kernel, which is told by chrony, ntpd, systemd-timesyncd or ptp4l alike."""
+    """Ask the kernel, and say what is to be done."""
     try:
-        adjtimex = ctypes.CDLL(None, use_errno=True).adjtimex
-    except (AttributeError, OSError):
-        return _unknown("this system has no adjtimex")
-    timex = _Timex()
-    state = adjtimex(ctypes.byref(timex))
-    if state < 0:
-        return _unknown(os.strerror(ctypes.get_errno()))
-    return judge_clock(
-        synchronised=state != _TIME_ERROR and not timex.status & _STA_UNSYNC,
-        largest_error_s=timex.maxerror / 1e6,
-    )
+        clock = read_kernel_clock()
+    except OSError as error:
+        return _unknown(error.strerror or str(error))
+    return judge_clock(synchronised=clock.synchronised, largest_error_s=clock.largest_error_s)
 
 
 def judge_clock(*, synchronised: bool, largest_error_s: float) -> Check:

@@ -71,9 +71,18 @@ def examine_station(
         check_source(configuration.source),
         *check_trigger(configuration.trigger),
         check_disk("outbox", configuration.outbox.path.parent, needed=True),
-        *_check_map_folder(configuration.maps),
+        *_check_kept(configuration),
         check_broker(configuration.mqtt),
     ]
+
+
+def station_trust(file: Path) -> list[Path]:
+    """The keys that a station's file trusts, or folders of them; none where it cannot be read."""
+    try:
+        bundles = read_configuration(file).bundles
+    except ConfigurationError:
+        return []  # which `examine_station` says
+    return list(dict.fromkeys(place for bundle in bundles for place in bundle.trust))
 
 
 def _check_bundles(
@@ -119,9 +128,14 @@ def _check_map_output(bundle: Bundle, settings: MapSettings) -> list[Check]:
     return []
 
 
-def _check_map_folder(settings: MapSettings) -> list[Check]:
-    # The station makes the folder and goes on without it; a warning, whatever is wrong.
-    return [] if settings.path is None else [check_disk("maps", settings.path, needed=False)]
+def _check_kept(configuration: StationConfiguration) -> list[Check]:
+    # The station makes these folders and goes on without them; a warning, whatever is wrong.
+    places = {"maps": configuration.maps.path, "keep": configuration.keep.path}
+    return [
+        check_disk(topic, folder, needed=False)
+        for topic, folder in places.items()
+        if folder is not None
+    ]
 
 
 def _check_limits(bundle: Bundle, settings: LimitSettings, trusted: TrustedKeys) -> Check:

@@ -71,7 +71,11 @@ def _of_parts(message: HealthMessage) -> Iterator[str]:
         "stage_longest_seconds", "gauge", "Longest of the last five minutes.", "stage", longest
     )
     yield _labelled(
-        "back_pressure_total", "counter", "Parts that gave way.", "policy", message.pressure
+        "back_pressure_total",
+        "counter",
+        "Parts that gave way, late results, waits of the source.",
+        "what",
+        message.pressure,
     )
     yield _labelled("source_total", "counter", "What the source counts.", "what", message.source)
     yield _labelled(

@@ -56,7 +56,7 @@ class HealthSources:
         broker: the publisher and what waits for it.
         faults: what is wrong just now, in words, by what (``disk``, ``source``); empty words or
             no entry: well.
-        pressure: parts that gave way, by policy.
+        pressure: parts that gave way, how often the source waited, results that came late.
         source: what the source counts.
         kept: pictures and frames written and lost.
         drift: figures of the drift monitor, numbers or words.

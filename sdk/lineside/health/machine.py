@@ -5,7 +5,6 @@ Whatever is not there, or is no number, is ``None`` or left out: a container see
 
 from __future__ import annotations
 
-import ctypes
 import math
 import os
 import re
@@ -15,15 +14,14 @@ from typing import Final
 
 import msgspec
 
+from lineside.kernelclock import read_kernel_clock
+from lineside.resident import resident_bytes
+
 _LIMIT_BYTES: Final = 65_536
 # A hall of sensors would only cost time; the hottest of these reach the wire.
 _SENSORS_LIMIT: Final = 32
 # Sensors that are not connected answer -273, 0x7fffffff and the like.
 _CREDIBLE_C: Final = (-60.0, 200.0)
-_TIMEX_BYTES: Final = 208  # struct timex of adjtimex(2); modes = 0 only reads
-_TIMEX_STATUS: Final = 40
-_STA_UNSYNC: Final = 0x0040
-_TIME_ERROR: Final = 5
 
 
 class MachineFigures(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,7 +52,7 @@ def look_at_machine(disk: Path, *, root: Path = Path("/")) -> MachineFigures:
     """
     return MachineFigures(
         temperatures_c=read_temperatures(root / "sys/class"),
-        resident_bytes=_resident_bytes(root / "proc/self/statm"),
+        resident_bytes=resident_bytes(root / "proc/self/statm"),
         available_bytes=_available_bytes(root),
         free_bytes=_free_bytes(disk),
         clock_synced=_clock_synced(),
@@ -108,12 +106,6 @@ def _celsius(file: Path) -> float | None:
     return celsius if low <= celsius <= high else None
 
 
-def _resident_bytes(file: Path) -> int | None:
-    fields = _text(file).split()
-    pages = _number(fields[1]) if len(fields) > 1 else None
-    return None if pages is None else pages * os.sysconf("SC_PAGESIZE")
-
-
 def _available_bytes(root: Path) -> int | None:
     match = re.search(r"^MemAvailable:\s*(\d+) kB$", _text(root / "proc/meminfo"), re.MULTILINE)
     left = math.inf if match is None else int(match[1]) * 1024
@@ -136,15 +128,9 @@ def _free_bytes(disk: Path) -> int | None:
 
 def _clock_synced() -> bool | None:
     try:
-        adjtimex = ctypes.CDLL(None, use_errno=True).adjtimex
-    except (AttributeError, OSError):
+        return read_kernel_clock().synchronised
+    except OSError:
         return None
-    timex = ctypes.create_string_buffer(_TIMEX_BYTES)
-    state = adjtimex(timex)
-    if state < 0:
-        return None
-    status = ctypes.c_int.from_buffer(timex, _TIMEX_STATUS).value
-    return bool(state != _TIME_ERROR and not status & _STA_UNSYNC)
 
 
 def _text(file: Path) -> str:

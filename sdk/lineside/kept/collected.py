@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from lineside.durable import replace_durably
+from lineside.durable import replace_durably, sync_folder
 from lineside.errors import FrameError, StorageError
 from lineside.frame import decode_frame, encode_png
 from lineside.kept.collecting import CollectedFrame, Collection
@@ -82,6 +82,8 @@ def write_collection(
         _write(aside / "labels.csv", _table(rows))
         document = msgspec.json.encode({"from": told or {}, **msgspec.structs.asdict(summary)})
         _write(aside / "collected.json", msgspec.json.format(document, indent=2) + b"\n")
+        sync_folder(aside / _IMAGES)
+        sync_folder(aside)
         replace_durably(aside, out)
     except OSError as error:
         raise StorageError(

@@ -17,10 +17,11 @@ import msgspec
 
 from lineside.errors import FrameError
 from lineside.frame import MAX_FILE_BYTES, Pixels, encode_png
-from lineside.mqtt.payload import wire_part_id
+from lineside.kept.naming import name_part, name_time
 from lineside.outbox.entry import RegionEntry
 from lineside.plainfile import read_whole
 from lineside.verdict import Verdict
+from lineside.wholetext import whole_text
 
 NAME: Final = re.compile(
     r"(?P<ms>\d{13})_(?P<kind>undecided|fault|drifting|near|share)_(?P<part>.*)_"
@@ -68,9 +69,8 @@ class KeptFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def name(self) -> str:
         """Of the file."""
-        ms = min(max(self.taken_unix_ns // 1_000_000, 0), 10**13 - 1)
-        part = re.sub(r"[^A-Za-z0-9._~-]", "_", wire_part_id(self.part)) or "unknown"
-        return f"{ms:013d}_{self.why[0]}_{part}_{self.turn}.frame.png"
+        begins = f"{name_time(self.taken_unix_ns)}_{self.why[0]}"
+        return f"{begins}_{name_part(self.part)}_{self.turn}.frame.png"
 
 
 def facts_of(
@@ -92,23 +92,18 @@ def facts_of(
     return KeptFacts(
         turn=turn,
         why=why,
-        part=_whole_letters(part_id),
+        part=whole_text(part_id),
         taken_unix_ns=taken_unix_ns,
         evaluation=int(verdict.evaluation),
         reason=verdict.reason.value,
         score=verdict.score,
         limit=verdict.limit,
-        unit=_whole_letters(verdict.unit),
-        product=_whole_letters(verdict.product),
+        unit=whole_text(verdict.unit),
+        product=whole_text(verdict.product),
         model=verdict.model,
         # What the model gave stands in the journal.
         regions=tuple(msgspec.structs.replace(region, outputs={}) for region in regions),
     )
-
-
-def _whole_letters(text: str) -> str:
-    # Linux hands on a name that is not UTF-8 as surrogates, which no JSON holds.
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def encode_kept(pixels_hwc: Pixels, facts: KeptFacts) -> bytes:

@@ -10,6 +10,7 @@ from lineside.kept.collecting import Journal, JournalRow
 from lineside.outbox.entry import JournalEntry
 from lineside.outbox.reading import Journal as StoredJournal
 from lineside.outbox.reading import open_journal
+from lineside.outbox.store import job_id_of
 
 
 class StationJournal:
@@ -22,8 +23,7 @@ class StationJournal:
     def rows(self) -> Iterator[JournalRow]:
         """Verdicts, in order."""
         for seq, entry in self._stored.entries():
-            # As `Store` makes them: the outbox's own digits, then the number's.
-            yield JournalRow(seq=seq, job_id=f"{self._origin}{seq:010x}", entry=entry)
+            yield JournalRow(seq=seq, job_id=job_id_of(self._origin, seq), entry=entry)
 
     def late(self) -> Iterator[JournalEntry]:
         """Results that came after their part's deadline."""

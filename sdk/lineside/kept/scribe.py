@@ -1,4 +1,8 @@
-"""A thread of low priority that writes what may be lost: nobody ever waits for it."""
+"""A thread of low priority that writes what may be lost: nobody ever waits for it.
+
+What it writes is worth less than a verdict. So whoever orders only hands over; what does not fit is
+counted and let go; and whatever happens to the folder, the station goes on.
+"""
 
 from __future__ import annotations
 

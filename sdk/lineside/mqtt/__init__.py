@@ -7,6 +7,7 @@ from lineside.mqtt.commands import (
     Command,
     CommandHandler,
     DispositionCommand,
+    MendedCommand,
     TriggerCommand,
     decode_ack,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "Heard",
     "Hearing",
     "Link",
+    "MendedCommand",
     "Message",
     "MqttSettings",
     "Publisher",

@@ -6,6 +6,7 @@ by its access list on ``…/cmd/+``.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from lineside.errors import InputDataError
+from lineside.mqtt.payload import wire_plain
 from lineside.mqtt.topics import COMMANDS
 
 COMMAND_LIMIT_BYTES = 4096
@@ -186,7 +188,7 @@ def decode_command(name: str, payload: bytes) -> Command:
     try:
         command = msgspec.json.decode(payload, type=_KINDS[name])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InputDataError(str(error).replace("`", "'")) from error
+        raise InputDataError(_words_of(error, _KINDS[name], payload)) from error
     _check_texts(command)
     return command
 
@@ -226,6 +228,20 @@ def decode_ack(data: bytes, *, source: str) -> AckMessage:
         raise InputDataError(f"{source}: no answer of Lineside: {error}") from error
 
 
+def _words_of(error: Exception, kind: type[msgspec.Struct], payload: bytes) -> str:
+    """What is wrong with a command, its key first, for whoever reads the answer."""
+    if not payload:
+        return "the message is empty; a command is a JSON object, {} at least"
+    words = str(error)
+    if unknown := re.fullmatch(r"Object contains unknown field `(.*)`", words):
+        return f"unknown key {unknown[1][:32]}; there are {', '.join(kind.__struct_fields__)}"
+    if missing := re.fullmatch(r"Object missing required field `(.*)`", words):
+        return f"{missing[1]} is missing"
+    if misfit := re.fullmatch(r"(.*) - at `\$\.(\w+)`", words):
+        words = f"{misfit[2]}: {misfit[1]}"
+    return words.replace("`", "'")
+
+
 class _OnlyId(msgspec.Struct):
     id: str = ""
 
@@ -247,16 +263,11 @@ def _check_texts(command: Command) -> None:
 def _fault_of_id(command_id: str) -> str:
     if len(command_id) > ID_LIMIT_CHARS:
         return f"{len(command_id)} characters; at most {ID_LIMIT_CHARS}"
-    if command_id != _plain(command_id):
+    if command_id != wire_plain(command_id):
         return "only printable ASCII without quotes and backslash; no control characters"
     return ""
 
 
-def _plain(text: str) -> str:
-    # Each of them one byte on the wire, without escapes.
-    return "".join(c if " " <= c <= "~" and c not in '"\\' else "_" for c in text)
-
-
 def _fit(text: str, limit_chars: int) -> str:
-    plain = _plain(text.replace('"', "'"))
+    plain = wire_plain(text.replace('"', "'"))
     return plain if len(plain) <= limit_chars else f"{plain[: limit_chars - 1]}~"

@@ -25,7 +25,7 @@ FAULTS_LIMIT: Final = 8
 WORDS_LIMIT_CHARS: Final = 80
 NAME_LIMIT_CHARS: Final = 20
 # Figures of each group that reach the wire; what is beyond stays away, the last first.
-GROUP_LIMITS: Final = {"temp": 4, "lat": 8, "pressure": 4, "source": 8, "kept": 4, "drift": 10}
+GROUP_LIMITS: Final = {"temp": 4, "lat": 8, "pressure": 4, "source": 13, "kept": 4, "drift": 10}
 _COUNT_MAX: Final = 10**12 - 1
 _BYTES_MAX: Final = 10**15 - 1
 _LATENCY_MAX_US: Final = 10**8 - 1
@@ -93,7 +93,7 @@ class HealthMessage(msgspec.Struct, frozen=True, kw_only=True):
         temp: by sensor, the hottest first.
         lat: by stage; the wire has ``lat_<stage>_p50_us``, ``…_p99_us`` and ``…_max_us``.
         reason: parts by reason, those that occurred.
-        pressure: parts that gave way, by policy.
+        pressure: parts that gave way, and results that came late.
         source: what the source counts, e.g. frames without a part.
         kept: pictures and frames written and lost.
         drift: figures of the drift monitor.

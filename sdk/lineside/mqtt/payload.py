@@ -23,7 +23,6 @@ from lineside.mqtt.schema import (
 )
 from lineside.verdict import Evaluation, Reason, Verdict
 
-PAYLOAD_VERSION: Final = VERDICT_VERSION
 # Only these say that a score was held against a limit; a fault comes without one. Their words are
 # short, which leaves a score and a limit their room.
 DECIDED: Final = frozenset({Reason.WITHIN_LIMIT, Reason.BEYOND_LIMIT, Reason.BETWEEN_LIMITS})
@@ -50,7 +49,7 @@ class VerdictMessage(msgspec.Struct, frozen=True, kw_only=True):
         model: the first 12 hex digits of the bundle's hash, ``""`` where it is not known.
     """
 
-    v: int = PAYLOAD_VERSION
+    v: int = VERDICT_VERSION
     seq: int
     id: str
     part: str
@@ -141,10 +140,10 @@ def wire_text(text: str, *, limit_chars: int) -> str:
     A shortened one is its beginning (of a part id 23 characters), ``~``, and 8 hex digits of the
     SHA-256 of the whole: cutting alone would give two parts one name.
     """
-    if text == _plain(text) and len(text) <= limit_chars:
+    if text == wire_plain(text) and len(text) <= limit_chars:
         return text
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
-    return f"{_plain(text)[: limit_chars - 9]}~{digest}"
+    return f"{wire_plain(text)[: limit_chars - 9]}~{digest}"
 
 
 def wire_number(value: float | None) -> float | None:
@@ -170,7 +169,7 @@ def wire_unit(unit: str) -> str:
     fits = unit.isprintable() and not set(unit) & set('"\\')
     if fits and len(unit.encode("utf-8")) <= UNIT_LIMIT_BYTES:
         return unit
-    return f"{_plain(unit)[: UNIT_LIMIT_BYTES - 1]}~"
+    return f"{wire_plain(unit)[: UNIT_LIMIT_BYTES - 1]}~"
 
 
 def _wire_model(model: str) -> str:
@@ -178,5 +177,6 @@ def _wire_model(model: str) -> str:
     return digits if len(digits) == MODEL_DIGITS and _HEX.issuperset(digits) else ""
 
 
-def _plain(text: str) -> str:
+def wire_plain(text: str) -> str:
+    """Printable ASCII without quotes and backslash, so each sign is one byte; else ``_``."""
     return "".join(c if " " <= c <= "~" and c not in '"\\' else "_" for c in text)

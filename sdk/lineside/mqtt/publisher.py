@@ -16,6 +16,7 @@ from typing import Literal
 
 import msgspec
 
+from lineside.backoff import Backoff
 from lineside.errors import BrokerError, BrokerRefusedError, ConfigurationError, InputDataError
 from lineside.mqtt.answers import Answers
 from lineside.mqtt.commands import CommandHandler
@@ -98,7 +99,7 @@ class Publisher:
         self._queues: dict[_Lane, deque[tuple[int, Message]]] = {}
         self._topic_rival = TopicRival(self.instance)
         self._id_rival = IdRival(settings.reconnect_max_s)
-        self._pause_s = settings.reconnect_min_s
+        self._backoff = Backoff(settings.reconnect_min_s, settings.reconnect_max_s)
         self._online_since_s = 0.0
 
     @property
@@ -255,7 +256,7 @@ class Publisher:
         self._id_rival.stands(stood_s)
         # Two stations with one client id throw each other out: then not before there is peace.
         if (seqs or stood_s > self._settings.reconnect_max_s) and not self._id_rival.found:
-            self._pause_s = self._settings.reconnect_min_s
+            self._backoff.succeeded()
         oldest_s = self._flight.oldest_s()
         if oldest_s is not None and now_s - oldest_s > self._settings.ack_timeout_s:
             raise BrokerError(
@@ -288,8 +289,7 @@ class Publisher:
     def _pause(self) -> None:
         """Wait before the next attempt, by chance a little longer or shorter: a hall of stations
         must not come back all at once."""
-        until_s = time.monotonic() + self._pause_s * random.uniform(0.75, 1.25)
+        until_s = time.monotonic() + self._backoff.pause_s() * random.uniform(0.75, 1.25)
         while not self._stopping.is_set() and (left_s := until_s - time.monotonic()) > 0:
             self._clock.observe(self._spool.given)
             self._stopping.wait(min(left_s, _TICK_S))
-        self._pause_s = min(self._pause_s * 2, self._settings.reconnect_max_s)

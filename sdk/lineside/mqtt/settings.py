@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,7 +11,7 @@ import msgspec
 
 from lineside.errors import ConfigurationError
 from lineside.mqtt.topics import check_topic_prefix
-from lineside.plainfile import read_whole
+from lineside.secret import read_secret, read_variable
 
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
 # MQTT 3.1.1, sec. 1.5.3 and 3.1.3.5: lengths have 16 bits.
@@ -109,11 +108,15 @@ class MqttSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         """The password of this moment: a changed file counts at the next connection.
 
         Raises:
-            ConfigurationError: the file or the variable is not there.
+            ConfigurationError: the file or the variable is not there, or MQTT cannot carry it.
         """
-        if self.password_file is not None:
-            return _read_password_file(self.password_file)
-        return _read_variable(self.password_env, "mqtt.password_env")
+        password = read_secret(self.password_file, self.password_env, section="mqtt")
+        if len(password.encode("utf-8")) > STRING_LIMIT_BYTES:
+            path = f"mqtt.{'password_env' if self.password_file is None else 'password_file'}"
+            raise ConfigurationError(
+                f"{path}: the password is longer than {STRING_LIMIT_BYTES} bytes", path=path
+            )
+        return password or None
 
     def read_key_password(self) -> str | None:
         """The password of ``key_file``; ``None``: it has none.
@@ -121,7 +124,9 @@ class MqttSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         Raises:
             ConfigurationError: the variable is not there.
         """
-        return _read_variable(self.key_password_env, "mqtt.key_password_env")
+        if not self.key_password_env:
+            return None
+        return read_variable(self.key_password_env, path="mqtt.key_password_env")
 
     def check(self) -> None:
         """See that the broker's address and the topics are some.
@@ -169,40 +174,3 @@ def parse_url(url: str, *, path: str = "mqtt.url") -> BrokerAddress:
     return BrokerAddress(
         host=parts.hostname, port=port or _PORTS[parts.scheme], tls=parts.scheme == "mqtts"
     )
-
-
-def _read_variable(name: str, path: str) -> str | None:
-    if not name:
-        return None
-    if name not in os.environ:
-        raise ConfigurationError(f"{path}: the environment has no {name}", path=path)
-    return _check_password(os.environ[name], path)
-
-
-def _read_password_file(file: Path) -> str:
-    try:
-        data = read_whole(file, limit_bytes=2 * STRING_LIMIT_BYTES)
-        lines = data.decode("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "is not UTF-8"
-        raise ConfigurationError(
-            f"mqtt.password_file: {file}: {why}", path="mqtt.password_file"
-        ) from error
-    if not lines or not lines[0]:
-        raise ConfigurationError(
-            f"mqtt.password_file: {file}: the first line is empty", path="mqtt.password_file"
-        )
-    return _check_password(lines[0], "mqtt.password_file")
-
-
-def _check_password(password: str, path: str) -> str:
-    try:
-        size_bytes = len(password.encode("utf-8"))
-    except UnicodeEncodeError as error:
-        # Bytes of the environment that are no UTF-8; not repeated, they are a secret.
-        raise ConfigurationError(f"{path}: the password is not UTF-8", path=path) from error
-    if size_bytes > STRING_LIMIT_BYTES:
-        raise ConfigurationError(
-            f"{path}: the password is longer than {STRING_LIMIT_BYTES} bytes", path=path
-        )
-    return password

@@ -59,7 +59,7 @@ class StateMessage(msgspec.Struct, frozen=True, kw_only=True):
         limits_by: who decided on the override; ``""`` without one.
         limits_why: the reason that was signed, shortened beyond 80 characters.
         limits_key: whose signature it has, the key id's 32 hex digits.
-        warn: what will not stay well, though verdicts come: ``disk``, ``drift``, ``camera``;
+        warn: what will not stay well, though verdicts come: ``disk``, ``source``, ``drift``;
             ``rival``: another station speaks on these topics; at most 16 characters.
         instance: 8 hex digits, drawn when the station started; ``""`` of an older version.
     """

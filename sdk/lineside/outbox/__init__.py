@@ -11,7 +11,7 @@ from lineside.outbox.reading import (
     open_journal,
 )
 from lineside.outbox.received import Difference, Heard, ReceivedReport, compare_received
-from lineside.outbox.records import Draft, Late, Note, Row, Stamp
+from lineside.outbox.records import Draft, Late, Note, Notebook, Row, Stamp
 from lineside.outbox.settings import OutboxSettings
 from lineside.outbox.spool import Outbox
 
@@ -25,6 +25,7 @@ __all__ = [
     "JournalEntry",
     "Late",
     "Note",
+    "Notebook",
     "Outbox",
     "OutboxSettings",
     "ReceivedReport",

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
+import os
 import secrets
 import sqlite3
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -14,6 +17,7 @@ from urllib.parse import quote
 from lineside.errors import StorageError
 from lineside.outbox.indexfile import hold, release, released_on_fault
 from lineside.outbox.logwitness import check_log
+from lineside.outbox.place import Place
 
 SCHEMA_VERSION: Final = 2
 _APPLICATION_ID: Final = 0x4C534F42  # "LSOB"
@@ -63,11 +67,18 @@ CREATE TABLE inspected (
     mtime_ns INTEGER NOT NULL,
     seq INTEGER NOT NULL,
     at_unix_s INTEGER NOT NULL,
+    crc32 INTEGER NOT NULL,
     PRIMARY KEY (source, name)
 ) STRICT, WITHOUT ROWID;
 """
 _NAMED: Final = 3
 TABLES: Final = ("counter", "waiting", "acknowledged", "journal", "late", "note", "inspected")
+
+
+def mark_crc32(source: str, name: bytes, size_bytes: int, mtime_ns: int, seq: int) -> int:
+    """Of a row of ``inspected``: SQLite's own check sees no byte that changed inside a value."""
+    told = f"{size_bytes} {mtime_ns} {seq} {source}".encode("utf-8", "replace")
+    return zlib.crc32(name, zlib.crc32(told))
 
 
 class Database:
@@ -84,6 +95,7 @@ class Database:
 
     def __init__(self, path: Path, *, max_mib: int = 0, read_only: bool = False) -> None:
         self.path = path
+        self.place = Place(path)
         self._closed = False
         if not path.parent.is_dir():
             raise StorageError(f"{path}: the folder {path.parent} does not exist; make it first")
@@ -135,6 +147,11 @@ class Database:
             raise StorageError(
                 f"{self.path}: cannot {action} the outbox: {error}. {_remedy(str(error))}"
             ) from error
+        except UnicodeDecodeError as error:
+            # SQLite's message quotes the damaged words, and the module cannot read them.
+            raise StorageError(
+                f"{self.path}: cannot {action} the outbox: it is damaged. {_remedy('malformed')}"
+            ) from error
 
     def check(self, *, counts: bool = True) -> None:
         """Read the whole file for torn pages, and see that nothing of ours was taken out.
@@ -174,7 +191,19 @@ class Database:
             "SELECT seq, payload, payload_sha256 FROM waiting JOIN journal USING (seq)"
         )
         changed = [seq for seq, payload, held in rows if hashlib.sha256(payload).digest() != held]
-        return [f"verdict {seq} is not what was given" for seq in changed[:_NAMED]]
+        told = [f"verdict {seq} is not what was given" for seq in changed[:_NAMED]]
+        return told or self._changed_marks()
+
+    def _changed_marks(self) -> list[str]:
+        """A mark that changed would let its frame be judged again, under another number."""
+        rows = self.db.execute(
+            "SELECT source, name, size_bytes, mtime_ns, seq, crc32 FROM inspected"
+        )
+        changed = (row[4] for row in rows if mark_crc32(*row[:5]) != row[5])
+        return [
+            f"the mark of verdict {seq}'s frame is not what was written"
+            for seq in itertools.islice(changed, _NAMED)
+        ]
 
     def _connect(self, where: str, *, uri: bool = False) -> sqlite3.Connection:
         with self.mapped("open"):
@@ -188,7 +217,7 @@ class Database:
 
     def _look(self) -> sqlite3.Connection:
         """A connection that only reads."""
-        uri = f"file:{quote(str(self.path.absolute()))}?mode=ro"
+        uri = f"file:{quote(os.fsencode(self.path.absolute()))}?mode=ro"
         db = self._connect(uri, uri=True)
         with self.mapped("open"):
             try:
@@ -198,7 +227,7 @@ class Database:
                 # Without the right to make -shm SQLite does not open; with no log there is
                 # nothing in it that the file does not hold.
                 denied = any(word in str(error) for word in ("unable to open", "readonly"))
-                if not denied or _log_bytes(self.path):
+                if not denied or log_bytes(self.path):
                     raise
                 return self._connect(f"{uri}&immutable=1", uri=True)
         return db
@@ -244,7 +273,8 @@ class Database:
             self.db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
-def _log_bytes(path: Path) -> int:
+def log_bytes(path: Path) -> int:
+    """Of the outbox's ``-wal``; 0 where there is none."""
     try:
         return path.with_name(path.name + "-wal").stat().st_size
     except OSError:

@@ -6,6 +6,7 @@ import msgspec
 
 from lineside.errors import InputDataError
 from lineside.verdict import Finding, Region, Timings
+from lineside.wholetext import whole_texts
 
 
 class RegionEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -69,8 +70,11 @@ class JournalEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
 
 def encode_entry(entry: JournalEntry) -> bytes:
-    """As JSON, without what is at its default."""
-    return msgspec.json.encode(entry)
+    """As JSON, without what is at its default; surrogates become escapes."""
+    try:
+        return msgspec.json.encode(entry)
+    except UnicodeEncodeError:
+        return msgspec.json.encode(whole_texts(msgspec.to_builtins(entry)))
 
 
 def decode_entry(data: bytes, *, source: str) -> JournalEntry:

@@ -30,9 +30,14 @@ class LogFolder:
         self._on_fault = on_fault
         self._wanted = threading.Event()
         self._closing = threading.Event()
-        self._written_bytes = 0
+        # What earlier lives left counts too: a station that is killed again and again would else
+        # never come to fold, and its log would fill the disk.
+        self._written_bytes = store.log_bytes()
         self._rest = False
         self.fault: StorageError | None = None
+        if self._written_bytes >= FOLD_AT_BYTES:
+            self._written_bytes = 0
+            self._wanted.set()
         self._worker = Worker(self._fold_forever, name="lineside-outbox-log")
         self._worker.start()
 

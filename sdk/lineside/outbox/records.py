@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from lineside.framekey import FrameKey
 
@@ -55,7 +56,7 @@ class Late:
 
 @dataclass(frozen=True, kw_only=True)
 class Note:
-    """What the journal keeps beside verdicts: a human's disposition, a changeover, a fault.
+    """What the journal keeps beside verdicts: what a human said, and what the station changed.
 
     Attributes:
         kind: ``disposition``, ``changeover``, ``drift``, ``mended``.
@@ -64,6 +65,13 @@ class Note:
 
     kind: str
     body: bytes
+
+
+class Notebook(Protocol):
+    """Keeps notes: the outbox, and what stands in its place."""
+
+    def note(self, note: Note) -> bool:
+        """``False``: the disk stands, and it was not taken."""
 
 
 @dataclass(frozen=True, kw_only=True)

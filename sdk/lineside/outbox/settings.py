@@ -17,7 +17,8 @@ class OutboxSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         journal_days: rows of the journal go when they are older.
         journal_max_mib: and when the journal is larger, the oldest first.
         keep_free_mib: with less free on the disk the station is pressed: it says ``disk``, frees
-            kept frames, then rows of the journal; waiting verdicts may use what is left.
+            kept frames and pictures, then rows of the journal; waiting verdicts may use what is
+            left.
     """
 
     path: Path = Path("outbox.sqlite")

@@ -27,6 +27,7 @@ class Shelf:
         self.fault: StorageError | None = None
         self._store = store
         self._lock = threading.Lock()
+        self._closed = False
         self._expiry = ExpiryBlocks()
 
     def learn(self, rows: Iterable[tuple[int, int]]) -> None:
@@ -64,14 +65,39 @@ class Shelf:
         with self._lock:
             return self._store.recall(source, name)
 
-    def forget(self, source: str, is_gone: Callable[[bytes], bool], before_unix_s: int) -> int:
-        """Drop marks of frames that are gone from their source and older than a point in time."""
-        with self._lock:
-            return self._store.forget(source, is_gone, before_unix_s)
+    def forget(
+        self,
+        source: str,
+        is_gone: Callable[[bytes], bool],
+        before_unix_s: int,
+        stopping: threading.Event,
+    ) -> int:
+        """Drop marks of frames that are gone from their source and older than a point in time.
+
+        A folder may have a million files, and a slow share be asked about each: some at a time, and
+        while it is asked neither publisher nor source waits.
+        """
+        count, after = 0, b""
+        while not stopping.is_set():
+            with self._lock:
+                if self._closed:
+                    break
+                names = self._store.marks(source, after, before_unix_s)
+            if not names:
+                break
+            after = names[-1]
+            gone = [name for name in names if not stopping.is_set() and is_gone(name)]
+            with self._lock:
+                if gone and not self._closed:
+                    self._store.unmark(source, gone, before_unix_s)
+                    count += len(gone)
+        return count
 
     def close(self) -> None:
         """Close the connection."""
-        self._store.close()
+        with self._lock:
+            self._closed = True
+            self._store.close()
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[Store]:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from lineside.backoff import Backoff
 from lineside.errors import InputDataError, StorageError
 from lineside.framekey import FrameKey
 from lineside.latency import LatencyHistogram
@@ -32,6 +33,8 @@ _LOOK_EVERY_S = 1.0
 _PAYLOAD_BYTES = 512
 _RETRY_FIRST_S = 0.1
 _RETRY_LAST_S = 5.0
+# A station that ends still hands over what waits, unless the disk has taken nothing for so long.
+_STANDSTILL_S = 2.0
 
 
 class Outbox:
@@ -66,6 +69,8 @@ class Outbox:
         self._on_commit: Callable[[], None] = lambda: None
         self._fault: StorageError | None = None
         self._closing = False
+        self._moved_s = 0.0
+        self._stop_seen_s: float | None = None
         self._folder = LogFolder(folding, on_fault=lambda: self._on_commit())
         self._worker = Worker(self._write_forever, name="lineside-outbox")
         self._worker.start()
@@ -128,23 +133,30 @@ class Outbox:
 
         Args:
             draft: what to store.
-            stopping: ends the wait.
+            stopping: ends the wait once the disk has a fault, or stood for two seconds since.
             meanwhile: called a few times a second while it waits; must return at once, and not
                 come back here.
 
         Returns:
-            ``False`` when ``stopping`` was set before there was room: the verdict was not taken.
+            ``False`` when that ended the wait: the verdict was not taken.
         """
         since_ns = time.monotonic_ns()
         with self._changed:
             while not self._pending.offer_draft(draft, since_ns):
                 self._worker.check()
-                if stopping.is_set():
+                if stopping.is_set() and self._stands_still():
                     return False
                 meanwhile()
                 self._changed.wait(0.2)
             self._changed.notify_all()
         return True
+
+    def _stands_still(self) -> bool:
+        now_s = time.monotonic()
+        if self._stop_seen_s is None:
+            self._stop_seen_s = now_s
+        moved_s = max(self._moved_s, self._stop_seen_s)
+        return self._fault is not None or now_s - moved_s > _STANDSTILL_S
 
     def put_late(self, late: Late) -> bool:
         """Hand over a result that nobody will hear, after the verdict in its place; never waits.
@@ -232,9 +244,19 @@ class Outbox:
         """The frame of that name that was inspected last, as far as durable."""
         return self._shelf.recall(source, name)
 
-    def forget(self, source: str, is_gone: Callable[[bytes], bool], older_than_s: float) -> int:
-        """Drop marks older than that whose frames are gone; returns how many."""
-        return self._shelf.forget(source, is_gone, int(time.time() - older_than_s))
+    def forget(
+        self,
+        source: str,
+        is_gone: Callable[[bytes], bool],
+        older_than_s: float,
+        stopping: threading.Event | None = None,
+    ) -> int:
+        """Drop marks older than that whose frames are gone; returns how many.
+
+        ``is_gone`` may take long: nobody waits for it but the caller.
+        """
+        before_unix_s = int(time.time() - older_than_s)
+        return self._shelf.forget(source, is_gone, before_unix_s, stopping or threading.Event())
 
     def check(self) -> None:
         """Raise what ended one of the outbox's threads, if something did."""
@@ -261,22 +283,21 @@ class Outbox:
         self._acknowledged = Ranges(counters.acknowledged)
 
     def _write_forever(self) -> None:
-        retry_s = _RETRY_FIRST_S
+        backoff = Backoff(_RETRY_FIRST_S, _RETRY_LAST_S)
         while True:
             group = self._take()
             if self._attempt(group):
-                retry_s = _RETRY_FIRST_S
+                backoff.succeeded()
                 with self._changed:
                     if self._closing and self._pending.is_empty:
                         return
                 continue
             with self._changed:
                 self._changed.wait_for(
-                    lambda: self._closing or self._pending.makes_room, timeout=retry_s
+                    lambda: self._closing or self._pending.makes_room, timeout=backoff.pause_s()
                 )
                 if self._closing:
                     return
-            retry_s = min(retry_s * 2, _RETRY_LAST_S)
 
     def _take(self) -> Group:
         with self._changed:
@@ -343,6 +364,7 @@ class Outbox:
         with self._changed:
             self._times.keep(stamps, now_ns)
             self._given += len(stamps)
+            self._moved_s = time.monotonic()
             self._pending.done()
             self._changed.notify_all()
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from lineside.errors import StorageError
 from lineside.framekey import FrameKey
-from lineside.outbox.database import BUSY_MS, Database
+from lineside.outbox.database import BUSY_MS, Database, log_bytes, mark_crc32
 from lineside.outbox.ranges import Run
 from lineside.outbox.records import Draft, Late, Note, Row, Stamp
 from lineside.outbox.upkeep import Upkeep, row_bytes
@@ -80,6 +80,7 @@ class Store:
     ) -> list[Stamp]:
         """Stamp and store, forget acknowledged rows: one transaction, on disk at return."""
         at_unix_ms = time.time_ns() // 1_000_000
+        self._file.place.check()
         with self._file.mapped("write"), self._file.transaction():
             for first, last in acknowledged:
                 self._acknowledge(first, last)
@@ -140,22 +141,27 @@ class Store:
             return None
         return FrameKey(source=source, name=name, size_bytes=row[0], mtime_ns=row[1])
 
-    def forget(self, source: str, is_gone: Callable[[bytes], bool], before_unix_s: int) -> int:
-        """Drop marks of frames that are gone from their source and older than a point in time."""
+    def marks(self, source: str, after: bytes, before_unix_s: int) -> list[bytes]:
+        """The next names behind ``after``, in order, of frames inspected before a point in time."""
         with self._file.mapped("read"):
-            old = self._db.execute(
-                "SELECT name FROM inspected WHERE source = ? AND at_unix_s < ?",
-                (source, before_unix_s),
+            rows = self._db.execute(
+                "SELECT name FROM inspected WHERE source = ? AND name > ? AND at_unix_s < ?"
+                " ORDER BY name LIMIT ?",
+                (source, after, before_unix_s, _FORGET_AT_ONCE),
             ).fetchall()
-        # Asking a slow share while the file is held would keep verdicts waiting.
-        gone = [(source, name, before_unix_s) for (name,) in old if is_gone(name)]
-        for at in range(0, len(gone), _FORGET_AT_ONCE):
-            with self._file.mapped("write"), self._file.transaction():
-                self._db.executemany(
-                    "DELETE FROM inspected WHERE source = ? AND name = ? AND at_unix_s < ?",
-                    gone[at : at + _FORGET_AT_ONCE],
-                )
-        return len(gone)
+        return [name for (name,) in rows]
+
+    def unmark(self, source: str, names: Iterable[bytes], before_unix_s: int) -> None:
+        """Forget frames of these names, but those inspected again since."""
+        with self._file.mapped("write"), self._file.transaction():
+            self._db.executemany(
+                "DELETE FROM inspected WHERE source = ? AND name = ? AND at_unix_s < ?",
+                [(source, name, before_unix_s) for name in names],
+            )
+
+    def log_bytes(self) -> int:
+        """How long the log is now; 0 where there is none."""
+        return log_bytes(self._file.path)
 
     def fold_log(self) -> None:
         """Write what the log holds into the file, while others write and read."""
@@ -209,13 +215,12 @@ class Store:
             size_bytes += row_bytes(len(draft.entry))
             if draft.key is not None:
                 key = draft.key
-                inspected.append(
-                    (key.source, key.name, key.size_bytes, key.mtime_ns, seq, at_unix_ms // 1000)
-                )
+                mark = (key.source, key.name, key.size_bytes, key.mtime_ns, seq)
+                inspected.append((*mark, at_unix_ms // 1000, mark_crc32(*mark)))
         self._db.executemany("INSERT INTO waiting VALUES (?, ?, ?, ?)", waiting)
         self._db.executemany("INSERT INTO journal VALUES (?, ?, ?, ?)", journal)
         self._db.executemany(
-            "INSERT OR REPLACE INTO inspected VALUES (?, ?, ?, ?, ?, ?)", inspected
+            "INSERT OR REPLACE INTO inspected VALUES (?, ?, ?, ?, ?, ?, ?)", inspected
         )
         self._db.execute(
             "UPDATE counter SET given = ?, journal_bytes = journal_bytes + ?",

@@ -72,6 +72,7 @@ class Upkeep:
 
     def room(self, max_mib: int, keep_free_mib: int) -> Room:
         """How much more can be written."""
+        self._file.place.check()
         with self._file.mapped("read"):
             pages, free_pages, page_bytes = (
                 int(self._db.execute(f"PRAGMA {name}").fetchone()[0])

@@ -28,6 +28,7 @@ from lineside.mqtt.schema import (
     VERDICT_VERSION,
     Kind,
 )
+from lineside.mqtt.state import STATE_VERSION
 
 TEXT_LIMIT_BYTES: Final = 32
 BEAT_LIMIT_S: Final = 3600
@@ -102,7 +103,7 @@ def read_state(data: bytes) -> HeardState | None:
     if found is None:
         return None
     version, state, written_ms, beat_s = (int(found[group]) for group in (1, 2, 5, 6))
-    if version != VERDICT_VERSION or state > 2 or written_ms > TIME_MAX_MS:
+    if version != STATE_VERSION or state > 2 or written_ms > TIME_MAX_MS:
         return None
     if beat_s > BEAT_LIMIT_S or (beat_s == 0 and state != 0):
         return None

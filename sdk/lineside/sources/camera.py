@@ -15,9 +15,9 @@ from typing import Any, Final
 
 from numpy.typing import NDArray
 
+from lineside.backoff import Backoff
 from lineside.errors import LinesideError
 from lineside.sources.acquired import Acquired
-from lineside.sources.backoff import Backoff
 from lineside.sources.camera_settings import CameraSettings
 from lineside.sources.capture_device import CaptureDevice, open_camera
 from lineside.sources.picture_watch import PictureWatch
@@ -61,8 +61,7 @@ class Camera:
     def close(self) -> None:
         """Stop reading; a call that hangs is left alone, its thread ends with the process."""
         self._stopping.set()
-        with contextlib.suppress(RuntimeError):  # never started
-            self._worker.join(_JOIN_S)
+        self._worker.join(_JOIN_S)
 
     @property
     def fault(self) -> str:

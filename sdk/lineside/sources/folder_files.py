@@ -22,6 +22,7 @@ from lineside.frame import MAX_FILE_BYTES, SUFFIXES, Frame, decode_frame
 from lineside.framekey import FrameKey
 from lineside.plainfile import is_folder, read_with_status
 from lineside.sources.capture import Capture, Memory
+from lineside.wholetext import whole_text
 
 _HALF_RANGE: Final = 2**63
 
@@ -222,9 +223,9 @@ class FolderFiles:
     def part_of(self, name: str) -> str:
         """The part that a file's name tells of, ``""`` where it tells of none."""
         if self._settings.part_id == "stem":
-            return Path(name).stem
+            return whole_text(Path(name).stem)
         found = re.search(self._settings.part_id, name)
-        return (found.group(1) or "") if found else ""
+        return whole_text(found.group(1) or "") if found else ""
 
 
 def _look_at(entry: os.DirEntry[str]) -> Look | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from typing import Final
@@ -47,8 +46,7 @@ class IntervalFeed:
     def close(self) -> None:
         """See `TriggerFeed`."""
         self._stopping.set()
-        with contextlib.suppress(RuntimeError):  # never started
-            self._worker.join(_JOIN_S)
+        self._worker.join(_JOIN_S)
 
     def _run(self) -> None:
         due_ns = time.monotonic_ns() + self._every_ns

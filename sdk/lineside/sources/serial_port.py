@@ -10,8 +10,8 @@ import threading
 import time
 from typing import Any, Final
 
+from lineside.backoff import Backoff
 from lineside.errors import ConfigurationError, InputDataError
-from lineside.sources.backoff import Backoff
 from lineside.sources.serial_lines import SerialLines
 from lineside.sources.trigger import Offer, trigger_now
 from lineside.sources.trigger_settings import SerialTrigger
@@ -79,8 +79,7 @@ class SerialFeed:
     def close(self) -> None:
         """See `TriggerFeed`."""
         self._stopping.set()
-        with contextlib.suppress(RuntimeError):  # never started
-            self._worker.join(_JOIN_S)
+        self._worker.join(_JOIN_S)
 
     def _run(self) -> None:
         while not self._stopping.is_set():

@@ -19,6 +19,7 @@ from lineside.sources.capture import Capture, Memory
 from lineside.sources.capture_device import CaptureDevice, open_film
 from lineside.sources.folder_files import Look, look_of
 from lineside.sources.trigger import Trigger
+from lineside.wholetext import whole_text
 
 # Between two looks around while frames are passed over.
 _LOOK_AROUND_S: Final = 0.5
@@ -137,7 +138,7 @@ class VideoSource:
         taken_ns: int,
         key: FrameKey | None,
     ) -> Capture:
-        part_id = f"{self._settings.path.stem}-{number:06d}"
+        part_id = f"{whole_text(self._settings.path.stem)}-{number:06d}"
         found = self._frame(film, part_id)
         return Capture(
             part_id=part_id,

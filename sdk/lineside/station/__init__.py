@@ -9,12 +9,13 @@ from lineside.station.configuration import (
 from lineside.station.loop import Station
 from lineside.station.maps import MapKeeper
 from lineside.station.opening import open_station
-from lineside.station.pace import Pace
+from lineside.station.pace import SWITCH_S, Pace
 from lineside.station.products import Inspecting, ModelCard, Product, Products
 from lineside.station.regions import RegionSettings
 from lineside.station.report import RunReport
 
 __all__ = [
+    "SWITCH_S",
     "BundleSettings",
     "Inspecting",
     "MapKeeper",

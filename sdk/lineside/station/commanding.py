@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Protocol
 
 import msgspec
 
@@ -19,19 +18,12 @@ from lineside.mqtt.commands import (
     MendedCommand,
     TriggerCommand,
 )
-from lineside.outbox import Note
+from lineside.outbox import Note, Notebook
 from lineside.sources import Trigger, trigger_now
 from lineside.station.products import Product, Products
 
 # Long enough for a write to a socket, short beside a deadline; without a broker it is no wait.
 _TELL_S = 0.2
-
-
-class Journal(Protocol):
-    """What keeps notes."""
-
-    def note(self, note: Note) -> bool:
-        """``False``: the disk stands, and it was not taken."""
 
 
 class Announcer:
@@ -74,7 +66,7 @@ class Commands:
         products: Products,
         announcer: Announcer,
         trigger: Callable[[Trigger], bool],
-        journal: Journal,
+        journal: Notebook,
         mended: Callable[[str], None],
     ) -> None:
         self._products = products
@@ -82,6 +74,8 @@ class Commands:
         self._trigger = trigger
         self._journal = journal
         self._mended = mended
+        # Ordered, and its answer not yet on its way; in the publisher's thread alone.
+        self._coming: Product | None = None
 
     def handle(self, command: Command) -> Answer:
         """Do it, or say why not."""
@@ -94,8 +88,9 @@ class Commands:
         return self._on_disposition(command)
 
     def _on_trigger(self, command: TriggerCommand) -> Answer:
-        # The product of this moment: the picture may come after the next changeover.
-        product = command.product or self._products.active.name
+        # The product of this moment: the picture may come after the next changeover, and this
+        # trigger right behind one, before its answer is out.
+        product = command.product or (self._coming or self._products.active).name
         if self._trigger(trigger_now(command.part, product)):
             return Answer(ok=True)
         return Answer(ok=False, detail="no trigger is taken over MQTT, or too many wait")
@@ -110,7 +105,10 @@ class Commands:
             self._products.activate(product.name)
             self._announcer.was_told(product)
             self._journal.note(changeover_note(product))
+            if self._coming is product:
+                self._coming = None
 
+        self._coming = product
         # From the first part after the answer is on its way.
         return Answer(ok=True, then=activate)
 

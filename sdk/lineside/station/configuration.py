@@ -239,6 +239,15 @@ def _check_source(configuration: StationConfiguration) -> None:
     pace = configuration.pace
     left_ms = None if pace.deadline_ms is None else pace.deadline_ms - pace.deadline_lead_ms
     check_source(configuration.source, configuration.trigger, left_ms)
+    can_wait = isinstance(configuration.trigger, FreeTrigger) and not isinstance(
+        configuration.source, CameraSettings
+    )
+    if pace.policy == "block" and pace.deadline_ms is not None and not can_wait:
+        raise ConfigurationError(
+            'pace.policy: with "block" parts wait in the source, where pace.deadline_ms does not '
+            "see them; take newest or oldest",
+            path="pace.policy",
+        )
 
 
 def _check_bundles(configuration: StationConfiguration) -> None:

@@ -36,7 +36,7 @@ def describe_state(station: Station) -> StateMessage:
 def describe_run(station: Station, *, duration_s: float, stopped: bool) -> RunReport:
     """All of it, at its end."""
     connection, outbox, tally = station.publisher.connection, station.outbox, station.tally
-    maps = station.keepers.maps
+    maps, frames = station.keepers.maps, station.keepers.frames
     return RunReport(
         frames=tally.frames,
         passed_over=station.source.passed_over,
@@ -53,6 +53,8 @@ def describe_run(station: Station, *, duration_s: float, stopped: bool) -> RunRe
         duration_s=duration_s,
         maps_written=0 if maps is None else maps.written,
         maps_lost=0 if maps is None else maps.lost,
+        frames_kept=0 if frames is None else frames.written,
+        frames_lost=0 if frames is None else frames.lost,
     )
 
 

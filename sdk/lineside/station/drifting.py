@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Protocol
 
 import msgspec
 
 from lineside.drift import DriftMonitor
 from lineside.durable import write_durably
 from lineside.errors import InputDataError, StorageError
-from lineside.outbox import Note
+from lineside.outbox import Note, Notebook
 from lineside.station.drift import drift_figures, part_statistics
 from lineside.station.giving import Judgement
 from lineside.station.products import Product, Products
@@ -23,15 +23,11 @@ from lineside.station.turn import Turn
 _LIMIT_BYTES = 2**24
 
 
-class Journal(Protocol):
-    """What keeps notes."""
-
-    def note(self, note: Note) -> bool:
-        """``False``: the disk stands, and it was not taken."""
-
-
 class DriftKeeper:
     """One monitor a product, and a file beside the outbox that remembers them.
+
+    Attributes:
+        fault: why the evidence is not remembered, ``""`` when it is.
 
     Args:
         products: with their monitors.
@@ -39,11 +35,13 @@ class DriftKeeper:
         journal: hears of alarms.
     """
 
-    def __init__(self, products: Products, file: Path, journal: Journal) -> None:
+    def __init__(self, products: Products, file: Path, journal: Notebook) -> None:
         self.fault = ""
         self._products = products
         self._file = file
         self._journal = journal
+        self._saving = threading.Lock()
+        self._telling = threading.Lock()  # parts come from one thread, what was mended from another
         self._told: set[tuple[str, str]] = set()
         self._restore()
 
@@ -82,7 +80,9 @@ class DriftKeeper:
         for name, monitor in self._watched():
             if product in ("", name):
                 monitor.reset()
-                self._told = {told for told in self._told if told[0] != name}
+                with self._telling:
+                    self._told = {told for told in self._told if told[0] != name}
+        self.save()  # a power cut must not bring the alarm back
 
     def save(self) -> None:
         """Remember the evidence; a disk that does not take it is a fault in words, not raised."""
@@ -90,7 +90,8 @@ class DriftKeeper:
         if not saved:
             return
         try:
-            write_durably(self._file, [msgspec.msgpack.encode(saved)])
+            with self._saving:
+                write_durably(self._file, [msgspec.msgpack.encode(saved)])
             self.fault = ""
         except StorageError as error:
             self.fault = f"what was seen of drift is not remembered: {error}"
@@ -110,6 +111,7 @@ class DriftKeeper:
                 # Of another bundle, form or settings: it begins anew, as the document says.
                 with contextlib.suppress(InputDataError):
                     monitor.restore(saved[name])
+            self._told |= {(name, alarm) for alarm in monitor.alarms}
 
     def _watched(self) -> Iterator[tuple[str, DriftMonitor]]:
         for product in self._products:
@@ -124,4 +126,5 @@ class DriftKeeper:
             if statistic.alarm and key not in self._told:
                 body = {"product": product.name, **msgspec.to_builtins(statistic)}
                 if self._journal.note(Note(kind="drift", body=msgspec.json.encode(body))):
-                    self._told.add(key)
+                    with self._telling:
+                        self._told.add(key)

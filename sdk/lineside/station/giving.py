@@ -49,6 +49,7 @@ class Giver:
     Attributes:
         late: results that came after their deadline.
         late_lost: of these, not in the journal because the disk stood.
+        lost: verdicts that the disk did not take before the station's end.
 
     Args:
         outbox: makes it durable.
@@ -69,6 +70,7 @@ class Giver:
     ) -> None:
         self.late = 0
         self.late_lost = 0
+        self.lost = 0
         self._given = given
         self._outbox = outbox
         self._tally = tally
@@ -87,16 +89,27 @@ class Giver:
             meanwhile: called a few times a second while the disk is waited for.
         """
         latency_us = (time.monotonic_ns() - turn.capture.taken_ns) / 1000
+        # The watch may have slept past the deadline, as all of a stopped or starved process does.
+        if judgement.inspections and turn.is_over:
+            self.expire(turn, judgement.product)
         if not turn.claim():
-            self._keep_late(turn, judgement, latency_us)
+            if judgement.inspections:  # else it is no result, only another reason for none
+                self._keep_late(turn, judgement, latency_us)
             return False
         draft = self._draft(turn, judgement, latency_us)
         if not self._outbox.put(draft, stopping=self._stopping, meanwhile=meanwhile):
+            with self._counting:
+                self.lost += 1
             return False
         with self._counting:
             self._tally.add(judgement.verdict, read_us=turn.capture.read_us)
         self._given(turn, judgement)
         return True
+
+    def expire(self, turn: Turn, product: Product) -> bool:
+        """Its deadline is over; whether that was its verdict."""
+        told = f"nothing was decided within {turn.deadline_ms or 0.0:g} ms"
+        return self.give_fault(turn, product, Reason.DEADLINE, told)
 
     def give_fault(
         self,
@@ -184,7 +197,7 @@ def describe(
         score=verdict.score,
         limit=verdict.limit,
         unit=verdict.unit,
-        product=card.product,
+        product=card.product if turn.product else turn.capture.product or card.product,
         bundle=card.bundle,
         engine=card.engine,
         rule="" if limits is None else limits.source,

@@ -87,7 +87,8 @@ class Intake:
             self._backlog.close()
 
     def _begin(self, capture: Capture) -> None:
-        product = self._products.find(capture.product)
+        # Of the moment at which the part was there: its frame may come after a changeover.
+        product = self._products.find(capture.product, at_ns=capture.taken_ns)
         turn = Turn(capture, product, deadline_ms=self._pace.deadline_ms)
         self._watch.add(turn)
         given_way = self._backlog.put(turn)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from lineside.errors import FrameError
 from lineside.inspector import Inspection
 from lineside.station.giving import Judgement, undecided, without_frame
@@ -48,6 +50,8 @@ class Judge:
         there = ", ".join(self._products.names)
         told = f"no bundle for product {turn.capture.product!r}; there are {there}"
         verdict = undecided(turn, active, Reason.PRODUCT_UNKNOWN, told)
+        # Not the product in use: a kept frame would be learnt as one of it.
+        verdict = msgspec.structs.replace(verdict, product=turn.capture.product)
         return Judgement(verdict=verdict, product=active)
 
 

@@ -63,9 +63,9 @@ class Keepers:
             keeper.stop(_DRAIN_S)
 
     def make_room(self, beside: Path) -> None:
-        """The disk runs full: what was kept of frames is worth less than the journal."""
-        if self.frames is not None:
-            self.frames.free_room(_ROOM_BYTES, beside=beside)
+        """The disk runs full: frames and pictures are worth less than the journal."""
+        for keeper in self._with_threads():
+            keeper.free_room(_ROOM_BYTES, beside=beside)
 
     def keep(self, turn: Turn, judgement: Judgement) -> None:
         """In the thread that gave the verdict; the line has not waited for it."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from collections.abc import Callable
 from typing import Final
 
-from lineside.errors import StorageError
+from lineside.errors import InputDataError, StorageError
 from lineside.health import Health
 from lineside.latency import LatencyHistogram
 from lineside.mqtt.binary import pack_verdict
@@ -22,6 +21,7 @@ from lineside.station.commanding import Announcer, Commands
 from lineside.station.deadline import DeadlineWatch
 from lineside.station.describing import describe_run, describe_state
 from lineside.station.giving import Giver
+from lineside.station.housekeeping import Housekeeper
 from lineside.station.intake import Intake
 from lineside.station.judge import Judge
 from lineside.station.keepers import Keepers
@@ -38,16 +38,11 @@ from lineside.worker import Worker
 SHUTDOWN_DRAIN_S = 2.0
 _JOIN_S = 10.0
 _TICK_S = 0.2
-# Frames that are gone from their source need not be remembered for ever: at ten parts a second that
-# would fill the outbox in weeks. Three days cover a share that is away for a weekend, its mount
-# point empty, and comes back with the same files.
-REMEMBER_GONE_S = 3 * 24 * 3600.0
-_FORGET_EVERY_S = 3600.0
-# So much of what was seen of drift is forgotten by a power cut.
-_SAVE_EVERY_S = 600.0
-
-
+# A share that does not answer must not hold up the goodbye.
+_HOUSEKEEPING_S = 1.0
 _EVEN_PACE: Final = Pace()
+# As of `cmd/trigger`.
+_TEXT_LIMIT_CHARS: Final = 128
 
 
 class Station:
@@ -117,9 +112,8 @@ class Station:
             beat=lambda: self._beat("source"),
             ended=lambda: self._retire("source"),
         )
+        self._housekeeper = Housekeeper(source, outbox, self.keepers.drift.save)
         self._stopped_s = 0.0
-        self._forget_at_s = 0.0
-        self._save_at_s = time.monotonic() + _SAVE_EVERY_S
 
     def _make_publisher(self, mqtt: MqttSettings, topics: StationTopics) -> Publisher:
         commands = Commands(
@@ -182,7 +176,7 @@ class Station:
 
         Raises:
             InputDataError: the source ended with a fault.
-            StorageError: nothing can be written and the source has no more.
+            StorageError: nothing can be written and the source has no more, or it was told to stop.
         """
         started_s = time.monotonic()
         self.outbox.when_committed(self.publisher.wake)
@@ -193,6 +187,7 @@ class Station:
         try:
             self._look_around()
             self._watch.start()
+            self._housekeeper.start()
             self._intake.start()
             if self.health is not None:
                 self.health.notifier.ready("inspecting")
@@ -202,6 +197,10 @@ class Station:
             goodbye = "stopped"
         finally:
             self._end(goodbye)
+        # A slow disk gets its time, after the line has heard the goodbye.
+        durable = self.outbox.flush(0.0 if self.outbox.fault else _JOIN_S)
+        if self.giver.lost or not durable:
+            raise StorageError(_words_of_lost(self.giver.lost, self.outbox))
         return describe_run(self, duration_s=time.monotonic() - started_s, stopped=stopped)
 
     def _end(self, goodbye: str) -> None:
@@ -209,6 +208,7 @@ class Station:
         if self.health is not None:
             self.health.notifier.stopping()
         self._watch.stop(_JOIN_S)
+        self._housekeeper.stop(_HOUSEKEEPING_S)
         self.keepers.drift.save()
         try:
             self.outbox.flush(SHUTDOWN_DRAIN_S)
@@ -221,9 +221,7 @@ class Station:
 
     def _expire(self, turn: Turn) -> None:
         """The deadline's thread."""
-        product = self._judge.product_of(turn)
-        told = f"nothing was decided within {self._pace.deadline_ms:g} ms"
-        self.giver.give_fault(turn, product, Reason.DEADLINE, told)
+        self.giver.expire(turn, self._judge.product_of(turn))
 
     def _inspect_all(self) -> None:
         while True:
@@ -251,7 +249,14 @@ class Station:
     def _inspect(self, turn: Turn) -> None:
         if turn.product is not None:
             self._announcer.announce(turn.product)
-        judgement = self._judge.judge(turn)
+        try:
+            judgement = self._judge.judge(turn)
+        except Exception as fault:
+            # Ours, and it ends the station; the line still hears of this part, and its frame is not
+            # the first one of the next start.
+            told = f"{type(fault).__name__}: {fault}"
+            self.giver.give_fault(turn, self._judge.product_of(turn), Reason.ENGINE, told)
+            raise
         self.giver.give(turn, judgement, meanwhile=lambda: self._beat("inspection"))
 
     def _drain(self, timeout_s: float) -> None:
@@ -273,15 +278,9 @@ class Station:
         self._sender.check()
         self._watch.check()
         self.outbox.check()
+        self._housekeeper.check()
         self._beat("inspection")
         self._progress(self)
-        if time.monotonic() >= self._forget_at_s:
-            self._forget_at_s = time.monotonic() + _FORGET_EVERY_S
-            with contextlib.suppress(StorageError):  # as good an hour later
-                self.outbox.forget(self.source.identity, self.source.is_gone, REMEMBER_GONE_S)
-        if time.monotonic() >= self._save_at_s:
-            self._save_at_s = time.monotonic() + _SAVE_EVERY_S
-            self.keepers.drift.save()
 
     def _beat(self, thread: str) -> None:
         if self.health is not None:
@@ -300,7 +299,13 @@ class Station:
 
         Returns:
             ``False``: the source takes no triggers, or too many wait; no verdict will come of it.
+
+        Raises:
+            InputDataError: more than 128 characters, or some that cannot be printed.
         """
+        for name, text in (("part_id", part_id), ("product", product)):
+            if len(text) > _TEXT_LIMIT_CHARS or not text.isprintable():
+                raise InputDataError(f"{name}: at most {_TEXT_LIMIT_CHARS} printable characters")
         return self.source.offer(trigger_now(part_id, product or self.products.active.name))
 
     def _tell_changeover(self, product: Product) -> threading.Event:
@@ -308,6 +313,14 @@ class Station:
 
     def _describe_health(self) -> bytes:
         return b"" if self.health is None else self.health.payload()
+
+
+def _words_of_lost(lost: int, outbox: Outbox) -> str:
+    first = f"{lost} verdicts" if lost else "the last verdicts"
+    return (
+        f"{first} could not be written before the end: {outbox.fault or 'the disk stands'}; frames "
+        "of a folder are judged again at the next start, triggered parts are not"
+    )
 
 
 def _comes_again(capture: Capture) -> bool:

@@ -1,7 +1,6 @@
 """Pictures of the parts that are not OK, for people: a bounded folder, written beside the loop.
 
-They are worth less than a verdict. So the loop only hands over and never waits; what does not fit
-is counted and let go; and whatever happens to the folder, the station goes on.
+They are worth less than a verdict: see `lineside.kept.scribe`.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from lineside.frame import Frame, encode_png
 from lineside.heatmap import draw_heatmap
 from lineside.inspector import Inspection
 from lineside.kept import Ring, Scribe
-from lineside.mqtt.payload import wire_part_id
+from lineside.kept.naming import name_part, name_time
 from lineside.sources import Capture
 from lineside.station.configuration import MapSettings
 from lineside.verdict import Evaluation
@@ -113,12 +112,11 @@ class MapKeeper:
         self._ring.store(self._free_name(order.capture), encode_png(picture))
 
     def _free_name(self, capture: Capture) -> str:
-        taken_ms = min(max(capture.taken_unix_ns // 1_000_000, 0), 10**13 - 1)
-        part = re.sub(r"[^A-Za-z0-9._~-]", "_", wire_part_id(capture.part_id)) or "unknown"
-        number, name = 1, f"{taken_ms:013d}_{part}.map.png"
+        stem = f"{name_time(capture.taken_unix_ns)}_{name_part(capture.part_id)}"
+        number, name = 1, f"{stem}.map.png"
         while self._ring.taken(name):
             number += 1
-            name = f"{taken_ms:013d}_{part}-{number}.map.png"
+            name = f"{stem}-{number}.map.png"
         return name
 
 

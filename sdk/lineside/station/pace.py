@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
 from lineside.sources import Source
 from lineside.station.backlog import Policy
+
+SWITCH_S: Final = 0.0005
+"""How soon one of a station's threads lets another one run (`sys.setswitchinterval`). At Python's
+own 5 ms the outbox waits that long for the inspection: at 2,000 verdicts/s the p99 of a hand-over
+was 28 ms, and 17 ms at this."""
 
 
 class Pace(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -16,6 +18,9 @@ from lineside.inspector import Inspection
 from lineside.limits import Limits
 from lineside.station.drift import DriftWatch
 from lineside.station.regions import RegionSettings
+
+# A frame comes within minutes of its trigger; a line changes over a few times a day.
+_CHANGES_KEPT: Final = 64
 
 
 class Inspecting(Protocol):
@@ -94,7 +99,8 @@ class Products:
                 )
             self._by_name[product.name] = product
         self._lock = threading.Lock()
-        self._active = loaded[0]
+        # Since when each was in use, monotonic nanoseconds, the newest last.
+        self._in_use = deque([(0, loaded[0])], maxlen=_CHANGES_KEPT)
 
     def __iter__(self) -> Iterator[Product]:
         return iter(self._by_name.values())
@@ -102,18 +108,31 @@ class Products:
     @property
     def active(self) -> Product:
         """What judges a part whose trigger names no product."""
-        return self._active
+        return self._in_use[-1][1]
 
     @property
     def names(self) -> tuple[str, ...]:
         """Product ids, in the order of the file."""
         return tuple(self._by_name)
 
-    def find(self, name: str) -> Product | None:
-        """By product id; ``""`` is the one in use; ``None`` where there is no bundle for it."""
-        return self._by_name.get(name) if name else self._active
+    def find(self, name: str, *, at_ns: int | None = None) -> Product | None:
+        """By product id; ``None`` where there is no bundle for it.
+
+        Args:
+            name: ``""`` is the one in use.
+            at_ns: at that moment of the monotonic clock; ``None``: now.
+        """
+        if name:
+            return self._by_name.get(name)
+        return self.active if at_ns is None else self._in_use_at(at_ns)
 
     def activate(self, name: str) -> None:
         """From the next part on; from any thread. The product is one of ``names``."""
         with self._lock:
-            self._active = self._by_name[name]
+            self._in_use.append((time.monotonic_ns(), self._by_name[name]))
+
+    def _in_use_at(self, at_ns: int) -> Product:
+        with self._lock:
+            since = list(self._in_use)
+        before = [product for since_ns, product in since if since_ns <= at_ns]
+        return before[-1] if before else since[0][1]

@@ -30,6 +30,8 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
         duration_s: from start to end.
         maps_written: pictures of parts that are not OK.
         maps_lost: those that could not be written.
+        frames_kept: frames that are worth keeping, written.
+        frames_lost: those that could not be written.
     """
 
     frames: int
@@ -46,6 +48,8 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     duration_s: float
     maps_written: int = 0
     maps_lost: int = 0
+    frames_kept: int = 0
+    frames_lost: int = 0
     late: int = 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+import time
 
 import numpy as np
 
@@ -19,11 +20,11 @@ class Turn:
         id: 16 hex digits; journal, late result and kept frame carry it.
         capture: what is to be judged.
         product: what judges it, as it was when the turn began; ``None``: there is no bundle for it.
-        deadline_ns: on the monotonic clock; ``None``: there is none.
+        deadline_ms: from the moment at which the turn began; ``None``: no limit.
+        deadline_ns: the same on the monotonic clock.
 
     Args:
-        capture, product: see there.
-        deadline_ms: from the moment at which the turn began; ``None``: no limit.
+        capture, product, deadline_ms: see there.
     """
 
     def __init__(
@@ -32,12 +33,18 @@ class Turn:
         self.id = os.urandom(8).hex()
         self.capture = capture
         self.product = product
+        self.deadline_ms = deadline_ms
         limit_ns = None if deadline_ms is None else round(deadline_ms * 1e6)
         self.deadline_ns = None if limit_ns is None else capture.taken_ns + limit_ns
         self._lock = threading.Lock()
         self._ended = False
         self._digesting = threading.Lock()  # its own: a deadline must not wait for it
         self._digest: str | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Its deadline has passed."""
+        return self.deadline_ns is not None and time.monotonic_ns() >= self.deadline_ns
 
     @property
     def ended(self) -> bool:

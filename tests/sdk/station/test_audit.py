@@ -188,7 +188,7 @@ def test_in_words_it_names_each_gap_and_what_to_do(path: Path) -> None:
     assert CliRunner().invoke(audit, [str(path)]).stdout.endswith("all matches\n")
     change(path, "DELETE FROM waiting WHERE seq IN (8, 9)")
     words = CliRunner().invoke(audit, [str(path)]).stdout
-    assert "seq 8 to 9" in words
+    assert "  lost          seq 8 to 9\n" in words
     assert words.endswith("does not match: see above\n")
 
 

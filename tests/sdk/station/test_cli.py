@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import msgspec
 import pytest
 from mosquitto_broker import Mosquitto, free_port
 from tiny_bundle import TinyBundle, tiny_frame
@@ -91,6 +93,32 @@ def write_tiny_frames(folder: Path, count: int) -> list[str]:
 def finish(process: subprocess.Popen[str], timeout_s: float = 40) -> tuple[int, str, str]:
     out, err = process.communicate(timeout=timeout_s)
     return process.returncode, out, err
+
+
+def test_run_says_each_product_and_why_parts_were_not_decided(
+    tmp_path: Path,
+    broker: Mosquitto,
+    tiny_bundle: TinyBundle,
+    write_station: Callable[..., Path],
+    lineside_command: Callable[..., subprocess.Popen[str]],
+) -> None:
+    write_tiny_frames(tmp_path / "frames", 3)
+    (tmp_path / "frames" / "part-0001.png").write_bytes(b"damaged on the way")
+    manifest = tiny_bundle.manifest
+    other = msgspec.structs.replace(
+        manifest,
+        identity=msgspec.structs.replace(manifest.identity, product="diode"),
+        contract=msgspec.structs.replace(manifest.contract, product="diode"),
+    )
+    second = tiny_bundle.reseal(tmp_path / "diode.lsb", manifest=other)
+    file = write_station(broker.url)
+    first = file.read_text("utf-8").replace("[bundle]", "[[bundle]]")
+    trust = f'trust = ["{tiny_bundle.public_key_path}"]'
+    file.write_text(f'{first}[[bundle]]\npath = "{second}"\n{trust}\nengine = "onnxruntime"\n')
+    code, out, err = finish(lineside_command("run", str(file)))
+    assert code == 0, err
+    assert "lineside: also diode 1.0.0 by onnxruntime/fp32\n" in err
+    assert re.search(r"^frame_decode +1$", out, re.MULTILINE), out
 
 
 def test_run_and_listen_agree(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -97,6 +98,38 @@ def test_a_changeover_holds_from_the_moment_its_answer_is_on_its_way() -> None:
     desk.announcer.announce(desk.led)  # a part that was triggered before
     desk.announcer.announce(desk.diode)
     assert desk.told == ["led", "diode"]
+
+
+def test_a_trigger_right_behind_a_changeover_is_of_the_product_that_comes() -> None:
+    # A PLC that does not wait for the answer: its messages keep their order all the same.
+    desk = Desk()
+    first = desk.commands.handle(ChangeoverCommand(product="diode"))
+    desk.commands.handle(TriggerCommand(part="P1"))
+    second = desk.commands.handle(ChangeoverCommand(product="led"))
+    desk.commands.handle(TriggerCommand(part="P2"))
+    first.then()
+    desk.commands.handle(TriggerCommand(part="P3"))
+    second.then()
+    desk.commands.handle(TriggerCommand(part="P4"))
+    assert [one.product for one in desk.triggers] == ["diode", "led", "led", "led"]
+    assert desk.products.active is desk.led
+
+
+def test_a_part_is_of_the_product_that_was_in_use_when_it_came() -> None:
+    products = Products([product("led"), product("diode")])
+    before_ns = time.monotonic_ns()
+    products.activate("diode")
+    after_ns = time.monotonic_ns()
+
+    def found_at(at_ns: int) -> str:
+        found = products.find("", at_ns=at_ns)
+        assert found is not None
+        return found.name
+
+    assert [found_at(ns) for ns in (0, before_ns, after_ns)] == ["led", "led", "diode"]
+    for _ in range(1000):  # a line that is never quiet takes no memory for it
+        products.activate("led")
+    assert [found_at(ns) for ns in (before_ns, time.monotonic_ns())] == ["led", "led"]
 
 
 def test_a_changeover_to_what_is_not_there_changes_nothing() -> None:

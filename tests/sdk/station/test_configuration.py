@@ -339,3 +339,31 @@ def test_a_station_without_a_bundle_is_refused(
     text = "bundle = []\n" + GOOD.replace('[bundle]\npath = "joint.lsb"', "[mqtt]")
     with pytest.raises(ConfigurationError, match="bundle: names none"):
         read(text.replace('trust = ["factory.pub", "/etc/keys"]', ""))
+
+
+@pytest.mark.parametrize(
+    ("source", "trigger", "refused"),
+    [
+        ('kind = "folder"\npath = "frames"', "", False),
+        ('kind = "camera"\naddress = 0', "", True),
+        ('kind = "camera"\naddress = 0', '[trigger]\nkind = "mqtt"\n', True),
+        (
+            'kind = "folder"\npath = "frames"\nwatch = true',
+            '[trigger]\nkind = "mqtt"\nmatch = "part"\nframe_timeout_ms = 1000\n',
+            True,
+        ),
+    ],
+)
+def test_parts_that_wait_where_the_deadline_does_not_see_them_are_refused(
+    read: Callable[[str], StationConfiguration], source: str, trigger: str, refused: bool
+) -> None:
+    text = GOOD.replace('kind = "folder"\npath = "frames"', source) + f"\n{trigger}"
+    assert read(f'{text}[pace]\npolicy = "block"\n').pace.policy == "block"
+    assert read(f"{text}[pace]\ndeadline_ms = 5000\n").pace.deadline_ms == 5000
+    both = f'{text}[pace]\npolicy = "block"\ndeadline_ms = 5000\n'
+    if not refused:
+        assert read(both).pace.deadline_ms == 5000
+        return
+    with pytest.raises(ConfigurationError, match="policy: with") as caught:
+        read(both)
+    assert caught.value.path == "pace.policy"

@@ -36,6 +36,8 @@ from lineside.mqtt.health import (
     decode_health,
     encode_health,
 )
+from lineside.outbox import Outbox, OutboxSettings
+from lineside.sources import CameraSettings, SerialTrigger, open_source
 from lineside.verdict import Evaluation, Reason
 
 WORDS = st.text(max_size=60)
@@ -129,6 +131,17 @@ def test_at_its_worst_only_the_oldest_faults_give_way() -> None:
     assert figures.get("fault1_t", 0) == 0
     few = [f"fault{number}_count" in figures for number in range(1, 9)]
     assert few == sorted(few, reverse=True)
+
+
+def test_every_count_of_the_busiest_source_reaches_the_wire(tmp_path: Path) -> None:
+    outbox = Outbox(OutboxSettings(path=tmp_path / "outbox.sqlite"))
+    trigger = SerialTrigger(port="/dev/none")
+    source = open_source(CameraSettings(address=0), trigger, memory=outbox)
+    counts = {"passed_over": 0, **source.counts}
+    source.close()
+    outbox.close()
+    data = encode_health(HealthMessage(t=1, up_s=1, source=counts))
+    assert {f"source_{name}" for name in counts} <= set(decode_health(data, source="test"))
 
 
 def test_floats_have_a_point_and_integers_none() -> None:

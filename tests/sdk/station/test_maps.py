@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,10 @@ from lineside.errors import ConfigurationError
 from lineside.frame import Frame, read_frame
 from lineside.inspector import Inspection
 from lineside.mqtt import decode_state, decode_verdict
+from lineside.outbox import Outbox, OutboxSettings
 from lineside.sources import Capture
-from lineside.station import MapKeeper, MapSettings
+from lineside.station import MapKeeper, MapSettings, ModelCard, Product, Products
+from lineside.station.keepers import Keepers
 from lineside.station.maps import check_map_given
 from lineside.verdict import Evaluation, Reason, Verdict
 
@@ -30,6 +32,13 @@ T0_NS = 1_795_212_345_678 * 1_000_000
 BAD = Verdict(evaluation=Evaluation.NOT_OK, reason=Reason.BEYOND_LIMIT, score=0.8, limit=0.6)
 GOOD = Verdict(evaluation=Evaluation.OK, reason=Reason.WITHIN_LIMIT, score=0.1, limit=0.4)
 UNSURE = Verdict(evaluation=Evaluation.NOT_DECIDABLE, reason=Reason.BETWEEN_LIMITS, score=0.5)
+
+
+class Nobody:
+    """An inspector that is not asked."""
+
+    def inspect_batch(self, frames: Sequence[Frame]) -> list[Inspection]:
+        raise AssertionError(f"{len(frames)} frames")
 
 
 def capture(part_id: str = "p", *, after_ms: int = 0) -> Capture:
@@ -95,6 +104,22 @@ def test_what_is_not_ok_is_kept_under_the_time_and_part_of_its_verdict(
     assert third == "1795212345680_unknown.map.png"
     assert read_frame(tmp_path / "maps" / first).pixels_hwc.shape[1] == 480
     assert (keeper.written, keeper.lost, keeper.fault) == (3, 0, "")
+
+
+def test_pictures_give_room_to_verdicts_on_their_disk_only(
+    keep: Callable[..., MapKeeper], tmp_path: Path
+) -> None:
+    keeper = keep()
+    offer(keeper, capture(), inspection())
+    settle(keeper, 1)
+    card = ModelCard(product="led", bundle="0" * 64, version="1", engine="x/y")
+    outbox = Outbox(OutboxSettings(path=tmp_path / "outbox.sqlite"))
+    keepers = Keepers(Products([Product(card=card, inspector=Nobody())]), outbox, maps=keeper)
+    keepers.make_room(Path("/proc/self/stat"))
+    assert len(names(tmp_path / "maps")) == 1
+    keepers.make_room(outbox.path)
+    outbox.close()
+    assert names(tmp_path / "maps") == []
 
 
 def test_the_oldest_go_first_and_what_is_not_ours_stays(

@@ -144,6 +144,60 @@ def test_frames_are_remembered_with_their_verdict(open_outbox: Callable[..., Out
     assert outbox.recall("folder:/x", b"b") is not None
 
 
+@pytest.mark.parametrize("suffix", ["", "-wal"])
+@pytest.mark.parametrize("with_another", [False, True])
+def test_an_outbox_that_is_taken_away_is_a_fault_until_it_is_put_back(
+    open_outbox: Callable[..., Outbox],
+    wait_until: Callable[..., None],
+    suffix: str,
+    with_another: bool,
+) -> None:
+    outbox = open_outbox()
+    assert outbox.put(draft("before"), stopping=NEVER)
+    assert outbox.flush(10)
+    file = outbox.path.with_name(outbox.path.name + suffix)
+    moved = file.rename(file.with_name("moved"))
+    if with_another:
+        file.write_bytes(b"another")
+    wait_until(lambda: outbox.fault is not None)  # also while no verdict comes
+    assert f"{file}: was moved" in str(outbox.fault)
+    assert outbox.put(draft("meanwhile"), stopping=NEVER)
+    assert not outbox.flush(0.3)
+    assert outbox.given == 1
+    moved.replace(file)
+    assert outbox.flush(10)
+    wait_until(lambda: outbox.fault is None)
+    assert [row.seq for row in outbox.unsent(0, 9)] == [1, 2]
+
+
+def test_nobody_waits_while_a_slow_share_says_which_frames_are_gone(
+    open_outbox: Callable[..., Outbox],
+) -> None:
+    outbox = open_outbox()
+    names = [f"{number:04d}" for number in range(1100)]
+    for name in names:
+        assert outbox.put(draft(key=key(name)), stopping=NEVER)
+    assert outbox.flush(10)
+    asked: list[bytes] = []
+
+    def is_gone(name: bytes) -> bool:
+        if not asked:
+            reader = threading.Thread(target=outbox.unsent, args=(0, 1), daemon=True)
+            reader.start()
+            reader.join(10)
+            assert not reader.is_alive(), "the publisher waits"
+        asked.append(name)
+        return int(name) % 2 == 0
+
+    assert outbox.forget("folder:/x", is_gone, -10) == 550
+    assert asked == [name.encode() for name in names]
+    assert outbox.recall("folder:/x", b"0700") is None
+    assert outbox.recall("folder:/x", b"0701") is not None
+    told = threading.Event()
+    told.set()
+    assert outbox.forget("folder:/x", lambda _: True, -10, told) == 0
+
+
 def test_a_full_outbox_is_a_fault_until_the_broker_takes_some(
     open_outbox: Callable[..., Outbox], wait_until: Callable[..., None]
 ) -> None:

@@ -15,8 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineside.errors import StorageError
+from lineside.framekey import FrameKey
 from lineside.outbox import Draft, Outbox, OutboxSettings, audit, open_journal
 from lineside.outbox.database import PAGE_BYTES
+from lineside.outbox.folding import FOLD_AT_BYTES
 from lineside.outbox.logsums import Sums, frame_sums
 
 FRAME_BYTES = 24 + PAGE_BYTES
@@ -215,6 +217,15 @@ def test_a_live_station_is_not_taken_for_damage(path: Path) -> None:
     assert looks > 1
 
 
+def test_damage_that_even_the_words_of_the_fault_cannot_be_read_of_is_refused(path: Path) -> None:
+    """SQLite quotes the damaged table; Python's module raises what is no SQLite error."""
+    Outbox(OutboxSettings(path=path)).close()
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"CREATE TABLE counter (", b"CREATE TABLE counter \xce", 1))
+    with pytest.raises(StorageError, match="it is damaged"):
+        Outbox(OutboxSettings(path=path))
+
+
 # SQLite's own: whoever can lock this byte takes itself for the first and begins the index anew.
 FIRST_ONE_BYTE = 128
 LOCK_IT = """
@@ -253,3 +264,42 @@ def test_descriptors_of_the_index_are_given_back(path: Path) -> None:
         with open_journal(path):
             pass
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_the_log_does_not_grow_from_kill_to_kill(tmp_path: Path) -> None:
+    """Each life writes less than what makes it fold; all of them together a lot more."""
+    path = tmp_path / "life-0" / "outbox.sqlite"
+    path.parent.mkdir()
+    sizes = []
+    for life in range(1, 11):
+        outbox = Outbox(OutboxSettings(path=path))
+        for _ in range(400):
+            outbox.put(Draft(encode=lambda _: bytes(3000)), stopping=threading.Event())
+        assert outbox.flush(60)
+        # As a kill leaves it: the log is not folded in.
+        after = tmp_path / f"life-{life}" / "outbox.sqlite"
+        after.parent.mkdir()
+        for file in (path, log_of(path)):
+            shutil.copy(file, after.parent)
+        sizes.append(log_of(after).stat().st_size)
+        outbox.close()
+        path = after
+    assert sizes[0] < FOLD_AT_BYTES
+    assert max(sizes) < 2.5 * FOLD_AT_BYTES < sum(sizes)
+
+
+@pytest.mark.parametrize("at", ["name", "mtime"])
+def test_a_changed_mark_of_a_frame_is_refused_not_judged_again(tmp_path: Path, at: str) -> None:
+    path = tmp_path / "outbox.sqlite"
+    key = FrameKey(source="folder:/f", name=b"part-LED-000317.png", size_bytes=9, mtime_ns=77777777)
+    outbox = Outbox(OutboxSettings(path=path))
+    outbox.put(Draft(encode=lambda _: b"{}", key=key), stopping=threading.Event())
+    assert outbox.flush(10)
+    outbox.close()
+    data = bytearray(path.read_bytes())
+    found = {"name": b"LED-000317", "mtime": (77777777).to_bytes(4, "big")}[at]
+    assert data.count(found) == 1
+    data[data.index(found) + 3] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(StorageError, match="mark of verdict 1's frame"):
+        Outbox(OutboxSettings(path=path))

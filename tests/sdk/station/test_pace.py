@@ -12,8 +12,10 @@ import pytest
 from frame_feed import Feed
 from mosquitto_broker import Mosquitto
 
+from lineside.framekey import FrameKey
 from lineside.mqtt import MqttSettings, StationTopics, VerdictMessage, decode_verdict
-from lineside.outbox import Outbox, OutboxSettings
+from lineside.outbox import Draft, Outbox, OutboxSettings
+from lineside.outbox.reading import open_journal
 from lineside.station import ModelCard, Pace, Product, Products, RegionSettings, Station
 from lineside.verdict import Evaluation
 
@@ -32,9 +34,17 @@ def run(
     running: list[tuple[Station, threading.Thread, Outbox]] = []
 
     def make(
-        pace: Pace, *, pause_s: float = 0.0, regions: tuple[RegionSettings, ...] = ()
+        pace: Pace,
+        *,
+        pause_s: float = 0.0,
+        regions: tuple[RegionSettings, ...] = (),
+        remembered: tuple[str, ...] = (),
     ) -> tuple[Station, Feed, Any]:
         feed, outbox = Feed(), Outbox(OutboxSettings(path=tmp_path / "outbox.sqlite"))
+        for name in remembered:
+            key = FrameKey(source=feed.identity, name=name.encode(), size_bytes=1, mtime_ns=1)
+            outbox.put(Draft(encode=lambda _: b"{}", key=key), stopping=threading.Event())
+        assert outbox.flush(10)
         inspector = make_inspector(pause_s=pause_s)
         station = Station(
             topics=TOPICS,
@@ -143,7 +153,10 @@ def test_a_frame_too_small_for_its_region_is_not_decidable(
 
 
 def test_the_trigger_s_product_picks_the_bundle_for_that_part(
-    run: Callable[..., tuple[Station, Feed, Any]], ear: Any, wait_until: Callable[..., None]
+    run: Callable[..., tuple[Station, Feed, Any]],
+    ear: Any,
+    wait_until: Callable[..., None],
+    tmp_path: Path,
 ) -> None:
     station, feed, inspector = run(Pace())
     feed.give("a")
@@ -155,10 +168,36 @@ def test_the_trigger_s_product_picks_the_bundle_for_that_part(
     assert heard(ear)["b"].evaluation is Evaluation.OK
     unknown = heard(ear)["c"]
     assert (unknown.evaluation, unknown.reason) == (Evaluation.NOT_DECIDABLE, "product_unknown")
+    with open_journal(tmp_path / "outbox.sqlite") as journal:
+        entries = {entry.part: entry.product for _, entry in journal.entries()}
+    assert entries == {"a": "level", "b": "other", "c": "unheard-of", "d": "level"}
     station.products.activate("other")
     feed.give("e")
     wait_until(lambda: len(heard(ear)) == 5)
     assert inspector.seen == ["a", "d"]
+
+
+def test_a_share_that_does_not_answer_about_old_frames_holds_up_no_part(
+    run: Callable[..., tuple[Station, Feed, Any]],
+    ear: Any,
+    wait_until: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hanging, asked = threading.Event(), threading.Event()
+
+    def is_gone(_feed: Feed, _name: bytes) -> bool:
+        asked.set()
+        return hanging.wait(60)
+
+    monkeypatch.setattr(Feed, "is_gone", is_gone)
+    monkeypatch.setattr("lineside.station.housekeeping.REMEMBER_GONE_S", -10.0)
+    station, feed, _ = run(Pace(), remembered=("old",))
+    assert asked.wait(10)
+    feed.give("new")
+    wait_until(lambda: any(b'"part":"new"' in data for data in ear.payloads("verdict")))
+    station.stop()
+    wait_until(lambda: station.publisher.connection.word == "ended")
+    hanging.set()
 
 
 def test_what_cannot_come_again_is_judged_before_the_end(

@@ -23,6 +23,7 @@ from lineside.mqtt import (
     message_of,
 )
 from lineside.mqtt.binary import pack_verdict, unpack_verdict
+from lineside.mqtt.findings import FINDINGS_LIMIT_BYTES, FindingsMessage, encode_findings
 from lineside.mqtt.payload import DECIDED, wire_number, wire_part_id
 from lineside.mqtt.schema import (
     BUDGET_BYTES,
@@ -36,7 +37,17 @@ from lineside.mqtt.schema import (
 )
 from lineside.mqtt.state import STATE_LIMIT_BYTES, WARN_LIMIT_CHARS, WHY_LIMIT_CHARS, make_state
 from lineside.outbox.store import MAX_SEQ
-from lineside.verdict import REASON_CODES, Evaluation, Reason, Verdict
+from lineside.verdict import REASON_CODES, Evaluation, Finding, Reason, Region, Verdict
+
+PIXELS = st.integers(0, 1_000_000)
+WORST_FINDING = Finding(
+    name="\N{SNOWMAN}" * 60,
+    probability=-1.23456e-88,
+    region=Region(x0_px=10**6, y0_px=10**6, x1_px=10**6, y1_px=10**6),
+    area_px=10**12,
+    peak=-1.23456e-88,
+    at="\N{SNOWMAN}" * 60,
+)
 
 ANY_TEXT = st.text(st.characters(), max_size=80)
 ANY_FLOAT = st.none() | st.floats()
@@ -307,3 +318,32 @@ def test_the_reason_of_an_override_is_shortened_so_that_one_sees_it() -> None:
     assert len(heard) == WHY_LIMIT_CHARS
     assert heard.startswith(why[:70])
     assert "~" in heard
+
+
+@given(
+    findings=st.lists(
+        st.builds(
+            Finding,
+            name=st.text(max_size=60),
+            probability=st.none() | st.floats(),
+            region=st.none()
+            | st.builds(
+                Region,
+                **dict.fromkeys(("x0_px", "y0_px"), PIXELS),
+                **dict.fromkeys(("x1_px", "y1_px"), PIXELS),
+            ),
+            area_px=st.none() | st.integers(0, 10**12),
+            peak=st.none() | st.floats(),
+            at=st.text(max_size=60),
+        ),
+        max_size=40,
+    ),
+    part=st.text(max_size=60),
+)
+@example(findings=[WORST_FINDING] * 99, part="\N{SNOWMAN}" * 60)
+def test_findings_fit_whatever_comes(findings: list[Finding], part: str) -> None:
+    data = encode_findings(findings, seq=MAX_SEQ, job_id="f" * 18, part_id=part)
+    assert len(data) <= FINDINGS_LIMIT_BYTES
+    message = msgspec.json.decode(data, type=FindingsMessage)
+    assert message.count == len(findings)
+    assert len(message.findings) == min(len(findings), 20)

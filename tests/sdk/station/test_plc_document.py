@@ -13,7 +13,9 @@ from lineside.mqtt import (
     encode_state,
     encode_verdict,
 )
+from lineside.mqtt.findings import FINDINGS_LIMIT_BYTES, FindingsMessage, WireFinding
 from lineside.mqtt.publisher import VERDICT_WINDOW, WINDOW
+from lineside.mqtt.rival import RIVAL
 from lineside.mqtt.schema import (
     BUDGET_BYTES,
     PACKED,
@@ -59,6 +61,19 @@ def test_the_packed_fields_with_their_places() -> None:
 def test_the_keys_of_the_state_in_their_order() -> None:
     keys = [row[0].strip("`| ") for row in rows("## The state")]
     assert tuple(keys) == StateMessage.__struct_fields__
+
+
+def test_every_key_of_the_findings() -> None:
+    told = [row[0].strip("`| ") for row in rows("## The findings")]
+    assert tuple(key for key in told if "[]" not in key) == FindingsMessage.__struct_fields__
+    inside = tuple(key.removeprefix("findings[].") for key in told if "[]" in key)
+    assert inside == WireFinding.__struct_fields__
+    assert f"at most {FINDINGS_LIMIT_BYTES:,} bytes" in TEXT.split("## The findings", 1)[1]
+
+
+def test_every_word_of_warn() -> None:
+    (told,) = (row[1] for row in rows("## The state") if row[0].strip("`| ") == "warn")
+    assert {"disk", "source", "drift", RIVAL} == set(re.findall(r"`(\w+)`", told))
 
 
 def test_every_reason_with_its_code() -> None:

@@ -88,7 +88,7 @@ def told(tmp_path: Path) -> HealthSnapshot:
         reasons=lambda: {"within_limit": 2, "beyond_limit": 1},
         latencies=lambda: {"infer": histogram, "delivery": LatencyHistogram()},
         faults=lambda: {"disk": "full", "source": ""},
-        pressure=lambda: {"newest": 3},
+        pressure=lambda: {"gave_way": 3},
         source=lambda: {"frames_without_part": 4},
         kept=lambda: {"maps_lost": 5},
         drift=lambda: {"score": 0.5, "state": "steady"},
@@ -108,7 +108,7 @@ def test_every_figure_has_its_place(tmp_path: Path) -> None:
     assert value("lineside_verdicts_total", evaluation="ok") == 2
     assert value("lineside_verdicts_total", evaluation="undefined") == 0
     assert value("lineside_verdict_reasons_total", reason="beyond_limit") == 1
-    assert value("lineside_back_pressure_total", policy="newest") == 3
+    assert value("lineside_back_pressure_total", what="gave_way") == 3
     assert value("lineside_source_total", what="frames_without_part") == 4
     assert value("lineside_kept_total", what="maps_lost") == 5
     assert value("lineside_drift", figure="score") == 0.5

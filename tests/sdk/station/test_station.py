@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import threading
 import time
@@ -30,10 +31,10 @@ from lineside.mqtt import (
     message_of,
 )
 from lineside.mqtt.publisher import VERDICT_WINDOW, WINDOW
-from lineside.outbox import Draft, Outbox, OutboxSettings, Stamp
+from lineside.outbox import Draft, Outbox, OutboxSettings, Stamp, open_journal
 from lineside.sources import FolderSettings, FolderSource
 from lineside.station import ModelCard, Product, Products, RunReport, Station
-from lineside.station.loop import REMEMBER_GONE_S
+from lineside.station.housekeeping import REMEMBER_GONE_S
 from lineside.verdict import Evaluation, Reason, Verdict
 from lineside.worker import Worker
 
@@ -480,6 +481,23 @@ def test_a_fault_of_ours_ends_the_station_and_the_line_hears_it(
     with pytest.raises(ValueError, match="sleep"):
         running.join()
     assert (states(ear)[-1].st, states(ear)[-1].reason) == (0, "failed")
+    # The part hears of it too, and the next start does not meet its frame again.
+    assert [(one.part, one.reason) for one in verdicts(ear)] == [("part-00000", "engine")]
+    assert start(broker.url).join().frames == 4
+
+
+def test_a_name_that_is_not_utf_8_is_a_part_like_any_other(
+    tmp_path: Path, start: Callable[..., Running], write_frames: Callable[..., list[str]]
+) -> None:
+    folder = tmp_path / "frames"
+    write_frames(folder, 2)
+    (folder / os.fsdecode(b"odd-\xff.png")).write_bytes((folder / "part-00000.png").read_bytes())
+    (folder / os.fsdecode(b"damaged-\xfe.png")).write_bytes(b"no picture")
+    report = start("mqtt://127.0.0.1:1", drain_timeout_s=0.1).join()
+    assert (report.frames, report.reasons["frame_decode"]) == (4, 1)
+    with open_journal(tmp_path / "outbox.sqlite") as journal:
+        parts = {entry.part for _, entry in journal.entries()}
+    assert parts == {"part-00000", "part-00001", "odd-\\udcff", "damaged-\\udcfe"}
 
 
 def test_a_connection_that_is_dead_without_a_word_is_noticed(

@@ -128,10 +128,13 @@ def test_evidence_outlives_a_restart_and_a_damaged_file_begins_anew_with_words(
     give(station, feed, 170, 200, wait_until)
     assert station.keepers.drift.alarm
     end()
-    station, _, end = run()
+    station, feed, end = run()
     assert station.keepers.drift.alarm
     assert station.troubles["drift"] == ""
+    give(station, feed, 170, 2, wait_until)
     end()
+    with open_journal(tmp_path / "outbox.sqlite") as journal:
+        assert len(list(journal.notes("drift"))) == 1, "one alarm is one note"
     (tmp_path / "outbox.sqlite.drift").write_bytes(b"\xc1torn")
     station, _, _ = run()
     assert not station.keepers.drift.alarm

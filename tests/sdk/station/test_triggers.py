@@ -19,9 +19,9 @@ import serial
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lineside.backoff import Backoff
 from lineside.errors import InputDataError
 from lineside.sources import SerialTrigger, Trigger, TriggerSettings, probe_serial_port
-from lineside.sources.backoff import Backoff
 from lineside.sources.interval import IntervalFeed
 from lineside.sources.serial_lines import LINE_LIMIT_BYTES, SerialLines
 from lineside.sources.serial_port import SerialFeed

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 
 class Backoff:
-    """First and longest pause, seconds."""
+    """For one thread.
+
+    Args:
+        first_s, longest_s: first and longest pause, seconds.
+    """
 
     def __init__(self, first_s: float, longest_s: float) -> None:
         self._first_s = first_s
