@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import ClassVar
 
 import numpy as np
@@ -28,11 +28,19 @@ class Feed:
         self._changed = threading.Condition()
         self._closed = False
 
-    def give(self, part_id: str, *, level: int = 0, product: str = "") -> None:
+    def give(
+        self,
+        part_id: str,
+        *,
+        level: int = 0,
+        product: str = "",
+        trigger: Trigger | None = None,
+    ) -> None:
         pixels = np.full((8, 8, 1), level, np.uint8)
         capture = Capture(
             part_id=part_id,
             product=product,
+            trigger=trigger,
             taken_unix_ns=time.time_ns(),
             taken_ns=time.monotonic_ns(),
             read_us=1.0,
@@ -44,6 +52,9 @@ class Feed:
 
     def offer(self, trigger: Trigger) -> bool:
         return False
+
+    def when_accepted(self, call: Callable[[Trigger], None]) -> None:
+        self.accepted = call
 
     def close(self) -> None:
         with self._changed:

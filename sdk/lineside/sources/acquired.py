@@ -49,7 +49,7 @@ def capture_of(acquired: Acquired, trigger: Trigger | None) -> Capture:
         read_us=acquired.read_us + (time.monotonic_ns() - started_ns) / 1000,
         frame=found if isinstance(found, Frame) else None,
         fault=found if isinstance(found, FrameError) else None,
-        triggered=trigger is not None,
+        trigger=trigger,
     )
 
 

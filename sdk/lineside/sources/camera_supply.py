@@ -133,6 +133,9 @@ class FreeCamera:
         """See `Source`."""
         return False
 
+    def when_accepted(self, call: Callable[[Trigger], None]) -> None:
+        """See `Source`; none is."""
+
     def is_gone(self, name: bytes) -> bool:
         """See `Source`."""
         return self._supply.is_gone(name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,7 +25,8 @@ class Capture:
         read_us: reading and decoding, microseconds.
         key: for the memory; ``None`` where a frame cannot come again.
         product: which bundle judges it, as the trigger said; ``""``: the one that is in use.
-        triggered: somebody waits for its verdict; it cannot come again, though its file may.
+        trigger: who waits for its verdict; such a part cannot come again, though its file may.
+            ``None`` where nobody triggered.
     """
 
     part_id: str
@@ -36,7 +37,7 @@ class Capture:
     fault: FrameError | None = None
     key: FrameKey | None = None
     product: str = ""
-    triggered: bool = False
+    trigger: Trigger | None = None
 
 
 class Memory(Protocol):
@@ -82,6 +83,12 @@ class Source(Protocol):
 
         ``True``: exactly one capture will come of it. ``False``: it is refused, because nothing
         takes triggers here, too many wait, or the source is closed.
+        """
+
+    def when_accepted(self, call: Callable[[Trigger], None]) -> None:
+        """Have ``call`` called with each trigger that is taken, before its capture comes.
+
+        In whichever thread triggers; it must be quick. Asked for before `captures`.
         """
 
     def is_gone(self, name: bytes) -> bool:

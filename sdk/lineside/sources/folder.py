@@ -55,6 +55,9 @@ class FolderSource:
         """See `Source`."""
         return False
 
+    def when_accepted(self, call: Callable[[Trigger], None]) -> None:
+        """See `Source`; none is."""
+
     def captures(self, stopping: threading.Event) -> Iterator[Capture | None]:
         """Complete files that were not inspected before, in name order; ``None`` after each look.
 
@@ -180,7 +183,7 @@ class FolderSupply:
             taken_unix_ns=trigger.at_unix_ns,
             taken_ns=trigger.at_ns,
             frame=frame and dataclasses.replace(frame, part_id=trigger.part_id),
-            triggered=True,
+            trigger=trigger,
         )
 
     def _without_part(self, outcome: Outcome[Arrival], file: Arrival, look: Look) -> Capture:

@@ -58,5 +58,5 @@ def without_frame(outcome: Outcome[T]) -> Capture:
         taken_ns=outcome.trigger.at_ns,
         read_us=0.0,
         fault=outcome.fault,
-        triggered=True,
+        trigger=outcome.trigger,
     )

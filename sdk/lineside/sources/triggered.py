@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final, Generic, Protocol, TypeVar
 
 from lineside.sources.capture import Capture
@@ -72,6 +72,7 @@ class TriggeredSource(Generic[T]):
         # As many as the folder has files; a camera's pictures need no part.
         self._orphans: deque[Outcome[T]] = deque()
         self._closed = False
+        self._accepted: Callable[[Trigger], None] = lambda _: None
         self._tally = dict.fromkeys(
             ("triggers", "triggers_refused", "parts_without_frame", "frames_without_part"), 0
         )
@@ -117,6 +118,10 @@ class TriggeredSource(Generic[T]):
         """See `Source`; ``False`` too where the clock or a serial port triggers."""
         return self._feed is None and self._accept(trigger)
 
+    def when_accepted(self, call: Callable[[Trigger], None]) -> None:
+        """See `Source`."""
+        self._accepted = call
+
     def captures(self, stopping: threading.Event) -> Iterator[Capture | None]:
         """See `Source`; once told to stop, triggers that wait still get their captures."""
         self._supply.start(self._arrived)
@@ -142,6 +147,7 @@ class TriggeredSource(Generic[T]):
                 self._tally["triggers_refused"] += 1
                 return False
             self._tally["triggers"] += 1
+            self._accepted(trigger)
             self._sort(self._matcher.trigger(trigger))
             return True
 

@@ -6,7 +6,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -78,6 +78,9 @@ class VideoSource:
     def offer(self, trigger: Trigger) -> bool:  # noqa: ARG002 - nobody triggers here
         """See `Source`."""
         return False
+
+    def when_accepted(self, call: Callable[[Trigger], None]) -> None:
+        """See `Source`; none is."""
 
     def is_gone(self, name: bytes) -> bool:  # noqa: ARG002 - all frames go with the file
         """See `Source`."""

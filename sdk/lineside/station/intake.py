@@ -6,7 +6,8 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
-from lineside.sources import Capture, Source
+from lineside.errors import FrameError
+from lineside.sources import Capture, Source, Trigger
 from lineside.station.backlog import Backlog
 from lineside.station.deadline import DeadlineWatch
 from lineside.station.giving import Giver
@@ -61,6 +62,9 @@ class Intake:
         self._stopping = stopping
         self._beat = beat
         self._ended = ended
+        # Triggered and without a picture so far; as many as the source lets wait.
+        self._announced: dict[int, Turn] = {}
+        source.when_accepted(self._announce)
         self._worker = Worker(self._take_all, name="lineside-source")
 
     def start(self) -> None:
@@ -86,14 +90,41 @@ class Intake:
             self._ended()
             self._backlog.close()
 
-    def _begin(self, capture: Capture) -> None:
+    def _announce(self, trigger: Trigger) -> None:
+        """In the thread that triggers: its deadline counts, however long the picture takes."""
+        if self._pace.deadline_ms is not None:
+            turn = self._turn_of(await_picture(trigger))
+            self._announced[id(trigger)] = turn
+            self._watch.add(turn)
+
+    def _turn_of(self, capture: Capture) -> Turn:
         # Of the moment at which the part was there: its frame may come after a changeover.
         product = self._products.find(capture.product, at_ns=capture.taken_ns)
-        turn = Turn(capture, product, deadline_ms=self._pace.deadline_ms)
-        self._watch.add(turn)
+        return Turn(capture, product, deadline_ms=self._pace.deadline_ms)
+
+    def _begin(self, capture: Capture) -> None:
+        turn = self._announced.pop(id(capture.trigger), None)
+        if turn is None:
+            turn = self._turn_of(capture)
+            self._watch.add(turn)
+        else:
+            turn.capture = capture
         given_way = self._backlog.put(turn)
         if given_way is not None:
             product = given_way.product or self._products.active
             told = "others were waiting"
             self._giver.give_fault(given_way, product, Reason.OVERLOAD, told, meanwhile=self._beat)
         turn.frame_sha256()  # here, beside the inspection
+
+
+def await_picture(trigger: Trigger) -> Capture:
+    """What stands for a part until its picture is there; its deadline may come before."""
+    return Capture(
+        part_id=trigger.part_id,
+        product=trigger.product,
+        taken_unix_ns=trigger.at_unix_ns,
+        taken_ns=trigger.at_ns,
+        read_us=0.0,
+        fault=FrameError("its picture has not come yet", reason=Reason.FRAME_MISSING.value),
+        trigger=trigger,
+    )

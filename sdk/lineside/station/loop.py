@@ -325,4 +325,4 @@ def _words_of_lost(lost: int, outbox: Outbox) -> str:
 
 def _comes_again(capture: Capture) -> bool:
     """A file does, at the next start; the trigger that it belongs to does not."""
-    return capture.key is not None and not capture.triggered
+    return capture.key is not None and capture.trigger is None

@@ -18,7 +18,7 @@ class Turn:
 
     Attributes:
         id: 16 hex digits; journal, late result and kept frame carry it.
-        capture: what is to be judged.
+        capture: what is to be judged; of a part that was triggered, once its picture is there.
         product: what judges it, as it was when the turn began; ``None``: there is no bundle for it.
         deadline_ms: from the moment at which the turn began; ``None``: no limit.
         deadline_ns: the same on the monotonic clock.

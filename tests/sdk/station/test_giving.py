@@ -16,7 +16,7 @@ from lineside.errors import StorageError
 from lineside.frame import Frame
 from lineside.mqtt import MqttSettings, StationTopics, decode_verdict
 from lineside.outbox import Outbox, OutboxSettings, open_journal
-from lineside.sources import Capture
+from lineside.sources import Capture, trigger_now
 from lineside.station import Pace, Products, Station
 from lineside.station.giving import Giver, Judgement
 from lineside.station.products import ModelCard, Product
@@ -46,7 +46,7 @@ def turn_of(part_id: str = "p", *, ago_s: float = 0.0, deadline_ms: float | None
         taken_ns=time.monotonic_ns() - round(ago_s * 1e9),
         read_us=0.0,
         frame=Frame(pixels_hwc=np.zeros((8, 8, 1), np.uint8), part_id=part_id),
-        triggered=True,
+        trigger=trigger_now(part_id),
     )
     return Turn(capture, None, deadline_ms=deadline_ms)
 

@@ -16,6 +16,7 @@ from lineside.framekey import FrameKey
 from lineside.mqtt import MqttSettings, StationTopics, VerdictMessage, decode_verdict
 from lineside.outbox import Draft, Outbox, OutboxSettings
 from lineside.outbox.reading import open_journal
+from lineside.sources import trigger_now
 from lineside.station import ModelCard, Pace, Product, Products, RegionSettings, Station
 from lineside.verdict import Evaluation
 
@@ -108,6 +109,22 @@ def test_a_frame_that_waited_too_long_is_not_inspected(
     feed.give("after")
     wait_until(lambda: "after" in inspector.seen, 30)
     assert inspector.seen == ["p0", "after"]
+
+
+def test_a_picture_that_hangs_on_its_way_does_not_hold_up_the_deadline(
+    run: Callable[..., tuple[Station, Feed, Any]], ear: Any, wait_until: Callable[..., None]
+) -> None:
+    station, feed, inspector = run(Pace(deadline_ms=300.0))
+    trigger = trigger_now("slow share")
+    feed.accepted(trigger)  # the picture does not come, say, from a share that stands
+    wait_until(lambda: heard(ear))
+    assert heard(ear)["slow share"].reason == "deadline"
+    feed.give("slow share", trigger=trigger)
+    feed.give("next")
+    wait_until(lambda: "next" in heard(ear))
+    assert heard(ear).keys() == {"slow share", "next"}  # and no part has two
+    assert inspector.seen == ["next"]
+    assert station.giver.late == 0  # nothing was found of it
 
 
 @pytest.mark.parametrize(("policy", "loses"), [("newest", "first"), ("oldest", "last")])
