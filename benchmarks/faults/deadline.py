@@ -131,7 +131,7 @@ def summarise(
     )
     return {
         "deadline_ms": deadline_ms,
-        "lead_ms": Pace().deadline_lead_ms,
+        "lead_ms": Pace(deadline_ms=float(deadline_ms)).lead_ms,
         "parts": len(triggered_s),
         "heard": len(arrivals.at_s),
         "heard_twice": sum(len(times) > 1 for times in arrivals.at_s.values()),

@@ -237,7 +237,7 @@ def _check(configuration: StationConfiguration) -> None:
 
 def _check_source(configuration: StationConfiguration) -> None:
     pace = configuration.pace
-    left_ms = None if pace.deadline_ms is None else pace.deadline_ms - pace.deadline_lead_ms
+    left_ms = None if pace.deadline_ms is None else pace.deadline_ms - pace.lead_ms
     check_source(configuration.source, configuration.trigger, left_ms)
     can_wait = isinstance(configuration.trigger, FreeTrigger) and not isinstance(
         configuration.source, CameraSettings

@@ -99,7 +99,7 @@ class Station:
             given=self.keepers.keep,
         )
         self._judge = Judge(products)
-        self._watch = DeadlineWatch(self._expire, lead_ms=pace.deadline_lead_ms)
+        self._watch = DeadlineWatch(self._expire, lead_ms=pace.lead_ms)
         self._sender = Worker(self.publisher.run, name="lineside-publisher")
         self._intake = Intake(
             source,

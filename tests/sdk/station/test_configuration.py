@@ -317,7 +317,7 @@ def test_several_bundles_each_with_regions_and_limits_of_its_own(
         ),
         (
             "[source]",
-            "[pace]\ndeadline_ms = 5\n[source]",
+            "[pace]\ndeadline_ms = 5\ndeadline_lead_ms = 10\n[source]",
             "pace",
             "deadline_lead_ms 10 leaves nothing of deadline_ms 5",
         ),
@@ -367,3 +367,13 @@ def test_parts_that_wait_where_the_deadline_does_not_see_them_are_refused(
     with pytest.raises(ConfigurationError, match="policy: with") as caught:
         read(both)
     assert caught.value.path == "pace.policy"
+
+
+@pytest.mark.parametrize(
+    ("text", "lead_ms"),
+    [("deadline_ms = 300", 30.0), ("deadline_ms = 60", 20.0), ("deadline_lead_ms = 0", 0.0)],
+)
+def test_how_long_before_its_deadline_a_part_is_given_up(
+    read: Callable[[str], StationConfiguration], text: str, lead_ms: float
+) -> None:
+    assert read(f"{GOOD}[pace]\n{text}").pace.lead_ms == lead_ms
