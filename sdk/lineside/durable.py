@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -30,11 +31,13 @@ def durable_file(path: Path) -> Iterator[BinaryIO]:
     """Write a file such that a power cut leaves the old one or the new one, never a mix.
 
     Whoever has the old file open or mapped keeps the old bytes. An exception inside the block
-    leaves the old file as it was.
+    leaves the old file as it was. A symbolic link stays one, and what it points at is written.
 
     Raises:
-        StorageError: full, read-only, not permitted; what was there before is untouched.
+        StorageError: full, read-only, not permitted, or no regular file; what was there before is
+            untouched.
     """
+    path = _whole_file(path)
     # The process id keeps two writers of one path from tearing each other's aside file.
     aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -48,6 +51,18 @@ def durable_file(path: Path) -> Iterator[BinaryIO]:
     finally:
         with contextlib.suppress(OSError):
             aside.unlink(missing_ok=True)
+
+
+def _whole_file(path: Path) -> Path:
+    """Where a rename puts the file: never over a device, which root would lose for everybody."""
+    found = Path(os.path.realpath(path))
+    try:
+        mode = found.stat().st_mode
+    except OSError:
+        return found  # nothing there, or writing will say what is wrong
+    if not stat.S_ISREG(mode):
+        raise StorageError(f"{path}: cannot be written: it is no regular file; name another")
+    return found
 
 
 def make_folder(folder: Path) -> None:

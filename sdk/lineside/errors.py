@@ -106,6 +106,24 @@ class OverrideError(LinesideError):
         self.file = file
 
 
+class TargetError(BundleError):
+    """The bundle was made for other hardware; ``expected`` is what it asks for."""
+
+    def __init__(self, message: str, *, expected: str, actual: str) -> None:
+        super().__init__(message)
+        self.expected = expected
+        self.actual = actual
+
+
+class DowngradeError(BundleError):
+    """The bundle's security counter is below what was confirmed here: ``actual`` < ``expected``."""
+
+    def __init__(self, message: str, *, expected: int, actual: int) -> None:
+        super().__init__(message)
+        self.expected = expected
+        self.actual = actual
+
+
 class EngineError(LinesideError):
     """An inference engine is missing, refuses the model, or failed while running."""
 
@@ -131,6 +149,10 @@ class StorageError(LinesideError):
     exit_code = 7
 
 
+class StoreBusyError(StorageError):
+    """Another process changes the slots just now, or another station runs on them."""
+
+
 class BrokerError(LinesideError):
     """The MQTT broker cannot be reached or refuses us."""
 
@@ -139,6 +161,20 @@ class BrokerError(LinesideError):
 
 class BrokerRefusedError(BrokerError):
     """The broker answers but does not want us or a message; ``reason`` is its own word."""
+
+    def __init__(self, message: str, *, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class RefusedError(LinesideError):
+    """Well-formed, and not done in this state: a store without trial, a station that says no."""
+
+    exit_code = 9
+
+
+class CommandRefusedError(RefusedError):
+    """A station answered no; ``reason`` is its own word, e.g. ``expired``."""
 
     def __init__(self, message: str, *, reason: str) -> None:
         super().__init__(message)

@@ -1,4 +1,7 @@
-"""Acquired pixels with their format and time, and how to read them from an encoded image."""
+"""Acquired pixels with their format and time, and how to read them from an encoded image.
+
+OpenCV is loaded by the first image that is decoded: pixels that come from elsewhere need none.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, cast
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -49,6 +51,8 @@ def decode_frame(data: bytes, *, source: str, part_id: str = "") -> Frame:
     """
     if not data:
         raise FrameError(f"{source}: the file is empty", reason="frame_decode")
+    import cv2
+
     try:
         decoded = cv2.imdecode(
             np.frombuffer(data, dtype=np.uint8),
@@ -81,6 +85,8 @@ def read_frame(path: str | Path, *, part_id: str = "") -> Frame:
 
 def encode_png(pixels_hwc: Pixels) -> bytes:
     """A frame's pixels, (H, W, C) uint8 or uint16 in RGB, as a PNG that `decode_frame` undoes."""
+    import cv2
+
     # OpenCV keeps colours as blue, green, red.
     _, encoded = cv2.imencode(".png", np.ascontiguousarray(pixels_hwc[:, :, ::-1]))
     return bytes(encoded)
@@ -102,6 +108,8 @@ def as_hwc_rgb(decoded: NDArray[Any], source: str) -> Pixels:
         )
     if decoded.ndim == 2:
         return decoded[:, :, np.newaxis]
+    import cv2
+
     colour = {3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGB}.get(decoded.shape[2])
     if colour is None:
         raise FrameError(f"{source}: {decoded.shape[2]} channels", reason="frame_channels")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter_ns
 from types import TracebackType
@@ -23,12 +23,11 @@ from lineside.errors import EngineError, FrameError
 from lineside.frame import Frame, Pixels, read_frame
 from lineside.heads import find_outputs, score_outputs
 from lineside.limits import Limits
-from lineside.preprocess import prepare
+from lineside.preprocess import Workspace, prepare
 from lineside.verdict import Evaluation, Finding, Reason, Timings, Verdict
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Ready:
+class _Ready(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """A frame as the engine takes it, or why it cannot be taken."""
 
     part_id: str
@@ -37,8 +36,7 @@ class _Ready:
     fault: FrameError | None = None
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Inspection:
+class Inspection(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """A verdict with what a person may look at beside it.
 
     Attributes:
@@ -52,7 +50,24 @@ class Inspection:
 
     verdict: Verdict
     map_hw: NDArray[np.float32] | None = None
-    outputs: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    outputs: Mapping[str, NDArray[np.float32]] = {}
+
+
+class _Own(threading.local):
+    """What each thread that calls an inspector has for itself, from call to call.
+
+    Nobody else sees it, and engines keep nothing of what they are given.
+    """
+
+    def __init__(self, input_hwc: tuple[int, int, int]) -> None:
+        self.workspace = Workspace()
+        self._rows_nhwc = np.empty((1, *input_hwc), np.uint8)
+
+    def rows(self, count: int) -> NDArray[np.uint8]:
+        """At least so many inputs."""
+        if len(self._rows_nhwc) < count:
+            self._rows_nhwc = np.empty((count, *self._rows_nhwc.shape[1:]), np.uint8)
+        return self._rows_nhwc
 
 
 class Inspector:
@@ -83,11 +98,19 @@ class Inspector:
         self._product = manifest.identity.product
         self._model = bundle.model_id
         self._engine_name = f"{engine.name}/{engine.precision}"
+        self._own = _Own((*self._contract.input.size_hw, self._contract.input.channels))
 
     @property
     def contract(self) -> Contract:
         """Which frames are accepted, and what the model gives."""
         return self._contract
+
+    def with_limits(self, limits: Limits) -> Inspector:
+        """One that judges by other limits, on the same bundle and engine.
+
+        Both may judge; whoever closes one has closed both.
+        """
+        return Inspector(self.bundle, self.engine, choice=self.choice, limits=limits)
 
     def inspect(self, frame: Frame | NDArray[Any], *, part_id: str = "") -> Verdict:
         """Judge one frame.
@@ -114,51 +137,77 @@ class Inspector:
 
         Each has a result of its own, as `inspect_with_map` would give; a frame that cannot be used
         does not keep the others from being judged, an engine that fails fails them all. The time
-        of the engine is that of the batch.
+        of the engine is that of the batch. ``lineside.load(..., regions=N)`` makes it fast.
         """
         return self._inspect(frames, "")
 
     def _inspect(self, frames: Sequence[Frame | NDArray[Any]], part_id: str) -> list[Inspection]:
         started_ns = perf_counter_ns()
-        readied = [self._ready(frame, part_id) for frame in frames]
-        inputs_hwc = [one.input_hwc for one in readied if one.input_hwc is not None]
+        readied, batch_nhwc = self._ready_all(frames, part_id)
         prepare_us = (perf_counter_ns() - started_ns) / 1e3 / max(1, len(frames))
         started_ns = perf_counter_ns()
-        outputs, failed = self._infer(inputs_hwc)
+        outputs, failed = self._infer(batch_nhwc)
         infer_us = (perf_counter_ns() - started_ns) / 1e3
         found: list[Inspection] = []
         row = 0
         for one in readied:
             fault = one.fault or failed
-            times = Timings(preprocess_us=prepare_us, infer_us=0.0 if one.fault else infer_us)
             if fault is not None:
+                times = Timings(preprocess_us=prepare_us, infer_us=0.0 if one.fault else infer_us)
                 found.append(self._undecided(fault, one.part_id, times))
-            else:
-                its_own = {name: values[row : row + 1] for name, values in outputs.items()}
-                found.append(self._judge(its_own, one, times))
-                row += 1
+                continue
+            its_own = (
+                outputs
+                if len(frames) == 1
+                else {name: values[row : row + 1] for name, values in outputs.items()}
+            )
+            found.append(self._judge(its_own, one, prepare_us, infer_us))
+            row += 1
         return found
 
+    def _ready_all(
+        self, frames: Sequence[Frame | NDArray[Any]], part_id: str
+    ) -> tuple[list[_Ready], NDArray[np.uint8] | None]:
+        """Each frame, and those that can be taken as one batch; ``None`` where none can."""
+        rows_nhwc = self._own.rows(len(frames))
+        readied: list[_Ready] = []
+        count = 0
+        for frame in frames:
+            one = self._ready(frame, part_id, rows_nhwc[count])
+            readied.append(one)
+            if one.input_hwc is None:
+                continue
+            if len(frames) == 1:  # not copied: it may be the very pixels of the frame
+                return readied, one.input_hwc[np.newaxis]
+            rows_nhwc[count] = one.input_hwc  # nothing is moved where it lies there already
+            count += 1
+        return readied, rows_nhwc[:count] if count else None
+
     def _infer(
-        self, inputs_hwc: Sequence[NDArray[np.uint8]]
+        self, batch_nhwc: NDArray[np.uint8] | None
     ) -> tuple[Mapping[str, NDArray[np.float32]], EngineError | None]:
-        if not inputs_hwc:
+        if batch_nhwc is None:
             return {}, None
         try:
-            # One is not copied: it may be the very pixels of the frame.
-            one = len(inputs_hwc) == 1
-            batch_nhwc = inputs_hwc[0][np.newaxis] if one else np.stack(inputs_hwc)
             return self.engine.infer(batch_nhwc), None
         except EngineError as error:
             return {}, error
 
-    def _ready(self, frame: Frame | NDArray[Any], part_id: str) -> _Ready:
+    def _ready(
+        self, frame: Frame | NDArray[Any], part_id: str, row_hwc: NDArray[np.uint8]
+    ) -> _Ready:
         if isinstance(frame, Frame):
             part_id = part_id or frame.part_id
+        contract = self._contract
         try:
             pixels_hwc, source = _unpack(frame)
             input_hwc = prepare(
-                pixels_hwc, self._contract.frame, self._contract.input, source=source
+                pixels_hwc,
+                contract.frame,
+                contract.input,
+                source=source,
+                workspace=self._own.workspace,
+                out_hwc=row_hwc,
             )
         except FrameError as error:
             return _Ready(part_id=part_id, fault=error)
@@ -166,12 +215,16 @@ class Inspector:
         return _Ready(part_id=part_id, input_hwc=input_hwc, frame_size_hw=(height, width))
 
     def _judge(
-        self, outputs: Mapping[str, NDArray[np.float32]], ready: _Ready, timings: Timings
+        self,
+        outputs: Mapping[str, NDArray[np.float32]],
+        ready: _Ready,
+        prepare_us: float,
+        infer_us: float,
     ) -> Inspection:
         started_ns = perf_counter_ns()
         score, decision, findings = self._read(outputs, ready.frame_size_hw)
         decide_us = (perf_counter_ns() - started_ns) / 1e3
-        timings = msgspec.structs.replace(timings, decide_us=decide_us)
+        timings = Timings(preprocess_us=prepare_us, infer_us=infer_us, decide_us=decide_us)
         return Inspection(
             verdict=self._decided(score, decision, findings, ready.part_id, timings),
             map_hw=self._map_of(outputs),

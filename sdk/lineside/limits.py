@@ -141,6 +141,25 @@ def tighten(rule: LimitRule, settings: LimitSettings) -> LimitRule:
     return proposed
 
 
+def strictest(rule: LimitRule, *, ok: float | None, not_ok: float | None) -> LimitRule:
+    """Of each limit the stricter one: the rule's, or the one given. Pure; always a tightening.
+
+    Where they would cross, the OK limit gives way to the other.
+
+    Args:
+        rule: what must not be loosened.
+        ok, not_ok: finite, in its unit; ``None``: the rule's.
+    """
+    sign = rule.sign
+
+    def stricter(one: float, other: float | None) -> float:
+        return one if other is None or sign * one <= sign * other else other
+
+    not_ok_limit = stricter(rule.not_ok_limit, not_ok)
+    ok_limit = stricter(stricter(rule.ok_limit, ok), not_ok_limit)
+    return msgspec.structs.replace(rule, ok_limit=ok_limit, not_ok_limit=not_ok_limit)
+
+
 def change_limits(rule: LimitRule, *, ok: float | None, not_ok: float | None) -> LimitRule:
     """The rule with other limits, looser or tighter; ``None`` leaves one as it is.
 

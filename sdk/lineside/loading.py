@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final
+
+import msgspec
 
 from lineside.bundle import Bundle, load_trust, open_bundle
 from lineside.choose import choose_engine
@@ -12,6 +15,9 @@ from lineside.engines.cache import default_cache_folder, private_folder
 from lineside.errors import ConfigurationError
 from lineside.inspector import Inspector
 from lineside.limits import Limits, LimitSettings, settle_limits
+from lineside.several import add_several
+
+_MOST_REGIONS: Final = 4096
 
 
 def load(
@@ -26,6 +32,7 @@ def load(
     device: str = "CPU",
     cache_folder: str | Path | None = None,
     limits: LimitSettings | None = None,
+    regions: int = 1,
 ) -> Inspector:
     """Verify a bundle, prove an engine on its golden samples, and take the fastest that passes.
 
@@ -46,6 +53,10 @@ def load(
             None keeps the choice only, in ``LINESIDE_CACHE`` or the user's cache folder.
         limits: tighter limits than the sealed ones, or a signed override; None: the sealed ones.
             The golden self-test goes by the sealed ones whatever stands here: it proves the engine.
+        regions: so many frames come to `Inspector.inspect_batch` at once. With more than one a
+            second form of the model is compiled for several at once, if it passes the self-test
+            too and is measured to be faster here; `Choice.several` tells. It takes memory of its
+            own (docs/devices.md).
 
     Returns:
         Close it, or use it in a ``with`` statement.
@@ -55,14 +66,18 @@ def load(
         KeyFileError: a trusted key cannot be read.
         ProviderError: a provider or device that was asked for did not come up.
         SelfTestError: no engine passes here.
-        ConfigurationError: an unknown engine, an impossible number of threads, or limits that
-            loosen the sealed ones.
+        ConfigurationError: an unknown engine, an impossible number of threads or regions, or
+            limits that loosen the sealed ones.
         OverrideError: the override is refused.
         StorageError: the cache folder cannot be used.
     """
     if engine not in ("auto", *ENGINE_NAMES):
         raise ConfigurationError(
             f"engine {engine!r}: there are auto, {', '.join(ENGINE_NAMES)}", path="engine"
+        )
+    if not 1 <= regions <= _MOST_REGIONS:
+        raise ConfigurationError(
+            f"regions = {regions}: give a number from 1 to {_MOST_REGIONS}", path="regions"
         )
     kept = None if cache_folder is None else private_folder(Path(cache_folder))
     settings = EngineSettings(
@@ -76,7 +91,8 @@ def load(
     bundle = open_bundle(path, trust=trusted)
     try:
         settled = settle_limits(bundle, limits or LimitSettings(), trusted=trusted)
-        return _prove(bundle, settings, engine, precision, kept or default_cache_folder(), settled)
+        folder = kept or default_cache_folder()
+        return _prove(bundle, settings, engine, precision, folder, settled, regions)
     except BaseException:
         bundle.close()
         raise
@@ -89,8 +105,16 @@ def _prove(
     precision: str | None,
     folder: Path,
     limits: Limits,
+    regions: int,
 ) -> Inspector:
     opened, choice = choose_engine(
         bundle, settings, engine=engine, precision=precision, folder=folder
     )
+    if regions > 1:
+        try:
+            opened, several = add_several(bundle, opened, settings, frames=regions, folder=folder)
+        except BaseException:
+            opened.close()
+            raise
+        choice = msgspec.structs.replace(choice, several=several)
     return Inspector(bundle, opened, choice=choice, limits=limits)

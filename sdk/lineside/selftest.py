@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineside.bundle import Bundle
+from lineside.bundle.manifest import ModelEntry
 from lineside.contract import Contract, LimitRule
 from lineside.decide import decide
-from lineside.engines import Engine
-from lineside.errors import FrameError, SelfTestError
+from lineside.engines import Engine, EngineSettings, open_engine
+from lineside.errors import FrameError, LinesideError, SelfTestError
 from lineside.golden import GOLDEN_PART, GoldenSamples, decode_golden
-from lineside.heads import score_outputs
+from lineside.heads import find_outputs, score_outputs
 from lineside.preprocess import prepare
 from lineside.verdict import Evaluation
 
@@ -108,8 +109,14 @@ def prepare_golden(samples: GoldenSamples, contract: Contract) -> NDArray[np.uin
         ) from error
 
 
-def measure_selftest(bundle: Bundle, engine: Engine) -> SelfTestResult:
+def measure_selftest(bundle: Bundle, engine: Engine, *, at_least: int = 1) -> SelfTestResult:
     """Infer the golden frames and compare; a failed comparison is a result, not an error.
+
+    Args:
+        bundle: opened and verified.
+        engine: to be proved.
+        at_least: so many frames at once, the golden ones again and again, forth and back: each
+            batch and lane of the engine meets them, and each frame has other neighbours.
 
     Raises:
         SelfTestError: no golden samples for this engine and precision.
@@ -118,7 +125,9 @@ def measure_selftest(bundle: Bundle, engine: Engine) -> SelfTestResult:
     manifest = bundle.manifest
     samples = read_golden(bundle)
     expected, tolerances = _expected(samples, engine, manifest.contract)
-    actual = engine.infer(prepare_golden(samples, manifest.contract))
+    order = _order(len(samples.frames), at_least)
+    expected = {name: values[order] for name, values in expected.items()}
+    actual = engine.infer(prepare_golden(samples, manifest.contract)[order])
     flips = sum(
         sealed is not now
         for sealed, now in zip(
@@ -127,7 +136,7 @@ def measure_selftest(bundle: Bundle, engine: Engine) -> SelfTestResult:
             strict=True,
         )
     )
-    return SelfTestResult(
+    result = SelfTestResult(
         engine=engine.name,
         precision=engine.precision,
         outputs=tuple(
@@ -141,22 +150,34 @@ def measure_selftest(bundle: Bundle, engine: Engine) -> SelfTestResult:
         ),
         verdict_flips=flips,
     )
+    if result.passed:
+        _find_once(actual, samples, manifest.contract)
+    return result
 
 
-def run_selftest(bundle: Bundle, engine: Engine) -> SelfTestResult:
+def run_selftest(bundle: Bundle, engine: Engine, *, at_least: int = 1) -> SelfTestResult:
     """Prove the engine on this device, or refuse it.
+
+    Args:
+        bundle, engine, at_least: as `measure_selftest` takes them.
 
     Raises:
         SelfTestError: drift beyond tolerance, a changed verdict, or no golden samples for it.
         EngineError: the engine fails while computing.
     """
-    result = measure_selftest(bundle, engine)
+    result = measure_selftest(bundle, engine, at_least=at_least)
     if not result.passed:
         raise SelfTestError(
             f"{bundle.path}: {engine.description}: the golden self-test failed here: "
             f"{result.told()}. Try the other engine (--engine), or export for this device"
         )
     return result
+
+
+def _order(count: int, at_least: int) -> NDArray[np.intp]:
+    forth = np.arange(count)
+    rounds = [forth[:: -1 if number % 2 else 1] for number in range(-(-at_least // count))]
+    return np.concatenate(rounds)[: max(count, at_least)]
 
 
 def _expected(
@@ -175,6 +196,15 @@ def _expected(
     return expected, tolerances
 
 
+def _find_once(
+    outputs: Mapping[str, NDArray[np.float32]], samples: GoldenSamples, contract: Contract
+) -> None:
+    """So that what finding needs is loaded by now, and the first bad part is as quick as others."""
+    first = {name: values[:1] for name, values in outputs.items()}
+    height, width, _ = samples.frames[0].shape_hwc
+    find_outputs(first, contract.head, (height, width))
+
+
 def _evaluations(
     outputs: Mapping[str, NDArray[np.float32]], contract: Contract, rule: LimitRule
 ) -> list[Evaluation]:
@@ -185,3 +215,29 @@ def _max_abs_drift(expected: NDArray[np.float32], actual: NDArray[np.float32]) -
     drift = np.abs(actual.astype(np.float64) - expected.astype(np.float64))
     # NaN compares false with every tolerance in one direction and true in the other.
     return float(drift.max()) if np.isfinite(drift).all() else float("inf")
+
+
+def open_tested(
+    bundle: Bundle, model: ModelEntry, settings: EngineSettings, *, at_least: int = 1
+) -> Engine:
+    """Open an engine and prove it; what it was made from is then given back to the system.
+
+    Args:
+        bundle, at_least: as `measure_selftest` takes them.
+        model: of its manifest.
+        settings: threads, lanes, devices.
+
+    Raises:
+        EngineError: it does not open, fails, or does not pass (`SelfTestError`).
+        BundleFormatError: the golden samples are damaged.
+    """
+    engine = open_engine(model, bundle.part, bundle.manifest.contract, settings)
+    try:
+        run_selftest(bundle, engine, at_least=at_least)
+    except LinesideError:
+        engine.close()
+        raise
+    # The engine holds what it needs of them as a copy of its own.
+    for part in (*model.parts, GOLDEN_PART):
+        bundle.let_go(part)
+    return engine

@@ -35,6 +35,7 @@ class Reason(str, Enum):
     ENGINE = "engine"
     DEADLINE = "deadline"
     OVERLOAD = "overload"
+    PAUSED = "paused"
     DISK = "disk"
 
     @property
@@ -60,6 +61,7 @@ REASON_CODES: dict[Reason, int] = {
     Reason.ENGINE: 20,
     Reason.DEADLINE: 21,
     Reason.OVERLOAD: 22,
+    Reason.PAUSED: 23,
     Reason.DISK: 30,
 }
 

@@ -39,7 +39,14 @@ DIRECTIVES: Final = {
     },
     "Service": {
         *("Type", "NotifyAccess", "ExecStart", "User", "Group", "SupplementaryGroups", "Restart"),
-        *("RestartSec", "TimeoutStartSec", "TimeoutStopSec", "WatchdogSec", "Environment"),
+        *(
+            "RestartSec",
+            "TimeoutStartSec",
+            "TimeoutStopSec",
+            "WatchdogSec",
+            "OOMPolicy",
+            "Environment",
+        ),
         *("CacheDirectory", "CacheDirectoryMode", "StateDirectory", "UMask", "NoNewPrivileges"),
         *("CapabilityBoundingSet", "AmbientCapabilities", "ProtectSystem", "ProtectHome"),
         *("PrivateTmp", "ProtectHostname", "ProtectKernelLogs", "ProtectKernelModules"),

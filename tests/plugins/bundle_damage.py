@@ -25,7 +25,7 @@ STRANGER: Final = (VECTORS / "signed-by-stranger.bin").read_bytes()
 ORDER: Final = 2**252 + 27742317777372353535851937790883648493
 
 
-def manifest_end(data: bytes) -> int:
+def manifest_end(data: bytes | bytearray) -> int:
     return 128 + int.from_bytes(data[24:28], "little")
 
 

@@ -190,7 +190,7 @@ def wrong_kinds(random: Random) -> bytes:
     manifest, parts = whole()
     holder, key = random.choice(places(manifest))
     wrong = WRONG[type(holder[key])]
-    fitting = [None] if key in NULLABLE else []
+    fitting: list[Any] = [None] if key in NULLABLE else []
     fitting += [1] if key in NUMBER_OR_NULL else []
     holder[key] = random.choice(
         [value for value in wrong if not any(value is right for right in fitting)]

@@ -30,12 +30,14 @@ from lineside.durable import write_durably
 from lineside.errors import (
     BundleError,
     BundleFormatError,
+    DowngradeError,
     IncompatibleBundleError,
     KeyFileError,
     PartHashError,
     RevokedKeyError,
     SignatureError,
     StorageError,
+    TargetError,
     UntrustedBundleError,
 )
 
@@ -237,10 +239,12 @@ def test_every_kind_of_refusal_is_met_by_a_vector_or_here() -> None:
     }
     assert kinds == {
         BundleFormatError,
+        DowngradeError,  # tests/sdk/slots/test_rules.py
         IncompatibleBundleError,
         PartHashError,
         RevokedKeyError,  # tests/sdk/test_trust.py
         SignatureError,
+        TargetError,  # tests/sdk/slots/test_target.py
         UntrustedBundleError,
     }
     assert {kind.exit_code for kind in kinds} == {5}

@@ -20,6 +20,9 @@ from typing import Any, Final
 import pytest
 from bundle_vectors import VECTOR, VECTORS, minimal
 
+from lineside.bundle import open_bundle
+from lineside.errors import BundleError
+
 PROMISED_BYTES: Final = 16_000_000
 BIG_BYTES: Final = 300_000_000
 KIB_64: Final = bytes(64 * 1024)
@@ -105,6 +108,21 @@ def test_the_kernel_gives_no_more_than_was_promised(big: Path) -> None:
     assert measure(big, way="map", limit_bytes=PROMISED_BYTES)[0] == "opened"
     # What a reader that copies would meet, so the limit is one.
     assert measure(big, way="read", limit_bytes=PROMISED_BYTES)[0] == "no memory"
+
+
+def test_a_part_that_was_let_go_takes_no_memory_and_can_be_read_again(big: Path) -> None:
+    def resident_kib() -> int:
+        maps = Path("/proc/self/smaps").read_text().split(str(big))[1:]
+        return sum(int(found.split("Rss:")[1].split()[0]) for found in maps)
+
+    with open_bundle(big, trust=VECTORS / "factory.pub") as bundle:
+        part = bundle.part("memory.bin")
+        assert hashlib.sha256(part).digest() and resident_kib() * 1024 >= BIG_BYTES
+        bundle.let_go("memory.bin")
+        assert resident_kib() < 1024
+        assert part[-1] == 0, "a view handed out stays valid"
+        with pytest.raises(BundleError, match="not in this bundle"):
+            bundle.let_go("another")
 
 
 def compact(value: object) -> bytes:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from mjpeg_server import MjpegCamera
+from slot_bundles import put
 from tiny_bundle import TinyBundle
 
 from lineside.bundle import load_public_key, revoke_key, write_key_pair
@@ -74,7 +75,7 @@ def test_this_machine_is_fit_and_every_topic_is_looked_at() -> None:
     assert code == 0
     assert set(checks) == {
         *("python", "glibc", "openvino", "onnxruntime", "cpu", "memory", "container"),
-        *("clock", "disk", "cache", "trust", "serial"),
+        *("target", "clock", "disk", "cache", "trust", "serial"),
     }
     for name in ("openvino", "onnxruntime"):
         assert checks[name]["state"] == "ok"
@@ -255,6 +256,38 @@ def test_pictures_that_cannot_be_are_told_with_a_remedy(
     (folder / "maps").mkdir()
     (check,) = [check for check in examine_station(station) if check.topic == "maps"]
     assert check.state is State.OK, check
+
+
+def test_who_may_give_commands_is_listed_and_a_key_that_is_not_there_missing(
+    station: Path,
+) -> None:
+    folder = station.parent
+    write_key_pair(folder, "operator")
+    section = '[[commands.keys]]\npath = "operator.pub"\nverbs = ["resume", "pause"]\n'
+    station.write_text(station.read_text(encoding="utf-8") + section, encoding="utf-8")
+    (check,) = [check for check in examine_station(station) if check.topic == "commands"]
+    assert (check.state, check.found) == (State.OK, "operator: pause, resume")
+    revoke_key(folder, load_public_key(folder / "operator.pub"))
+    (check,) = [check for check in examine_station(station) if check.topic == "commands"]
+    assert (check.state, check.found) == (State.OK, "operator: revoked")
+    (folder / "operator.pub").unlink()
+    (check,) = [check for check in examine_station(station) if check.topic == "commands"]
+    assert check.state is State.MISSING
+    assert "operator.pub" in check.found
+    assert check.remedy
+
+
+def test_the_bundle_in_a_store_is_looked_at_as_one_in_a_file(
+    station: Path, tiny_bundle: TinyBundle
+) -> None:
+    text = station.read_text(encoding="utf-8").replace('path = "tiny.lsb"', 'store = "slots"')
+    station.write_text(text, encoding="utf-8")
+    (missing,) = [check for check in examine_station(station) if check.topic == "slots"]
+    assert missing.state is State.MISSING
+    put(station.with_name("slots"), tiny_bundle.path, tiny_bundle.public_key_path)
+    checks = {check.topic: check for check in examine_station(station)}
+    assert {checks[topic].state for topic in ("slots", "store", "bundle", "limits")} == {State.OK}
+    assert "slot a: tiny 1.0.0, confirmed" in checks["slots"].found
 
 
 def test_the_folder_of_kept_frames_is_looked_at(station: Path) -> None:

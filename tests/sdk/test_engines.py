@@ -38,6 +38,7 @@ from lineside.engines import (
     silence_telemetry,
 )
 from lineside.engines.machine import cpu_flags, cpu_name, usable_cores
+from lineside.engines.openvino import OpenVinoEngine
 from lineside.errors import ConfigurationError, EngineError, ProviderError, StorageError
 
 ENTRIES = {"onnxruntime": ONNX_ENTRY, "openvino": OPENVINO_ENTRY}
@@ -141,6 +142,14 @@ def test_any_number_of_images_gives_each_its_own_value(
     expected = [single.infer(images[i : i + 1])["value"][0] for i in range(count)]
     # Kernels for another batch add in another order: one or two units in the last place.
     np.testing.assert_allclose(values, np.array(expected, np.float32), atol=5e-7)
+
+
+def test_openvino_s_threads_may_move_to_a_free_core(tiny_parts: Parts) -> None:
+    engine = opened("openvino", tiny_parts)
+    assert isinstance(engine, OpenVinoEngine)
+    compiled = engine._lanes[0]._request.get_compiled_model()
+    assert not compiled.get_property("ENABLE_CPU_PINNING")
+    engine.close()
 
 
 def test_images_need_not_lie_in_one_piece(engine: Engine) -> None:

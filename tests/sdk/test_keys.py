@@ -172,7 +172,9 @@ def test_a_private_key_is_no_trust(tmp_path: Path) -> None:
     private_path, public_path = write_key_pair(tmp_path, "factory")
     with pytest.raises(KeyFileError, match="holds a private key"):
         load_trust(private_path)
-    with pytest.raises(KeyFileError, match=r"holds a public key.*give the \.key file"):
+    with pytest.raises(
+        KeyFileError, match=r"is the public half.*private key is needed.*give the \.key file"
+    ):
         load_private_key(public_path)
 
 

@@ -18,7 +18,7 @@ from lineside.bundle import Bundle, EscapeGuarantee, load_trust, open_bundle, se
 from lineside.contract import LimitRule
 from lineside.decide import decide
 from lineside.errors import ConfigurationError, OverrideError
-from lineside.limits import Limits, change_limits, settle_limits, tighten
+from lineside.limits import Limits, change_limits, settle_limits, strictest, tighten
 from lineside.verdict import Evaluation, Reason
 
 SEVERITY = {Evaluation.OK: 0, Evaluation.NOT_DECIDABLE: 1, Evaluation.NOT_OK: 2}
@@ -46,6 +46,24 @@ def test_whatever_the_settings_say_no_score_is_judged_milder(
         return
     for one in (score, sealed.ok_limit, sealed.not_ok_limit, *(x for x in (ok, not_ok) if x)):
         assert SEVERITY[decide(one, effective)[0]] >= SEVERITY[decide(one, sealed)[0]]
+
+
+@given(sealed=rules(), ok=ANY_LIMIT, not_ok=ANY_LIMIT)
+def test_of_each_limit_the_stricter_one_makes_a_rule_that_is_no_milder(
+    sealed: LimitRule, ok: float | None, not_ok: float | None
+) -> None:
+    if not all(one is None or math.isfinite(one) for one in (ok, not_ok)):
+        return
+    found = strictest(sealed, ok=ok, not_ok=not_ok)
+    assert tighten(sealed, LimitSettings(ok=found.ok_limit, not_ok=found.not_ok_limit)) == found
+    with_both = [one for one in (ok, not_ok) if one is not None]
+    for one in (*with_both, sealed.ok_limit, sealed.not_ok_limit):
+        assert SEVERITY[decide(one, found)[0]] >= SEVERITY[decide(one, sealed)[0]]
+    try:
+        asked = tighten(sealed, LimitSettings(ok=ok, not_ok=not_ok))
+    except ConfigurationError:
+        return
+    assert found == asked, "what may be asked for is what one gets"
 
 
 @given(sealed=rules(), proposed=rules())

@@ -33,6 +33,7 @@ RELEASED_CODES = {
     "engine": 20,
     "deadline": 21,
     "overload": 22,
+    "paused": 23,
     "disk": 30,
 }
 
@@ -110,5 +111,5 @@ def test_every_error_has_one_root_and_a_documented_exit_code() -> None:
     for kind in found:
         assert issubclass(kind, errors.LinesideError)
         assert kind.__name__.endswith("Error")
-        assert kind.exit_code in {1, 3, 4, 5, 6, 7, 8}
+        assert kind.exit_code in {1, 3, 4, 5, 6, 7, 8, 9}
         assert kind.__doc__

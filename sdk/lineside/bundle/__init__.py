@@ -24,7 +24,7 @@ from lineside.bundle.manifest import (
 from lineside.bundle.override import Override, OverrideTerms, read_override, seal_override
 from lineside.bundle.reader import Bundle, open_bundle
 from lineside.bundle.signer import Signer, open_signer
-from lineside.bundle.trust import Trust, TrustedKeys, load_trust, revoke_key
+from lineside.bundle.trust import Trust, TrustedKeys, load_revocations, load_trust, revoke_key
 from lineside.bundle.writer import PartData, make_thin_copy, reseal_bundle, seal_bundle
 
 __all__ = [
@@ -49,6 +49,7 @@ __all__ = [
     "generate_key_pair",
     "load_private_key",
     "load_public_key",
+    "load_revocations",
     "load_trust",
     "make_thin_copy",
     "open_bundle",

@@ -161,7 +161,10 @@ def load_private_key(path: str | Path, password: str | None = None) -> PrivateKe
     path = Path(path)
     data = read_small(path)
     if b"PUBLIC KEY" in data:
-        raise KeyFileError(f"{path}: holds a public key, which cannot seal: give the .key file")
+        raise KeyFileError(
+            f"{path}: is the public half, by which others check: a private key is needed to sign: "
+            "give the .key file"
+        )
     secret = None if password is None else _encode(password)
     try:
         key = load_pem_private_key(data, secret)

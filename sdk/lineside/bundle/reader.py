@@ -72,6 +72,18 @@ class Bundle:
             )
         return self._view[span.start : span.stop]
 
+    def let_go(self, name: str) -> None:
+        """Give a part's memory back to the system; who reads it again gets it from the file again.
+
+        Views handed out stay valid. A bundle that was opened from memory keeps it.
+
+        Raises:
+            BundleError: as `part` does.
+        """
+        mapping = self.part(name).obj
+        if isinstance(mapping, mmap.mmap):
+            _let_go(mapping, self.checked.spans[name])
+
     def close(self) -> None:
         """Let go of the file. Views handed out stay valid, and keep the mapping until they go."""
         if self._view is not None:
@@ -107,20 +119,26 @@ def open_bundle(path: str | Path, *, trust: Trust) -> Bundle:
     trusted = load_trust(trust)
     mapping = _map(path)
 
-    def let_go(span: Span) -> None:
-        start = span.start // mmap.PAGESIZE * mmap.PAGESIZE
-        # Refused where a real-time process has locked its memory; then it means to keep it.
-        with contextlib.suppress(OSError):
-            mapping.madvise(mmap.MADV_DONTNEED, start, span.stop - start)
-
     view = memoryview(mapping)
     try:
-        checked = check_bundle(view, trusted=trusted, source=str(path), done_with=let_go)
+        checked = check_bundle(
+            view,
+            trusted=trusted,
+            source=str(path),
+            done_with=lambda span: _let_go(mapping, span),
+        )
     except BundleError:
         view.release()
         mapping.close()
         raise
     return Bundle(path, checked, view)
+
+
+def _let_go(mapping: mmap.mmap, span: Span) -> None:
+    start = span.start // mmap.PAGESIZE * mmap.PAGESIZE
+    # Refused where a real-time process has locked its memory; then it means to keep it.
+    with contextlib.suppress(OSError):
+        mapping.madvise(mmap.MADV_DONTNEED, start, span.stop - start)
 
 
 def _map(path: Path) -> mmap.mmap:

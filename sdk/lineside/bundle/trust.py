@@ -97,6 +97,24 @@ def load_revocation(path: str | Path) -> bytes:
     return bytes.fromhex(path.stem)
 
 
+def load_revocations(places: Sequence[str | Path]) -> frozenset[bytes]:
+    """What files and folders of trust revoke, whichever keys lie there.
+
+    Args:
+        places: folders, and key files beside which revocations lie; one that is not there revokes
+            nothing.
+
+    Returns:
+        Key ids, 16 bytes each.
+
+    Raises:
+        KeyFileError: a revocation is damaged, or a folder cannot be read.
+    """
+    folders = {place if is_folder(place) else place.parent for place in map(Path, places)}
+    files = [file for folder in folders if is_folder(folder) for file in _list(folder, ())]
+    return frozenset(load_revocation(file) for file in files)
+
+
 def revoke_key(folder: str | Path, key: PublicKey | bytes) -> Path:
     """Write a revocation into a trust folder: aside, flushed, renamed.
 

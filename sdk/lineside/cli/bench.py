@@ -13,7 +13,7 @@ from lineside.cli.options import ENGINES, json_option, trust_option
 if TYPE_CHECKING:
     from lineside.bench import BenchReport
 
-_HEAD = ("engine", "precision", "threads", "stage", "p50 ms", "p90 ms", "p99 ms")
+_HEAD = ("engine", "precision", "threads", "at once", "stage", "p50 ms", "p90 ms", "p99 ms")
 
 
 @click.command()
@@ -46,6 +46,14 @@ _HEAD = ("engine", "precision", "threads", "stage", "p50 ms", "p90 ms", "p99 ms"
     show_default=True,
     help="Counted inspections for each engine and number of threads.",
 )
+@click.option(
+    "--batch",
+    type=click.IntRange(1, 1024),
+    default=1,
+    show_default=True,
+    help="Frames at once, as the regions of a board come: one by one, and in every form that a "
+    "station would try. Times are those of one frame.",
+)
 @json_option
 def bench(
     bundle: Path,
@@ -54,6 +62,7 @@ def bench(
     threads: tuple[int, ...],
     images: tuple[Path, ...],
     rounds: int,
+    batch: int,
     as_json: bool,
 ) -> None:
     """Measure latency by stage for every engine and number of threads that works here.
@@ -68,7 +77,9 @@ def bench(
 
     with open_bundle(bundle, trust=trust) as opened:
         frames = [read_frame(image) for image in images] or golden_frames(opened)
-        report = run_bench(opened, frames, engine=engine, threads=threads, rounds=rounds)
+        report = run_bench(
+            opened, frames, engine=engine, threads=threads, rounds=rounds, batch=batch
+        )
     click.echo(format_document(report) if as_json else _tell(report))
 
 
@@ -79,6 +90,7 @@ def _tell(report: BenchReport) -> str:
     rows = [
         (
             *(found.candidate.engine, found.candidate.precision, str(found.candidate.threads)),
+            "1" if found.form is None else f"{found.form.batch} x {found.form.lanes}",
             stage.stage,
             *(f"{value / 1e3:.3f}" for value in (stage.p50_us, stage.p90_us, stage.p99_us)),
         )
@@ -88,11 +100,12 @@ def _tell(report: BenchReport) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in machine.engines.items())
     lines = [
         f"{report.product}, bundle {report.bundle[:16]}: {report.rounds} rounds, "
-        f"{report.frames} frame(s) in turn",
+        f"{report.frames} frame(s) in turn"
+        + (f", {report.batch} at once: times of one of them" if report.batch > 1 else ""),
         f"{machine.cpu}, {machine.usable_cores} usable core(s) [{' '.join(machine.cpu_flags)}]",
         f"{machine.system}, Python {machine.python}, lineside {machine.lineside}, {versions}",
         "",
-        format_table(_HEAD, rows, right=(2, 4, 5, 6)),
+        format_table(_HEAD, rows, right=(2, 5, 6, 7)),
     ]
     lines += [f"left out: {found.candidate.told()}: {found.detail}" for found in report.refused]
     return "\n".join(lines)

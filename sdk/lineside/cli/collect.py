@@ -14,7 +14,7 @@ from lineside.cli.options import json_option
 if TYPE_CHECKING:
     from lineside.kept import Collected
 
-_ONLY = ("reviewed", "undecided", "fault", "drifting", "near", "share")
+_ONLY = ("reviewed", "disagree", "undecided", "fault", "drifting", "near", "share")
 
 
 @click.command()

@@ -51,8 +51,8 @@ def new(name: str, out: Path, password_env: str | None, ask_password: bool, as_j
         click.echo(format_document({"private_file": str(private_path), **found}))
         return
     lock = "with a password" if password is not None else "without a password"
-    click.echo(f"{private_path}  seals bundles; keep it to yourself ({lock})")
-    click.echo(f"{public_path}  goes to every station, for --trust")
+    click.echo(f"{private_path}  seals bundles or signs commands; keep it to yourself ({lock})")
+    click.echo(f"{public_path}  goes to every station, for --trust or [[commands.keys]]")
     click.echo(f"key id {found['key_id']}")
 
 

@@ -24,7 +24,8 @@ _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _VERB_ORDER = (
     *("dataset", "pretrain", "train", "slim", "rescore", "explain", "compare", "study"),
     *("keys", "export", "verify", "bundle"),
-    *("inspect", "run", "listen", "plc-types", "audit", "collect", "bench", "doctor"),
+    *("inspect", "run", "slots", "command", "rollout", "listen", "plc-types", "audit", "collect"),
+    *("flash", "sensor", "bench", "measure", "doctor"),
 )
 
 
@@ -57,7 +58,8 @@ def lineside() -> None:
     """Turn a factory's own images into inspection models, and run them beside the line.
 
     Exit codes: 0 done, 1 fault or gate missed, 2 wrong use, 3 bad input data, 4 bad configuration,
-    5 bundle or key refused, 6 engine, 7 storage, 8 broker.
+    5 bundle or key refused, 6 engine, 7 storage, 8 broker, 9 not done in this state, 10 to 15 a
+    sensor or its port.
     """
 
 

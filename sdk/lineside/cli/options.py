@@ -108,6 +108,20 @@ class Seconds(click.FloatRange):
         return seconds
 
 
+class Finite(click.ParamType):  # type: ignore[type-arg]
+    """A number; `nan` and `inf`, which `float` takes, are refused."""
+
+    name = "float"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, context: click.Context | None
+    ) -> float:
+        number: float = click.FLOAT.convert(value, param, context)
+        if not math.isfinite(number):
+            self.fail(f"{value} is no limit: give a number in the rule's unit", param, context)
+        return number
+
+
 def json_option(command: _Command) -> _Command:
     """Add `--json`; the verb gets `as_json` and then prints one document on stdout."""
     return click.option(

@@ -64,6 +64,8 @@ def run(
         _say(_introduction(station, settings))
         _say_products(station)
         _say_limits(station)
+        if station.control.pause.is_on:
+            _say("lineside: paused by command: no part is judged until it is told to resume")
         report = station.run(drain_timeout_s=drain_timeout_s)
     say.close(station)
     _print_report(report, as_json)
@@ -142,6 +144,7 @@ class _Progress:
         connection = station.publisher.connection
         if connection.word != "connecting":
             self._tell("broker", " ".join((connection.word, connection.detail)).strip())
+        self._tell("bundle", station.slotting.last_words)
         self._tell_troubles(station)
         if self._counts:
             self._count(station, connection.word)

@@ -17,6 +17,7 @@ from lineside.doctor.platform import (
     check_memory,
     check_python,
 )
+from lineside.doctor.target import check_machine_targets
 from lineside.engines.cache import default_cache_folder
 
 
@@ -34,6 +35,7 @@ def examine_machine(*, folder: Path, trust_places: Sequence[Path]) -> list[Check
         check_cores(),
         check_memory(),
         check_container(),
+        check_machine_targets(),
         check_clock(),
         check_disk("disk", folder, needed=False),
         check_cache(default_cache_folder()),

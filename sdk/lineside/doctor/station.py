@@ -10,8 +10,11 @@ from typing import Final
 
 from lineside.bundle import Bundle, TrustedKeys, load_trust, open_bundle
 from lineside.doctor.check import Check, State
+from lineside.doctor.commands import check_commands
 from lineside.doctor.disk import check_disk
 from lineside.doctor.permissions import key_files
+from lineside.doctor.slots import active_file, check_store
+from lineside.doctor.target import check_bundle_target
 from lineside.errors import (
     BundleError,
     ConfigurationError,
@@ -72,6 +75,10 @@ def examine_station(
         *check_trigger(configuration.trigger),
         check_disk("outbox", configuration.outbox.path.parent, needed=True),
         *_check_kept(configuration),
+        *check_commands(
+            configuration.commands,
+            [*given_trust, *machine_trust, *(p for b in configuration.bundles for p in b.trust)],
+        ),
         check_broker(configuration.mqtt),
     ]
 
@@ -105,16 +112,23 @@ def _check_bundle(
     trust = trust or [key for place in machine_trust for key in key_files(place, ".pub")]
     revoked = [file for place in machine_trust for file in key_files(place, ".revoked")]
     remedy = "check it with lineside verify, and that [bundle] trust names the maker's key"
+    slots: list[Check] = []
     try:
         trusted = load_trust([*trust, *revoked])
-        with open_bundle(settings.path, trust=trusted) as bundle:
+        path = settings.path
+        if settings.store is not None:
+            slots, path = check_store(settings.store, trusted), active_file(settings.store)
+        if path is None:
+            return slots
+        with open_bundle(path, trust=trusted) as bundle:
             identity = bundle.manifest.identity
-            found = f"{settings.path}: {identity.product} {identity.version}, the seal holds"
+            found = f"{path}: {identity.product} {identity.version}, the seal holds"
             limits = _check_limits(bundle, configuration.limits_of(settings), trusted)
-            maps = _check_map_output(bundle, configuration.maps)
+            more = _check_map_output(bundle, configuration.maps)
+            more += check_bundle_target(identity.target, str(path))
     except (BundleError, ConfigurationError, KeyFileError, StorageError) as error:
-        return [Check(topic="bundle", state=State.MISSING, found=str(error), remedy=remedy)]
-    return [Check(topic="bundle", state=State.OK, found=found), limits, *maps]
+        return [*slots, Check(topic="bundle", state=State.MISSING, found=str(error), remedy=remedy)]
+    return [*slots, Check(topic="bundle", state=State.OK, found=found), limits, *more]
 
 
 def _check_map_output(bundle: Bundle, settings: MapSettings) -> list[Check]:

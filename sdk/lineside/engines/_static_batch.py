@@ -7,7 +7,8 @@ static one (0.011 against an output deviation of 0.095), so whoever compares mus
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from threading import Lock
 
@@ -15,14 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineside.contract import Contract, OutputSpec
-from lineside.engines.protocol import ReadPart
+from lineside.engines._lanes import Lane, Outputs, run_in_turn
+from lineside.engines.machine import usable_cores
+from lineside.engines.protocol import EngineSettings, ReadPart
 from lineside.errors import EngineError
 from lineside.memory import MEMORY_PART, Rows, view_memory
 
 # A dimension that is open until the model runs.
 OPEN = None
-
-RunBatch = Callable[[NDArray[np.uint8]], Sequence[NDArray[np.float32]]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,11 @@ class Port:
     names: frozenset[str]
     kind: str
     shape: tuple[int | None, ...]
+
+
+def threads_of(settings: EngineSettings) -> int:
+    """Computing threads of an engine that is opened so: one a lane where there are several."""
+    return settings.lanes if settings.lanes > 1 else settings.threads or usable_cores()
 
 
 def check_ports(
@@ -130,10 +136,10 @@ def read_rows(contract: Contract, read_part: ReadPart) -> Rows | None:
 
 
 class StaticBatches:
-    """Feeds N images to a function that takes exactly ``batch`` of them."""
+    """Feeds N images to lanes that take exactly ``batch`` of them."""
 
-    def __init__(self, run: RunBatch, contract: Contract, batch: int, label: str) -> None:
-        self._run = run
+    def __init__(self, lanes: Sequence[Lane], contract: Contract, batch: int, label: str) -> None:
+        self._lanes = tuple(lanes)
         self._shape = input_shape(contract, batch)
         self._outputs = contract.outputs
         self._names = tuple(spec.name for spec in contract.outputs)
@@ -147,23 +153,29 @@ class StaticBatches:
         # Buffers are reused: without the lock one thread could get the other one's verdict.
         with self._lock:
             if inputs_nhwc.shape == self._shape and inputs_nhwc.dtype == np.uint8:
-                return dict(zip(self._names, self._run_checked(inputs_nhwc), strict=True))
+                return dict(zip(self._names, self._run_one(inputs_nhwc), strict=True))
             self._check(inputs_nhwc)
             return self._infer_many(inputs_nhwc)
 
     def _infer_many(self, inputs_nhwc: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         count, batch = len(inputs_nhwc), self._shape[0]
         results = {spec.name: _empty(count, spec) for spec in self._outputs}
-        for start in range(0, count, batch):
-            chunk = inputs_nhwc[start : start + batch]
-            size = len(chunk)
-            outputs = self._run_checked(chunk if size == batch else self._fill_up(chunk))
-            for name, values in zip(self._names, outputs, strict=True):
-                results[name][start : start + size] = values[:size]
+        with contextlib.closing(run_in_turn(self._lanes, self._cut(inputs_nhwc))) as computed:
+            for start, outputs in zip(range(0, count, batch), computed, strict=True):
+                for name, values in zip(self._names, self._checked(outputs), strict=True):
+                    results[name][start : start + batch] = values[: count - start]
         return results
 
-    def _run_checked(self, chunk: NDArray[np.uint8]) -> Sequence[NDArray[np.float32]]:
-        outputs = self._run(chunk)
+    def _run_one(self, batch_nhwc: NDArray[np.uint8]) -> Outputs:
+        return self._checked(self._lanes[0].run(batch_nhwc))
+
+    def _cut(self, inputs_nhwc: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
+        batch = self._shape[0]
+        for start in range(0, len(inputs_nhwc), batch):
+            chunk = inputs_nhwc[start : start + batch]
+            yield chunk if len(chunk) == batch else self._fill_up(chunk)
+
+    def _checked(self, outputs: Outputs) -> Outputs:
         for values, shape, name in zip(outputs, self._output_shapes, self._names, strict=True):
             if values.shape != shape:
                 raise EngineError(

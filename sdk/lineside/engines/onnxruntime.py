@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final
 
 import numpy as np
@@ -10,15 +11,16 @@ from numpy.typing import NDArray
 
 from lineside.contract import Contract
 from lineside.engines._faults import BUILTIN_FAULTS, told
+from lineside.engines._lanes import Outputs
 from lineside.engines._static_batch import (
     OPEN,
     Port,
     StaticBatches,
     check_ports,
     read_rows,
+    threads_of,
 )
 from lineside.engines.cache import private_folder
-from lineside.engines.machine import usable_cores
 from lineside.engines.protocol import EngineSettings, ModelFiles, ReadPart
 from lineside.engines.silence import silence_telemetry
 from lineside.errors import EngineError, ProviderError
@@ -66,7 +68,7 @@ def list_devices() -> tuple[str, ...]:
 
 
 class OnnxRuntimeEngine:
-    """One session; no provider is ever exchanged for another."""
+    """One session, which lanes share; no provider is ever exchanged for another."""
 
     name: Final = "onnxruntime"
 
@@ -74,7 +76,7 @@ class OnnxRuntimeEngine:
         self, model: ModelFiles, read_part: ReadPart, contract: Contract, settings: EngineSettings
     ) -> None:
         self.precision = model.precision
-        self.threads = settings.threads or usable_cores()
+        self.threads = threads_of(settings)
         self._label = f"onnxruntime/{model.precision}"
         self._input_name = contract.input.name
         rows = read_rows(contract, read_part)
@@ -93,13 +95,17 @@ class OnnxRuntimeEngine:
             )
         except self._faults as error:
             raise EngineError(f"{self._label}: the model is refused: {told(error)}") from error
-        check_ports(self._label, contract, model.batch, inputs, outputs)
+        batch = settings.batch or model.batch
+        check_ports(self._label, contract, batch, inputs, outputs)
         version = _import_onnxruntime().__version__
         short = "+".join(name.removesuffix("ExecutionProvider") for name in asked)
         self.description = (
             f"onnxruntime {version} {short}, {model.precision} weights, {self.threads} thread(s)"
         )
-        self._batches = StaticBatches(self._run, contract, model.batch, self._label)
+        # A lane is a thread that calls the session, which computes in it.
+        self._workers = ThreadPoolExecutor(settings.lanes, thread_name_prefix="lane")
+        lanes = [_Caller(self._run, self._workers) for _ in range(settings.lanes)]
+        self._batches = StaticBatches(lanes, contract, batch, self._label)
 
     def infer(self, inputs_nhwc: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         """See `Engine.infer`."""
@@ -109,6 +115,7 @@ class OnnxRuntimeEngine:
         """See `Engine.close`."""
         self._session = None
         self._feeds = {}
+        self._workers.shutdown()
 
     def _open_session(
         self,
@@ -130,7 +137,7 @@ class OnnxRuntimeEngine:
             )
         session = onnxruntime.InferenceSession(
             bytes(read_part(model.parts[0])),
-            _session_options(onnxruntime, self.threads),
+            _session_options(onnxruntime, 1 if settings.lanes > 1 else self.threads),
             providers=[(name, provider_options(name, settings)) for name in asked],
             # Its own fallback prints a line and goes on with another provider.
             enable_fallback=0,
@@ -140,16 +147,40 @@ class OnnxRuntimeEngine:
         session._model_bytes = None
         return session
 
-    def _run(self, batch_nhwc: NDArray[np.uint8]) -> Sequence[NDArray[np.float32]]:
-        if self._session is None:
+    def _run(self, batch_nhwc: NDArray[np.uint8]) -> Outputs:
+        session = self._session
+        if session is None:
             raise EngineError(f"{self._label}: the engine is closed")
         try:
-            outputs: Sequence[NDArray[np.float32]] = self._session.run(
+            outputs: Outputs = session.run(
                 self._output_names, {self._input_name: batch_nhwc, **self._feeds}
             )
         except self._faults as error:
             raise EngineError(f"{self._label}: inference failed: {told(error)}") from error
         return outputs
+
+
+class _Caller:
+    """A lane: computes in the thread that calls `run`, in a worker from `start` to `finish`."""
+
+    def __init__(
+        self, run: Callable[[NDArray[np.uint8]], Outputs], workers: ThreadPoolExecutor
+    ) -> None:
+        self.run = run
+        self._workers = workers
+        self._begun: Future[Outputs] | None = None
+
+    def start(self, batch_nhwc: NDArray[np.uint8]) -> None:
+        """See `Lane.start`."""
+        try:
+            self._begun = self._workers.submit(self.run, batch_nhwc)
+        except RuntimeError as error:
+            raise EngineError(f"onnxruntime: the engine is closed: {error}") from error
+
+    def finish(self) -> Outputs:
+        """See `Lane.finish`."""
+        assert self._begun is not None, "started first"
+        return self._begun.result()
 
 
 def resolve_providers(asked: Sequence[str], available: Sequence[str]) -> tuple[str, ...]:

@@ -50,6 +50,9 @@ class EngineSettings:
         device: OpenVINO's device, e.g. ``CPU``, ``GPU``, ``NPU``.
         cache_folder: where engines keep compiled models; ``None`` keeps none. Compiled models are
             not signed, so the folder must belong to the station alone.
+        batch: the static batch to compile for; ``None`` is the model's own.
+        lanes: batches that are computed side by side, each by one thread; with more than one of
+            them ``threads`` is as many. CPUs only.
     """
 
     threads: int | None = None
@@ -57,12 +60,22 @@ class EngineSettings:
     provider_options: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     device: str = "CPU"
     cache_folder: Path | None = None
+    batch: int | None = None
+    lanes: int = 1
 
     def __post_init__(self) -> None:
         if self.threads is not None and not 1 <= self.threads <= 1024:
             raise ConfigurationError(
                 f"threads = {self.threads}: give a number from 1 to 1024, or leave it out",
                 path="threads",
+            )
+        if self.batch is not None and not 1 <= self.batch <= 1024:
+            raise ConfigurationError(
+                f"batch = {self.batch}: give a number from 1 to 1024, or leave it out", path="batch"
+            )
+        if not 1 <= self.lanes <= 1024:
+            raise ConfigurationError(
+                f"lanes = {self.lanes}: give a number from 1 to 1024", path="lanes"
             )
 
 

@@ -81,7 +81,15 @@ def _of_parts(message: HealthMessage) -> Iterator[str]:
     yield _labelled(
         "kept_total", "counter", "Pictures and frames written and lost.", "what", message.kept
     )
+    yield _labelled(
+        "commands_total",
+        "counter",
+        "Signed commands done, and refused by reason.",
+        "what",
+        message.commands,
+    )
     yield _labelled("drift", "gauge", "Figures of the drift monitor.", "figure", message.drift)
+    yield _labelled("trial", "gauge", "Of a bundle on trial.", "figure", message.trial)
 
 
 def _of_machine(snapshot: HealthSnapshot) -> Iterator[str]:

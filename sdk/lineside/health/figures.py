@@ -59,7 +59,9 @@ class HealthSources:
         pressure: parts that gave way, how often the source waited, results that came late.
         source: what the source counts.
         kept: pictures and frames written and lost.
+        commands: signed commands done, and those refused by reason.
         drift: figures of the drift monitor, numbers or words.
+        trial: what a bundle on trial has done; nothing without one.
         disk: a file or folder on the disk to watch.
     """
 
@@ -73,4 +75,6 @@ class HealthSources:
     pressure: Callable[[], Mapping[str, int]] = _no_counts
     source: Callable[[], Mapping[str, int]] = _no_counts
     kept: Callable[[], Mapping[str, int]] = _no_counts
+    commands: Callable[[], Mapping[str, int]] = _no_counts
     drift: Callable[[], Mapping[str, Figure]] = field(default=dict)
+    trial: Callable[[], Mapping[str, int]] = _no_counts

@@ -156,7 +156,9 @@ class HealthMonitor:
             pressure=dict(sources.pressure()),
             source=dict(sources.source()),
             kept=dict(sources.kept()),
+            commands=dict(sources.commands()),
             drift=dict(sources.drift()),
+            trial=dict(sources.trial()),
             faults=self.faults.last(),
         )
 

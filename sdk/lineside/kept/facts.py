@@ -24,7 +24,7 @@ from lineside.verdict import Verdict
 from lineside.wholetext import whole_text
 
 NAME: Final = re.compile(
-    r"(?P<ms>\d{13})_(?P<kind>undecided|fault|drifting|near|share)_(?P<part>.*)_"
+    r"(?P<ms>\d{13})_(?P<kind>disagree|undecided|fault|drifting|near|share)_(?P<part>.*)_"
     r"(?P<turn>[0-9a-f]{16})\.frame\.png"
 )
 """Time, why it was kept, part, turn: name order is age."""
@@ -44,8 +44,9 @@ class KeptFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     Attributes:
         turn: 16 hex digits, one a part's turn.
-        why: what it was kept for: ``undecided`` (the score decides nothing), ``fault`` (any other
-            reason for ``NOT_DECIDABLE``), ``drifting``, ``near``, ``share``; the first is its kind.
+        why: what it was kept for: ``disagree`` (a bundle on trial and the one before do),
+            ``undecided`` (the score decides nothing), ``fault`` (any other reason for
+            ``NOT_DECIDABLE``), ``drifting``, ``near``, ``share``; the first is its kind.
         part: the whole part id.
         taken_unix_ns: when the turn began.
         evaluation: the number of `Evaluation`; ``reason``: the word of `Reason`.

@@ -7,9 +7,7 @@ counted and let go; and whatever happens to the folder, the station goes on.
 from __future__ import annotations
 
 import contextlib
-import os
 import queue
-import sys
 import threading
 from collections.abc import Callable
 from typing import Final, Generic, TypeVar
@@ -20,7 +18,6 @@ from lineside.worker import Worker
 # Orders hold frames: four of 20 megapixels in colour are 240 MB.
 _WAITING: Final = 4
 _TICK_S: Final = 0.2
-_NICE: Final = 10
 
 Order = TypeVar("Order")
 
@@ -44,7 +41,7 @@ class Scribe(Generic[Order]):
         self._behind_words = behind
         self._orders: queue.Queue[Order] = queue.Queue(_WAITING)
         self._stopping = threading.Event()
-        self._worker = Worker(self._run, name=name)
+        self._worker = Worker(self._run, name=name, lowered=True)
         self._counting = threading.Lock()
         self._dropped = 0
         # By our thread only.
@@ -89,9 +86,6 @@ class Scribe(Generic[Order]):
                     self._dropped += 1
 
     def _run(self) -> None:
-        if sys.platform == "linux":  # where this means the thread and not the process
-            # Compressing must not take a core from the next frame.
-            os.setpriority(os.PRIO_PROCESS, 0, _NICE)
         while True:
             try:
                 order = self._orders.get(timeout=_TICK_S)

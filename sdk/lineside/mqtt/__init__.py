@@ -12,6 +12,7 @@ from lineside.mqtt.commands import (
     decode_ack,
 )
 from lineside.mqtt.connection import Connection
+from lineside.mqtt.desk import Reply
 from lineside.mqtt.health import HealthFault, HealthMessage, decode_health, encode_health
 from lineside.mqtt.hearing import Heard, Hearing
 from lineside.mqtt.link import Link, Message
@@ -40,6 +41,7 @@ __all__ = [
     "MqttSettings",
     "Publisher",
     "Receiver",
+    "Reply",
     "StateMessage",
     "StateWord",
     "StationTopics",

@@ -35,8 +35,8 @@ class Answers:
 
     @property
     def has_room(self) -> bool:
-        """Whether one more command can be answered."""
-        return len(self._queue) < ANSWERS_LIMIT
+        """Whether one more command is to be heard; the other half is for what was heard before."""
+        return len(self._queue) < ANSWERS_LIMIT // 2
 
     def open(self) -> None:
         """There is a connection."""

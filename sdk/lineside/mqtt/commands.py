@@ -1,7 +1,7 @@
 """What a station is told over MQTT, and what it answers: `cmd/…` and `ack`.
 
-The station does whatever a well-formed command says: who may give one is the broker's to decide,
-by its access list on ``…/cmd/+``.
+The station does whatever such a command says: who may give one is the broker's to decide, by its
+access list on ``…/cmd/+``. Signed ones, which do not trust the broker, are `lineside.remote`'s.
 """
 
 from __future__ import annotations
@@ -150,8 +150,9 @@ class Answer:
     then: Callable[[], None] = field(default=_nothing)
 
 
-CommandHandler = Callable[[Command], Answer]
-"""Called in the publisher's thread; must be quick and not raise."""
+CommandHandler = Callable[[Command], Answer | None]
+"""Called in the publisher's thread; must be quick and not raise. ``None``: it is under way, and the
+answer comes by `Publisher.answer`."""
 
 
 class AckMessage(msgspec.Struct, frozen=True, kw_only=True):
@@ -194,14 +195,19 @@ def decode_command(name: str, payload: bytes) -> Command:
 
 
 def find_id(payload: bytes) -> str:
-    """The id of a command that is wrong otherwise, so that its sender knows which; or ``""``."""
+    """The id of a command that is wrong otherwise, so that its sender knows which; or ``""``.
+
+    That of a signed command stands in its body; nothing says that it is the sender's.
+    """
     if len(payload) > COMMAND_LIMIT_BYTES:
         return ""
     try:
-        found = msgspec.json.decode(payload, type=_OnlyId).id
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        found = msgspec.json.decode(payload, type=_OnlyId)
+        if found.body and not found.id:
+            found = msgspec.json.decode(found.body, type=_OnlyId)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         return ""
-    return found if not _fault_of_id(found) else ""
+    return found.id if not _fault_of_id(found.id) else ""
 
 
 def encode_ack(*, cmd: str, command_id: str, ok: bool, detail: str) -> bytes:
@@ -244,6 +250,7 @@ def _words_of(error: Exception, kind: type[msgspec.Struct], payload: bytes) -> s
 
 class _OnlyId(msgspec.Struct):
     id: str = ""
+    body: str = ""
 
 
 def _check_texts(command: Command) -> None:

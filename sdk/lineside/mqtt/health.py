@@ -18,14 +18,23 @@ from lineside.mqtt.schema import MODEL_DIGITS
 from lineside.verdict import Reason
 
 HEALTH_VERSION: Final = 1
-# What CODESYS takes in one message. Everything but the faults always fits; of these the oldest
-# give way.
+# What CODESYS takes in one message. Everything but faults and what is `_LESS_WORTH` always fits.
 HEALTH_LIMIT_BYTES: Final = 4096
 FAULTS_LIMIT: Final = 8
 WORDS_LIMIT_CHARS: Final = 80
 NAME_LIMIT_CHARS: Final = 20
 # Figures of each group that reach the wire; what is beyond stays away, the last first.
-GROUP_LIMITS: Final = {"temp": 4, "lat": 8, "pressure": 4, "source": 13, "kept": 4, "drift": 10}
+GROUP_LIMITS: Final = {
+    "temp": 4,
+    "lat": 8,
+    "pressure": 4,
+    "source": 13,
+    "kept": 4,
+    "commands": 14,
+    "drift": 10,
+    "trial": 6,
+}
+_LESS_WORTH: Final = ("commands", "trial")
 _COUNT_MAX: Final = 10**12 - 1
 _BYTES_MAX: Final = 10**15 - 1
 _LATENCY_MAX_US: Final = 10**8 - 1
@@ -96,7 +105,9 @@ class HealthMessage(msgspec.Struct, frozen=True, kw_only=True):
         pressure: parts that gave way, and results that came late.
         source: what the source counts, e.g. frames without a part.
         kept: pictures and frames written and lost.
+        commands: signed commands done, and those refused by reason.
         drift: figures of the drift monitor.
+        trial: of a bundle on trial; empty without one.
         faults: the last ones, the newest first; the wire has ``fault1_t``, ``fault1_what``,
             ``fault1_words`` and ``fault1_count``, then ``fault2_t`` and so on.
     """
@@ -129,15 +140,16 @@ class HealthMessage(msgspec.Struct, frozen=True, kw_only=True):
     pressure: Mapping[str, int] = {}
     source: Mapping[str, int] = {}
     kept: Mapping[str, int] = {}
+    commands: Mapping[str, int] = {}
     drift: Mapping[str, Figure] = {}
+    trial: Mapping[str, int] = {}
     faults: tuple[HealthFault, ...] = ()
 
 
 def encode_health(message: HealthMessage) -> bytes:
     """At most 4,096 bytes, whatever the message holds; floats always have a point."""
-    head = dict(_head(message))
-    for kept in range(min(len(message.faults), FAULTS_LIMIT), -1, -1):
-        payload = msgspec.json.encode({**head, **dict(_faults(message.faults[:kept]))})
+    for shorter in _shortened(message):
+        payload = msgspec.json.encode({**dict(_head(shorter)), **dict(_faults(shorter.faults))})
         if len(payload) <= HEALTH_LIMIT_BYTES:
             break
     return payload
@@ -162,6 +174,20 @@ def wire_name(name: str) -> str:
     """A name as a part of a key: small letters, digits and ``_``, at most 20 of them."""
     plain = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
     return plain[:NAME_LIMIT_CHARS].strip("_") or "unnamed"
+
+
+def _shortened(message: HealthMessage) -> Iterator[HealthMessage]:
+    """What gives way where all is too long: the oldest faults, then figures of `_LESS_WORTH`."""
+    replace = msgspec.structs.replace
+    for kept in range(min(len(message.faults), FAULTS_LIMIT), -1, -1):
+        yield replace(message, faults=message.faults[:kept])
+    message = replace(message, faults=())
+    for group in _LESS_WORTH:
+        figures = getattr(message, group)
+        names = list(figures)[: GROUP_LIMITS[group]]
+        for kept in range(len(names) - 1, -1, -1):
+            message = replace(message, **{group: {name: figures[name] for name in names[:kept]}})
+            yield message
 
 
 def _head(message: HealthMessage) -> Iterator[tuple[str, Figure]]:

@@ -12,25 +12,26 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 import msgspec
 
 from lineside.backoff import Backoff
-from lineside.errors import BrokerError, BrokerRefusedError, ConfigurationError, InputDataError
+from lineside.errors import BrokerError, BrokerRefusedError, ConfigurationError
 from lineside.mqtt.answers import Answers
 from lineside.mqtt.commands import CommandHandler
 from lineside.mqtt.connection import Connection, ConnectionWord
-from lineside.mqtt.desk import CommandDesk
+from lineside.mqtt.desk import CommandDesk, RemoteIntake, Reply
 from lineside.mqtt.expiry import Clocks, ExpiryClock, read_clocks
 from lineside.mqtt.flight import Flight
-from lineside.mqtt.lanes import Lanes, Spool, WaitingRow
+from lineside.mqtt.lanes import Lanes, Spool
 from lineside.mqtt.link import Link, Message
-from lineside.mqtt.payload import VerdictMessage, decode_verdict
+from lineside.mqtt.messages import Lane, VerdictMessages
+from lineside.mqtt.payload import VerdictMessage
+from lineside.mqtt.repeats import Repeats
 from lineside.mqtt.rival import IdRival, TopicRival
 from lineside.mqtt.settings import WINDOW, MqttSettings
 from lineside.mqtt.state import StateMessage
-from lineside.mqtt.topics import StationTopics
+from lineside.mqtt.topics import REMOTE, StationTopics
 from lineside.mqtt.voice import Voice
 from lineside.mqtt.wake import Wake
 from lineside.mqtt.wire import Permissions, Wire
@@ -39,7 +40,6 @@ from lineside.mqtt.wire import Permissions, Wire
 VERDICT_WINDOW = Flight(WINDOW).verdict_places
 _TICK_S = 0.5
 _GOODBYE_S = 1.0
-_Lane = Literal["live", "history"]
 
 
 class Publisher:
@@ -51,6 +51,7 @@ class Publisher:
         spool: the outbox.
         describe: the state of this moment; called in this thread, must not block.
         handle: does what commands say, in this thread; ``None``: none are subscribed to.
+        remote: takes what is signed, where there is a ``handle``; ``None``: nobody does.
         health: the health message of this moment, in this thread; ``None``: none is sent.
         pack: a verdict as ``verdict/bin`` has it; needed with ``settings.binary``.
         clocks: both clocks of this moment.
@@ -58,6 +59,7 @@ class Publisher:
     Attributes:
         connection: how it stands with the broker; read from any thread.
         instance: 8 hex digits drawn for this publisher, in each of its states.
+        repeats: verdicts to be published once more; `wake` after an offer.
     """
 
     def __init__(
@@ -68,17 +70,19 @@ class Publisher:
         spool: Spool,
         describe: Callable[[], StateMessage],
         handle: CommandHandler | None = None,
+        remote: RemoteIntake | None = None,
         health: Callable[[], bytes] | None = None,
         pack: Callable[[VerdictMessage], bytes] | None = None,
         clocks: Callable[[], Clocks] = read_clocks,
     ) -> None:
         self.connection = Connection()
         self.instance = secrets.token_hex(4)
+        self.repeats = Repeats()
         self._settings = settings
         self._topics = topics
         self._spool = spool
-        self._pack = pack
-        self._desk = None if handle is None else CommandDesk(handle)
+        self._messages = VerdictMessages(settings, topics, pack)
+        self._desk = None if handle is None else CommandDesk(handle, remote)
         self._answers = Answers()
         self._voice = Voice(
             settings,
@@ -96,7 +100,7 @@ class Publisher:
         self._flight = Flight(settings.window)
         self._lanes = Lanes(spool, self._clock, is_in_flight=lambda seq: self._flight.has_seq(seq))
         self._permissions = Permissions(asks=settings.protocol == "5")
-        self._queues: dict[_Lane, deque[tuple[int, Message]]] = {}
+        self._queues: dict[Lane, deque[tuple[int, Message]]] = {}
         self._topic_rival = TopicRival(self.instance)
         self._id_rival = IdRival(settings.reconnect_max_s)
         self._backoff = Backoff(settings.reconnect_min_s, settings.reconnect_max_s)
@@ -110,6 +114,13 @@ class Publisher:
 
     def wake(self) -> None:
         """There is something new in the spool, or in the state. From any thread."""
+        self._wake.set()
+
+    def answer(self, reply: Reply) -> None:
+        """Answer a command whose handler could not do so at once. From any thread."""
+        if self._desk is not None:
+            self._desk.settle(reply)
+        self._answers.reply(reply)
         self._wake.set()
 
     def tell(self, *, cmd: str, detail: str = "", ok: bool = True) -> threading.Event:
@@ -179,6 +190,7 @@ class Publisher:
         self._flight = Flight(min(self._settings.window, link.receive_maximum))
         self._queues = {"live": deque(), "history": deque()}
         self._lanes.restart()
+        self.repeats.restart()
         self._voice.restart()
         self._answers.open()
         commands = () if self._desk is None else (self._topics.commands,)
@@ -197,7 +209,7 @@ class Publisher:
             return False
         if self._stop_by_s is not None and time.monotonic() >= self._stop_by_s:
             return True
-        waits = self._lanes.live_waits or self._lanes.history_waits or any(self._queues.values())
+        waits = self._lanes.live_waits or self._history_waits or any(self._queues.values())
         return not (waits or len(self._flight) or len(self._answers))
 
     def _speak(self, wire: Wire) -> None:
@@ -207,50 +219,38 @@ class Publisher:
             self._note("online", amiss)
         self._voice.speak(wire, reconnects=self.connection.reconnects, rival=bool(rival))
 
+    @property
+    def _history_waits(self) -> bool:
+        return self._lanes.history_waits or self.repeats.waits
+
     def _fill(self, wire: Wire) -> None:
-        lanes = self._lanes
-        while wire.live_room(history_waits=lanes.history_waits) > 0:
+        while wire.live_room(history_waits=self._history_waits) > 0:
             if not self._send_next(wire, "live"):
                 break
-        while wire.history_room(live_waits=lanes.live_waits) > 0:
+        while wire.history_room(live_waits=self._lanes.live_waits) > 0:
             if not self._send_next(wire, "history"):
                 break
 
-    def _send_next(self, wire: Wire, kind: _Lane) -> bool:
+    def _send_next(self, wire: Wire, kind: Lane) -> bool:
         queue = self._queues[kind]
         if not queue:
-            row = self._lanes.next_live() if kind == "live" else self._lanes.next_history()
+            if kind == "live":
+                row = self._lanes.next_live()
+            else:  # what somebody waits for first
+                row = self.repeats.next() or self._lanes.next_history()
             if row is None:
                 return False
-            messages = wire.permitted(self._messages(row, kind))
+            messages = wire.permitted(self._messages.of(row, kind))
             self._flight.expect(row.seq, len(messages))
             queue.extend((row.seq, message) for message in messages)
         seq, message = queue.popleft()
         wire.send(message, kind, seq)
         return True
 
-    def _messages(self, row: WaitingRow, kind: _Lane) -> list[Message]:
-        topics = self._topics
-        if kind == "history":
-            return [Message(topic=topics.history, payload=row.payload)]
-        messages = [Message(topic=topics.verdict, payload=row.payload)]
-        if self._settings.binary and (packed := self._packed(row.payload)):
-            messages.append(Message(topic=topics.verdict_bin, payload=packed, optional=True))
-        if self._settings.findings and row.findings:
-            messages.append(Message(topic=topics.findings, payload=row.findings, optional=True))
-        return messages
-
-    def _packed(self, payload: bytes) -> bytes:
-        if self._pack is None:
-            return b""
-        try:
-            return self._pack(decode_verdict(payload, source="outbox"))
-        except InputDataError:
-            return b""  # a row of another version: its JSON goes out as it is
-
     def _settle(self, seqs: Sequence[int]) -> None:
         if seqs:
-            self._spool.acknowledge(seqs)
+            self._spool.acknowledge([seq for seq in seqs if seq > 0])
+            self.repeats.settle(seqs)
         now_s = time.monotonic()
         stood_s = now_s - self._online_since_s
         self._id_rival.stands(stood_s)
@@ -270,10 +270,13 @@ class Publisher:
                 self._topic_rival.hear(
                     message.payload, retained=message.retain, now_s=time.monotonic()
                 )
-            elif self._desk is not None and self._answers.has_room:
+            elif self._desk is not None:
                 name = message.topic.rpartition("/")[2]
-                reply = self._desk.take(name, message.payload, retained=message.retain)
-                self._answers.reply(reply)
+                # A flood without signature must not keep out what is signed.
+                if self._answers.has_room or name in REMOTE:
+                    reply = self._desk.take(name, message.payload, retained=message.retain)
+                    if reply is not None:
+                        self._answers.reply(reply)
 
     def _say_offline(self, wire: Wire) -> None:
         deadline_s = time.monotonic() + _GOODBYE_S

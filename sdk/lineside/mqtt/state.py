@@ -11,9 +11,10 @@ from lineside.errors import InputDataError
 from lineside.mqtt.payload import wire_number, wire_part_id, wire_text, wire_unit
 
 STATE_VERSION = 1
-STATE_LIMIT_BYTES = 848
+STATE_LIMIT_BYTES = 992
 WHY_LIMIT_CHARS = 80
 WARN_LIMIT_CHARS = 16
+REVERTED_LIMIT_CHARS = 24
 
 
 class StateWord(str, Enum):
@@ -60,8 +61,17 @@ class StateMessage(msgspec.Struct, frozen=True, kw_only=True):
         limits_why: the reason that was signed, shortened beyond 80 characters.
         limits_key: whose signature it has, the key id's 32 hex digits.
         warn: what will not stay well, though verdicts come: ``disk``, ``source``, ``drift``;
+            ``paused``: it was told to, and decides nothing; ``trial``: one goes on long beyond its
+            end;
             ``rival``: another station speaks on these topics; at most 16 characters.
         instance: 8 hex digits, drawn when the station started; ``""`` of an older version.
+        slot: ``a`` or ``b``: whose bundle judges; ``""`` of one that lies in no store.
+        slot_state: ``confirmed``; ``trial`` too of one that was taken back and judges on because
+            nothing else opens.
+        counter: the security counter of the bundle that judges.
+        next: the bundle that waits for trial, 16 hex digits.
+        reverted: why a bundle was taken back last, in a word of at most 24 characters.
+        reverted_bundle: which, 16 hex digits.
     """
 
     v: int = STATE_VERSION
@@ -91,6 +101,12 @@ class StateMessage(msgspec.Struct, frozen=True, kw_only=True):
     limits_key: str = ""
     warn: str = ""
     instance: str = ""
+    slot: str = ""
+    slot_state: str = ""
+    counter: int = 0
+    next: str = ""
+    reverted: str = ""
+    reverted_bundle: str = ""
 
 
 def make_state(word: StateWord, *, reason: str = "") -> StateMessage:
@@ -99,7 +115,7 @@ def make_state(word: StateWord, *, reason: str = "") -> StateMessage:
 
 
 def encode_state(message: StateMessage) -> bytes:
-    """At most 848 bytes: people's words are shortened like a part id."""
+    """At most 992 bytes: people's words are shortened like a part id."""
     short = msgspec.structs.replace(
         message,
         product=wire_part_id(message.product),
@@ -114,6 +130,7 @@ def encode_state(message: StateMessage) -> bytes:
         limits_by=wire_part_id(message.limits_by),
         limits_why=wire_text(message.limits_why, limit_chars=WHY_LIMIT_CHARS),
         warn=wire_text(message.warn, limit_chars=WARN_LIMIT_CHARS),
+        reverted=wire_text(message.reverted, limit_chars=REVERTED_LIMIT_CHARS),
     )
     return msgspec.json.encode(short)
 

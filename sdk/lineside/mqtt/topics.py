@@ -9,9 +9,11 @@ from lineside.errors import ConfigurationError
 ROOT = "lineside/v1"
 PART_LIMIT_BYTES = 64
 COMMANDS = ("trigger", "changeover", "disposition", "mended")
+# What is signed, and the bytes that a signed command announces; docs/commands.md.
+REMOTE = ("signed", "chunk")
 KINDS = (
     *("verdict", "verdict/bin", "history", "findings", "state", "health", "ack"),
-    *(f"cmd/{command}" for command in COMMANDS),
+    *(f"cmd/{command}" for command in (*COMMANDS, *REMOTE)),
 )
 
 
@@ -103,7 +105,7 @@ class StationTopics:
         return f"{ROOT}/{self}/cmd/+"
 
     def command(self, name: str) -> str:
-        """Where one command is given, ``trigger`` and the like."""
+        """Where one command is given, ``trigger`` and the like; ``signed`` and ``chunk`` too."""
         return f"{ROOT}/{self}/cmd/{name}"
 
 

@@ -44,7 +44,7 @@ class Voice:
         self._health = health
         self._answers = answers
         self._instance = instance
-        self._said: tuple[StateWord, str, str] | None = None
+        self._said: StateMessage | None = None
         self._said_at_s = 0.0
         self._health_due_s = 0.0
         self._introductions: deque[Message] = deque()
@@ -90,7 +90,10 @@ class Voice:
         warn = RIVAL if rival else state.warn
         now_s = time.monotonic()
         is_due = now_s - self._said_at_s >= self._settings.state_interval_s
-        said = (state.state, state.reason, warn)
+        # All but what changes with every part: a PLC hears at once what else does.
+        said = msgspec.structs.replace(
+            state, t=0, given=0, acked=0, queue=0, maps_lost=0, warn=warn
+        )
         if (said == self._said and not is_due) or wire.control_room() <= 0:
             return
         full = msgspec.structs.replace(

@@ -6,6 +6,7 @@ busy writer never rests long enough: it is asked to do the short rest itself.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 from typing import Final
@@ -35,6 +36,11 @@ class LogFolder:
         self._written_bytes = store.log_bytes()
         self._rest = False
         self.fault: StorageError | None = None
+        if self._written_bytes >= 2 * FOLD_AT_BYTES:
+            # Lives that end before the thread has come to it, one after the other; here nobody
+            # waits for a verdict yet. What fails is tried again, and told, by the thread.
+            with contextlib.suppress(StorageError):
+                store.restart_log()
         if self._written_bytes >= FOLD_AT_BYTES:
             self._written_bytes = 0
             self._wanted.set()

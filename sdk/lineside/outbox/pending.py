@@ -42,12 +42,18 @@ class Group:
 
 
 class Pending:
-    """Every call under the outbox's lock."""
+    """Every call under the outbox's lock.
+
+    Attributes:
+        notes_taken, notes_kept: handed over ever, and of these on disk; they keep their order.
+    """
 
     def __init__(self) -> None:
         self._drafts: deque[tuple[Draft, int]] = deque()
         self._lates: deque[Late] = deque()
         self._notes: deque[Note] = deque()
+        self.notes_taken = 0
+        self.notes_kept = 0
         self._acknowledged = Ranges()
         self._acknowledged_since_s = 0.0
         self._writing = False
@@ -95,6 +101,7 @@ class Pending:
         if len(self._notes) >= ASIDE_LIMIT:
             return False
         self._notes.append(note)
+        self.notes_taken += 1
         return True
 
     def acknowledge(self, seq: int) -> None:
@@ -126,6 +133,7 @@ class Pending:
     def done(self) -> None:
         """The group is on disk."""
         self._writing = False
+        self.notes_kept = self.notes_taken - len(self._notes)
         self._most = min(2 * self._most, PENDING_LIMIT)
 
     def put_back(self, group: Group, *, acknowledged: bool) -> None:

@@ -59,7 +59,7 @@ class Note:
     """What the journal keeps beside verdicts: what a human said, and what the station changed.
 
     Attributes:
-        kind: ``disposition``, ``changeover``, ``drift``, ``mended``.
+        kind: ``disposition``, ``changeover``, ``drift``, ``mended``, ``command``, ``limits``.
         body: JSON.
     """
 

@@ -187,6 +187,28 @@ class Outbox:
             self._changed.notify_all()
         return taken
 
+    def keep(self, note: Note, timeout_s: float) -> bool:
+        """As `note`, and wait until it is durable, whatever else is handed over meanwhile.
+
+        Returns:
+            ``False``: it was not taken, or is not durable after ``timeout_s`` and still waits.
+        """
+        with self._changed:
+            if not self.note(note):
+                return False
+            number, deadline_s = self._pending.notes_taken, time.monotonic() + timeout_s
+            while self._pending.notes_kept < number:
+                self._worker.check()
+                left_s = deadline_s - time.monotonic()
+                if left_s <= 0:
+                    return False
+                self._changed.wait(min(left_s, 0.2))
+        return True
+
+    def is_waiting(self, seq: int) -> bool:
+        """Whether it is durable, and no broker has acknowledged it."""
+        return self._is_shown(seq)
+
     def flush(self, timeout_s: float) -> bool:
         """Wait until all that was handed over is durable; ``False`` after ``timeout_s``."""
         deadline_s = time.monotonic() + timeout_s

@@ -1,7 +1,7 @@
 """The station: its configuration, and the loop from source to inspector to outbox."""
 
+from lineside.station.bundling import BundleSettings
 from lineside.station.configuration import (
-    BundleSettings,
     MapSettings,
     StationConfiguration,
     read_configuration,

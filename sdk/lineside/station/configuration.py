@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import difflib
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, get_args
 
 import msgspec
 
@@ -22,7 +21,7 @@ from lineside.limits import LimitSettings
 from lineside.mqtt.settings import MqttSettings
 from lineside.mqtt.topics import StationTopics, check_topic_part
 from lineside.outbox.settings import OutboxSettings
-from lineside.plainfile import read_whole
+from lineside.remote.settings import CommandKeySettings, CommandSettings
 from lineside.sources import (
     CameraSettings,
     FolderSettings,
@@ -31,17 +30,17 @@ from lineside.sources import (
     TriggerSettings,
     check_source,
 )
+from lineside.station.bundling import (
+    BundleSettings,
+    check_bundles,
+    rebase_bundle,
+    rebase_limits,
+)
 from lineside.station.pace import Pace
-from lineside.station.regions import RegionSettings
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from lineside.tomlfile import convert_document, read_toml
 
 # MQTT 3.1.1 asks brokers for 23 bytes of client id and allows more; all known ones take 128.
 _CLIENT_ID_LIMIT_BYTES = 128
-_FILE_LIMIT_BYTES = 2**20
 
 
 class StationSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -55,36 +54,6 @@ class StationSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     line: str
     name: str
     memory_budget_mib: Annotated[int, msgspec.Meta(ge=1, le=1_048_576)] | None = None
-
-
-class BundleSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Section ``[bundle]``: what judges, who may have signed it, what computes.
-
-    Attributes:
-        path: the bundle, ``.lsb``.
-        trust: public keys or folders of them; empty: ``--trust`` or the machine's trust folders.
-        engine: ``auto`` takes the faster one that passes the golden self-test.
-        precision: only this one, e.g. ``int8``; empty takes any that was sealed.
-        threads: computing threads; absent: measured.
-        providers: ONNX Runtime's execution providers in order; each must come up.
-        provider_options: options by provider.
-        device: OpenVINO's device.
-        cache_folder: where engines keep compiled models; must belong to the station alone.
-        regions: where on the frame to inspect; empty: the frame as a whole.
-        limits: as section ``[limits]``, for a station with several bundles.
-    """
-
-    path: Path
-    trust: tuple[Path, ...] = ()
-    engine: Literal["auto", "openvino", "onnxruntime"] = "auto"
-    precision: str = ""
-    threads: Annotated[int, msgspec.Meta(ge=1, le=1024)] | None = None
-    providers: tuple[str, ...] = ()
-    provider_options: dict[str, dict[str, str]] = {}
-    device: str = "CPU"
-    cache_folder: Path | None = None
-    regions: tuple[RegionSettings, ...] = ()
-    limits: LimitSettings = LimitSettings()
 
 
 class MapSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -115,11 +84,12 @@ class StationConfiguration(msgspec.Struct, frozen=True, kw_only=True, forbid_unk
     drift: DriftSettings = DriftSettings()
     keep: KeepSettings = KeepSettings()
     mqtt: MqttSettings = MqttSettings()
+    commands: CommandSettings = CommandSettings()
     health: HealthSettings = HealthSettings()
 
     @property
     def bundles(self) -> tuple[BundleSettings, ...]:
-        """One, or several for several products; the first is in use at the start."""
+        """One, or several for several products; the first is in use until a changeover."""
         return (self.bundle,) if isinstance(self.bundle, BundleSettings) else self.bundle
 
     def limits_of(self, bundle: BundleSettings) -> LimitSettings:
@@ -141,19 +111,11 @@ def read_configuration(path: str | Path) -> StationConfiguration:
             message says which, the field ``path`` too (``mqtt.url``).
     """
     file = Path(path)
-    try:
-        data = read_whole(file, limit_bytes=_FILE_LIMIT_BYTES)
-        # "-sig": editors on Windows put a byte order mark in front.
-        document = tomllib.loads(data.decode("utf-8-sig"))
-    except OSError as error:
-        raise ConfigurationError(f"{file}: {error.strerror}", file=file) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{file}: is not TOML: {error}", file=file) from error
-    except RecursionError as error:
-        raise ConfigurationError(f"{file}: is nested too deeply", file=file) from error
+    document = read_toml(file)
     try:
         _refuse_unknown(document, StationConfiguration, "")
-        configuration = _rebase(_convert(document), file.resolve().parent)
+        found = convert_document(document, StationConfiguration)
+        configuration = _rebase(found, file.resolve().parent)
         _check(configuration)
     except ConfigurationError as error:
         raise ConfigurationError(f"{file}: {error}", file=file, path=error.path) from error
@@ -203,21 +165,6 @@ def sections_in(kind: object) -> Iterator[type[msgspec.Struct]]:
         yield from sections_in(inner)
 
 
-def _convert(document: dict[str, Any]) -> StationConfiguration:
-    try:
-        return msgspec.convert(document, StationConfiguration, dec_hook=_to_path)
-    except msgspec.ValidationError as error:
-        words, _, where = str(error).partition(" - at `$")
-        path = where.rstrip("`").lstrip(".")
-        raise ConfigurationError(f"{path or 'the file'}: {words}", path=path or None) from error
-
-
-def _to_path(kind: type, value: object) -> Path:
-    if kind is Path and isinstance(value, str) and value and "\0" not in value:
-        return Path(value)
-    raise ValueError(f"expected a path, got {value!r}")
-
-
 def _check(configuration: StationConfiguration) -> None:
     station, mqtt = configuration.station, configuration.mqtt
     for key in ("site", "line", "name"):
@@ -230,7 +177,7 @@ def _check(configuration: StationConfiguration) -> None:
             f"mqtt.client_id: longer than {_CLIENT_ID_LIMIT_BYTES} bytes", path="mqtt.client_id"
         )
     _check_source(configuration)
-    _check_bundles(configuration)
+    check_bundles(configuration.bundles, configuration.limits)
     _check_maps(configuration)
     _check_keep(configuration)
 
@@ -248,25 +195,6 @@ def _check_source(configuration: StationConfiguration) -> None:
             "see them; take newest or oldest",
             path="pace.policy",
         )
-
-
-def _check_bundles(configuration: StationConfiguration) -> None:
-    bundles = configuration.bundles
-    if not bundles:
-        raise ConfigurationError("bundle: names none", path="bundle")
-    several = len(bundles) > 1 or bundles[0].limits != LimitSettings()
-    if several and configuration.limits != LimitSettings():
-        raise ConfigurationError(
-            "limits: of which bundle? Write [bundle.limits] below the bundle that they are for",
-            path="limits",
-        )
-    for bundle in bundles:
-        names = [region.name for region in bundle.regions]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ConfigurationError(
-                f"bundle.regions: two are called {twice[0]!r}", path="bundle.regions"
-            )
 
 
 def _check_maps(configuration: StationConfiguration) -> None:
@@ -309,10 +237,11 @@ def _is_source(configuration: StationConfiguration, folder: Path) -> bool:
 
 def _rebase(configuration: StationConfiguration, folder: Path) -> StationConfiguration:
     mqtt, maps, replace = configuration.mqtt, configuration.maps, msgspec.structs.replace
+    commands = configuration.commands
     return replace(
         configuration,
-        bundle=tuple(_rebase_bundle(bundle, folder) for bundle in configuration.bundles),
-        limits=_rebase_limits(configuration.limits, folder),
+        bundle=tuple(rebase_bundle(bundle, folder) for bundle in configuration.bundles),
+        limits=rebase_limits(configuration.limits, folder),
         source=_rebase_source(configuration.source, folder),
         outbox=replace(configuration.outbox, path=folder / configuration.outbox.path),
         maps=replace(maps, path=_under(folder, maps.path)),
@@ -324,21 +253,12 @@ def _rebase(configuration: StationConfiguration, folder: Path) -> StationConfigu
             cert_file=_under(folder, mqtt.cert_file),
             key_file=_under(folder, mqtt.key_file),
         ),
+        commands=replace(commands, keys=tuple(_rebase_key(one, folder) for one in commands.keys)),
     )
 
 
-def _rebase_bundle(bundle: BundleSettings, folder: Path) -> BundleSettings:
-    return msgspec.structs.replace(
-        bundle,
-        path=folder / bundle.path,
-        trust=tuple(folder / key for key in bundle.trust),
-        cache_folder=_under(folder, bundle.cache_folder),
-        limits=_rebase_limits(bundle.limits, folder),
-    )
-
-
-def _rebase_limits(limits: LimitSettings, folder: Path) -> LimitSettings:
-    return msgspec.structs.replace(limits, override=_under(folder, limits.override))
+def _rebase_key(key: CommandKeySettings, folder: Path) -> CommandKeySettings:
+    return msgspec.structs.replace(key, path=folder / key.path)
 
 
 def _rebase_source(source: SourceSettings, folder: Path) -> SourceSettings:

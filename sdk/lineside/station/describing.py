@@ -10,6 +10,7 @@ import lineside
 from lineside.mqtt.state import StateMessage, StateWord, make_state
 from lineside.station.products import ModelCard
 from lineside.station.report import RunReport
+from lineside.station.slotwords import OVERDUE
 from lineside.verdict import Reason
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 def describe_state(station: Station) -> StateMessage:
     """Of this moment; waits for nothing."""
     model, outbox, maps = station.model, station.outbox, station.keepers.maps
+    slots = station.slotting.words_of(model.product)
     return msgspec.structs.replace(
         _with_limits(_condition(station), model),
         product=model.product,
@@ -30,6 +32,12 @@ def describe_state(station: Station) -> StateMessage:
         acked=outbox.acknowledged,
         queue=outbox.waiting,
         maps_lost=0 if maps is None else maps.lost,
+        slot=slots.slot,
+        slot_state=slots.state,
+        counter=model.counter,
+        next=slots.next,
+        reverted=slots.reverted,
+        reverted_bundle=slots.reverted_bundle,
     )
 
 
@@ -69,9 +77,13 @@ def _condition(station: Station) -> StateMessage:
 def _warning(station: Station) -> str:
     if station.outbox.pressure:
         return station.outbox.pressure
+    if station.control.pause.is_on:
+        return Reason.PAUSED.value
     if station.source.warn:
         return "source"
-    return "drift" if station.keepers.drift.alarm else ""
+    if station.keepers.drift.alarm:
+        return "drift"
+    return OVERDUE if station.slotting.is_overdue else ""
 
 
 def _with_limits(state: StateMessage, model: ModelCard) -> StateMessage:

@@ -42,6 +42,7 @@ class DriftKeeper:
         self._journal = journal
         self._saving = threading.Lock()
         self._telling = threading.Lock()  # parts come from one thread, what was mended from another
+        # By bundle and statistic: a bundle on trial has alarms of its own.
         self._told: set[tuple[str, str]] = set()
         self._restore()
 
@@ -77,16 +78,16 @@ class DriftKeeper:
 
     def mended(self, product: str) -> None:
         """Take the alarms of a product back, or of all (``""``)."""
-        for name, monitor in self._watched():
-            if product in ("", name):
+        for watched, monitor in self._watched():
+            if product in ("", watched.name):
                 monitor.reset()
                 with self._telling:
-                    self._told = {told for told in self._told if told[0] != name}
+                    self._told = {one for one in self._told if one[0] != watched.card.bundle}
         self.save()  # a power cut must not bring the alarm back
 
     def save(self) -> None:
         """Remember the evidence; a disk that does not take it is a fault in words, not raised."""
-        saved = {name: monitor.save() for name, monitor in self._watched()}
+        saved = {watched.name: monitor.save() for watched, monitor in self._watched()}
         if not saved:
             return
         try:
@@ -106,25 +107,32 @@ class DriftKeeper:
         except (OSError, msgspec.DecodeError, InputDataError) as error:
             self.fault = f"drift begins anew: {self._file}: {error}"
             return
-        for name, monitor in self._watched():
-            if name in saved:
+        for watched, monitor in self._watched():
+            if watched.name in saved:
                 # Of another bundle, form or settings: it begins anew, as the document says.
                 with contextlib.suppress(InputDataError):
-                    monitor.restore(saved[name])
-            self._told |= {(name, alarm) for alarm in monitor.alarms}
+                    monitor.restore(saved[watched.name])
+            self._told |= {(watched.card.bundle, alarm) for alarm in monitor.alarms}
 
-    def _watched(self) -> Iterator[tuple[str, DriftMonitor]]:
+    def _watched(self) -> Iterator[tuple[Product, DriftMonitor]]:
         for product in self._products:
             if product.drift.monitor is not None:
-                yield product.name, product.drift.monitor
+                yield product, product.drift.monitor
+
+    def _loaded(self) -> set[str]:
+        """Bundles: what was told of others is forgotten, however many are tried."""
+        behind = (p.on_trial.behind for p in self._products if p.on_trial is not None)
+        return {one.card.bundle for one in (*self._products, *behind) if one is not None}
 
     def _tell(self, product: Product, monitor: DriftMonitor) -> None:
-        if all((product.name, name) in self._told for name in monitor.alarms):
+        bundle = product.card.bundle
+        if all((bundle, name) in self._told for name in monitor.alarms):
             return
         for statistic in monitor.state.statistics:
-            key = (product.name, statistic.name)
+            key = (bundle, statistic.name)
             if statistic.alarm and key not in self._told:
                 body = {"product": product.name, **msgspec.to_builtins(statistic)}
                 if self._journal.note(Note(kind="drift", body=msgspec.json.encode(body))):
+                    loaded = self._loaded()
                     with self._telling:
-                        self._told.add(key)
+                        self._told = {one for one in self._told if one[0] in loaded} | {key}

@@ -30,7 +30,9 @@ def health_sources(station: Station, disk: Path) -> HealthSources:
         pressure=lambda: _pressure(station),
         source=lambda: _source(station),
         kept=lambda: _kept(station),
+        commands=lambda: station.control.counts,
         drift=lambda: station.keepers.drift.figures,
+        trial=lambda: station.slotting.figures,
     )
 
 

@@ -240,3 +240,12 @@ def _readable(outputs: Mapping[str, NDArray[np.float32]]) -> dict[str, tuple[flo
         for name, values in outputs.items()
         if values.size <= _OUTPUT_VALUES_KEPT
     }
+
+
+def words_of_lost(lost: int, outbox: Outbox) -> str:
+    """Why the last verdicts are not on the disk, and what becomes of their parts."""
+    first = f"{lost} verdicts" if lost else "the last verdicts"
+    return (
+        f"{first} could not be written before the end: {outbox.fault or 'the disk stands'}; frames "
+        "of a folder are judged again at the next start, triggered parts are not"
+    )

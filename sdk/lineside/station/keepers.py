@@ -13,6 +13,7 @@ from lineside.station.maps import MapKeeper
 from lineside.station.products import Products
 from lineside.station.regions import cut_frames, find_worst
 from lineside.station.turn import Turn
+from lineside.verdict import Reason
 
 # Five pictures at most wait or are being written.
 _DRAIN_S: Final = 5.0
@@ -69,16 +70,26 @@ class Keepers:
 
     def keep(self, turn: Turn, judgement: Judgement) -> None:
         """In the thread that gave the verdict; the line has not waited for it."""
+        if judgement.verdict.reason is Reason.PAUSED:
+            return  # somebody works at the station: what it sees now is nothing to learn from
         self._draw(turn, judgement)
         drifting = self.drift.add(turn, judgement)
-        if self.frames is not None:
-            self.frames.offer(
-                turn.capture,
-                judgement.verdict,
-                turn=turn.id,
-                drifting=drifting,
-                regions=region_entries(judgement),
-            )
+
+        def keep_frame(disagree: bool) -> None:
+            if self.frames is not None:
+                self.frames.offer(
+                    turn.capture,
+                    judgement.verdict,
+                    turn=turn.id,
+                    drifting=drifting,
+                    disagree=disagree,
+                    regions=region_entries(judgement),
+                )
+
+        # On trial the frame is kept once it is known what the bundle before says of it.
+        trial = judgement.product.on_trial
+        if trial is None or not trial.given(turn, judgement, keep_frame):
+            keep_frame(False)
 
     def _draw(self, turn: Turn, judgement: Judgement) -> None:
         frame, product = turn.capture.frame, judgement.product

@@ -88,6 +88,7 @@ class FrameKeeper:
         *,
         turn: str,
         drifting: bool = False,
+        disagree: bool = False,
         regions: tuple[RegionEntry, ...] = (),
     ) -> tuple[str, ...]:
         """Have the frame kept where it is worth it; never waits.
@@ -99,6 +100,7 @@ class FrameKeeper:
             verdict: that the line heard.
             turn: 16 hex digits.
             drifting: the drift monitor says that parts like this one are.
+            disagree: the bundle on trial and the one before do.
             regions: where a frame has some, also where they were not inspected.
 
         Returns:
@@ -106,6 +108,7 @@ class FrameKeeper:
         """
         with self._choosing:
             why = self._reasons(verdict, turn, drifting=drifting)
+        why = ("disagree", *why) if disagree else why
         if capture.frame is None or not why:
             return ()
         facts = facts_of(

@@ -15,12 +15,13 @@ from lineside.mqtt.publisher import Publisher
 from lineside.mqtt.settings import MqttSettings
 from lineside.mqtt.topics import StationTopics
 from lineside.outbox import Outbox
-from lineside.sources import Capture, Source, trigger_now
+from lineside.sources import Source, trigger_now
 from lineside.station.backlog import Backlog
-from lineside.station.commanding import Announcer, Commands
+from lineside.station.commanding import Announcer
+from lineside.station.control import Control, ControlSettings
 from lineside.station.deadline import DeadlineWatch
 from lineside.station.describing import describe_run, describe_state
-from lineside.station.giving import Giver
+from lineside.station.giving import Giver, words_of_lost
 from lineside.station.housekeeping import Housekeeper
 from lineside.station.intake import Intake
 from lineside.station.judge import Judge
@@ -30,6 +31,8 @@ from lineside.station.maps import MapKeeper
 from lineside.station.pace import Pace
 from lineside.station.products import ModelCard, Product, Products
 from lineside.station.report import RunReport, Tally
+from lineside.station.slotting import Slotting
+from lineside.station.surrounding import surroundings
 from lineside.station.turn import Turn
 from lineside.verdict import Reason
 from lineside.worker import Worker
@@ -41,6 +44,7 @@ _TICK_S = 0.2
 # A share that does not answer must not hold up the goodbye.
 _HOUSEKEEPING_S = 1.0
 _EVEN_PACE: Final = Pace()
+_NO_KEYS: Final = ControlSettings()
 # As of `cmd/trigger`.
 _TEXT_LIMIT_CHARS: Final = 128
 
@@ -53,6 +57,7 @@ class Station:
 
     Attributes:
         health: hears of its threads and tells systemd; ``None``: nobody watches.
+        slotting: confirms and takes back bundles of a store.
 
     Args:
         topics: where it speaks.
@@ -63,6 +68,8 @@ class Station:
         pace: deadline, backlog, expiry.
         maps: takes the pictures of parts that are not OK; ``None``: none are made.
         frames: takes the frames that are worth keeping; ``None``: none are kept.
+        control: who may tell it what.
+        slotting: follows the stores that bundles come from; ``None``: there are none.
         progress: called before each frame and at least once a second while none comes.
     """
 
@@ -77,18 +84,24 @@ class Station:
         pace: Pace = _EVEN_PACE,
         maps: MapKeeper | None = None,
         frames: FrameKeeper | None = None,
+        control: ControlSettings = _NO_KEYS,
+        slotting: Slotting | None = None,
         progress: Callable[[Station], None] = lambda _: None,
     ) -> None:
         self.tally = Tally()
         self.outbox = outbox
         self.products = products
         self.source = source
+        self.slotting = slotting or Slotting(products)
         self.keepers = Keepers(products, outbox, maps=maps, frames=frames)
         self.health: Health | None = None
         self._pace = pace
         self._progress = progress
         self._stopping = threading.Event()
+        # The line believes the first one, until a changeover or the first part says else.
         self._announcer = Announcer(self._tell_changeover, products.active)
+        self.control = self._make_control(control, topics)
+        self.control.slotting = self.slotting if self.slotting.has_stores else None
         self.publisher = self._make_publisher(mqtt, topics)
         self.backlog = Backlog(pace.backlog, pace.policy_for(source))
         self.giver = Giver(
@@ -98,37 +111,46 @@ class Station:
             stopping=self._stopping,
             given=self.keepers.keep,
         )
-        self._judge = Judge(products)
+        self.judge = Judge(products, self.control.pause)
         self._watch = DeadlineWatch(self._expire, lead_ms=pace.lead_ms)
         self._sender = Worker(self.publisher.run, name="lineside-publisher")
-        self._intake = Intake(
-            source,
-            products,
+        self._intake = self._make_intake()
+        self._housekeeper = Housekeeper(source, outbox, self.keepers.drift.save)
+        self._stopped_s = 0.0
+
+    def _make_intake(self) -> Intake:
+        return Intake(
+            self.source,
+            self.products,
             backlog=self.backlog,
             watch=self._watch,
             giver=self.giver,
-            pace=pace,
+            pace=self._pace,
             stopping=self._stopping,
             beat=lambda: self._beat("source"),
             ended=lambda: self._retire("source"),
         )
-        self._housekeeper = Housekeeper(source, outbox, self.keepers.drift.save)
-        self._stopped_s = 0.0
 
-    def _make_publisher(self, mqtt: MqttSettings, topics: StationTopics) -> Publisher:
-        commands = Commands(
+    def _make_control(self, settings: ControlSettings, topics: StationTopics) -> Control:
+        return Control(
+            topics=topics,
             products=self.products,
+            outbox=self.outbox,
+            settings=settings,
             announcer=self._announcer,
             trigger=self.source.offer,
-            journal=self.outbox,
             mended=self.keepers.drift.mended,
+            publisher=lambda: self.publisher,
         )
+
+    def _make_publisher(self, mqtt: MqttSettings, topics: StationTopics) -> Publisher:
         return Publisher(
             mqtt,
             topics=topics,
             spool=self.outbox,
             describe=lambda: describe_state(self),
-            handle=commands.handle,
+            handle=self.control.handle,
+            remote=self.control.take,
             health=self._describe_health,
             pack=pack_verdict,
         )
@@ -153,6 +175,8 @@ class Station:
             "disk": str(self.outbox.fault or ""),
             "source": self.source.fault or self.source.warn,
             **self.keepers.troubles,
+            "commands": self.control.fault,
+            "slots": self.slotting.trouble,
             "health": "" if self.health is None else self.health.fault,
         }
 
@@ -182,12 +206,14 @@ class Station:
         self.outbox.when_committed(self.publisher.wake)
         self.outbox.when_pressed(lambda: self.keepers.make_room(self.outbox.path))
         self._sender.start()
+        self.control.start()
         self.keepers.start()
         goodbye = "failed"
         try:
             self._look_around()
             self._watch.start()
             self._housekeeper.start()
+            self.slotting.start(surroundings(self))
             self._intake.start()
             if self.health is not None:
                 self.health.notifier.ready("inspecting")
@@ -200,7 +226,7 @@ class Station:
         # A slow disk gets its time, after the line has heard the goodbye.
         durable = self.outbox.flush(0.0 if self.outbox.fault else _JOIN_S)
         if self.giver.lost or not durable:
-            raise StorageError(_words_of_lost(self.giver.lost, self.outbox))
+            raise StorageError(words_of_lost(self.giver.lost, self.outbox))
         return describe_run(self, duration_s=time.monotonic() - started_s, stopped=stopped)
 
     def _end(self, goodbye: str) -> None:
@@ -209,6 +235,8 @@ class Station:
             self.health.notifier.stopping()
         self._watch.stop(_JOIN_S)
         self._housekeeper.stop(_HOUSEKEEPING_S)
+        self.control.stop()
+        self.slotting.stop()
         self.keepers.drift.save()
         try:
             self.outbox.flush(SHUTDOWN_DRAIN_S)
@@ -221,7 +249,7 @@ class Station:
 
     def _expire(self, turn: Turn) -> None:
         """The deadline's thread."""
-        self.giver.expire(turn, self._judge.product_of(turn))
+        self.giver.expire(turn, self.judge.product_of(turn))
 
     def _inspect_all(self) -> None:
         while True:
@@ -232,7 +260,7 @@ class Station:
                     break
                 continue
             # What can come again is judged at the next start; what cannot, now.
-            if self._stopping.is_set() and _comes_again(turn.capture):
+            if self._stopping.is_set() and turn.comes_again:
                 continue
             # Too late already: the time is better spent on the next one.
             if not turn.ended:
@@ -250,12 +278,14 @@ class Station:
         if turn.product is not None:
             self._announcer.announce(turn.product)
         try:
-            judgement = self._judge.judge(turn)
+            judgement = self.judge.judge(turn)
         except Exception as fault:
             # Ours, and it ends the station; the line still hears of this part, and its frame is not
             # the first one of the next start.
             told = f"{type(fault).__name__}: {fault}"
-            self.giver.give_fault(turn, self._judge.product_of(turn), Reason.ENGINE, told)
+            self.giver.give_fault(turn, self.judge.product_of(turn), Reason.ENGINE, told)
+            if turn.product is not None and turn.product.on_trial is not None:
+                turn.product.on_trial.fail("engine", told)
             raise
         self.giver.give(turn, judgement, meanwhile=lambda: self._beat("inspection"))
 
@@ -279,6 +309,8 @@ class Station:
         self._watch.check()
         self.outbox.check()
         self._housekeeper.check()
+        self.control.check()
+        self.slotting.check()
         self._beat("inspection")
         self._progress(self)
 
@@ -313,16 +345,3 @@ class Station:
 
     def _describe_health(self) -> bytes:
         return b"" if self.health is None else self.health.payload()
-
-
-def _words_of_lost(lost: int, outbox: Outbox) -> str:
-    first = f"{lost} verdicts" if lost else "the last verdicts"
-    return (
-        f"{first} could not be written before the end: {outbox.fault or 'the disk stands'}; frames "
-        "of a folder are judged again at the next start, triggered parts are not"
-    )
-
-
-def _comes_again(capture: Capture) -> bool:
-    """A file does, at the next start; the trigger that it belongs to does not."""
-    return capture.key is not None and capture.trigger is None

@@ -7,20 +7,23 @@ from collections.abc import Callable, Iterator
 
 from lineside.errors import ConfigurationError
 from lineside.health import Health, Notifier, open_health
-from lineside.inspector import Inspector
 from lineside.kept import KeepSettings
-from lineside.limits import LimitSettings
-from lineside.loading import load
 from lineside.outbox import Outbox
 from lineside.resident import resident_mib
 from lineside.sources import open_source
-from lineside.station.configuration import BundleSettings, MapSettings, StationConfiguration
-from lineside.station.drift import open_drift_watch
+from lineside.station.bundling import BundleSettings
+from lineside.station.configuration import MapSettings, StationConfiguration
+from lineside.station.control import ControlSettings
+from lineside.station.destination import open_receiving
 from lineside.station.figures import health_sources
 from lineside.station.keeping import FrameKeeper
+from lineside.station.loaded import load_product
 from lineside.station.loop import Station
-from lineside.station.maps import MapKeeper, check_map_given
-from lineside.station.products import ModelCard, Product, Products
+from lineside.station.maps import MapKeeper
+from lineside.station.products import Product, Products
+from lineside.station.slotkeeper import SlotKeeper
+from lineside.station.slotopening import enter_store
+from lineside.station.slotting import Slotting
 
 
 @contextlib.contextmanager
@@ -34,9 +37,11 @@ def open_station(
     Raises:
         ConfigurationError: the password cannot be read, no key is trusted, the limits loosen the
             sealed ones, pictures are wanted of models that give no map, two bundles judge one
-            product, or together they take more memory than they may.
+            product, or together they take more memory than they may; a key that may give commands
+            cannot be read; ``commands.url`` is none.
         BundleError, KeyFileError, OverrideError, EngineError: see ``lineside.load``.
-        StorageError: the outbox is torn, not writable, or in use by another station.
+        RefusedError: a store is empty.
+        StorageError: the outbox or a store is torn, not writable, or in use by another station.
         InputDataError: the source is not there.
     """
     configuration.mqtt.read_password()
@@ -45,7 +50,7 @@ def open_station(
         stack.callback(outbox.close)
         source = open_source(configuration.source, configuration.trigger, memory=outbox)
         stack.callback(source.close)
-        products = _open_products(configuration, stack)
+        products, keepers = _open_products(configuration, stack)
         station = Station(
             topics=configuration.topics,
             products=products,
@@ -53,9 +58,23 @@ def open_station(
             outbox=outbox,
             mqtt=configuration.mqtt,
             pace=configuration.pace,
-            maps=_open_maps(configuration.maps, products),
+            maps=_open_maps(configuration.maps),
             frames=_open_keeper(configuration.keep),
+            control=ControlSettings(
+                commands=configuration.commands,
+                revocations=[key for bundle in configuration.bundles for key in bundle.trust],
+                expiry_s=configuration.pace.expiry_s,
+            ),
+            slotting=Slotting(products, keepers),
             progress=progress,
+        )
+        stack.callback(station.control.close)
+        stored = [bundle for bundle in configuration.bundles if bundle.store is not None]
+        station.control.receiving = open_receiving(
+            station.slotting,
+            list(zip(keepers, stored, strict=True)),
+            answer=station.publisher.answer,
+            url=configuration.commands.url,
         )
         station.health = stack.enter_context(_open_health(configuration, station))
         yield station
@@ -77,31 +96,32 @@ def _open_health(configuration: StationConfiguration, station: Station) -> Itera
         notifier.close()
 
 
-def _open_products(configuration: StationConfiguration, stack: contextlib.ExitStack) -> Products:
-    loaded: list[Product] = []
+def _open_products(
+    configuration: StationConfiguration, stack: contextlib.ExitStack
+) -> tuple[Products, list[SlotKeeper]]:
+    products: list[Product] = []
+    keepers: list[SlotKeeper] = []
     taken: list[str] = []
     for settings in configuration.bundles:
         before_mib = resident_mib()
-        inspector = stack.enter_context(
-            _open_inspector(settings, configuration.limits_of(settings))
-        )
-        loaded.append(
-            Product(
-                card=_describe(inspector),
-                inspector=inspector,
-                contract=inspector.contract,
-                regions=settings.regions,
-                drift=open_drift_watch(
-                    inspector.bundle,
-                    inspector.engine,
-                    configuration.drift,
-                    regions=max(1, len(settings.regions)),
-                ),
-            )
-        )
-        taken.append(f"{settings.path.name} {resident_mib() - before_mib:.0f}")
+        if settings.store is None:
+            products.append(_open_file(settings, configuration, stack))
+        else:
+            keepers.append(stack.enter_context(enter_store(settings, configuration)))
+            products.append(keepers[-1].product)
+        taken.append(f"{settings.place.name} {resident_mib() - before_mib:.0f}")
     _check_memory(configuration.station.memory_budget_mib, taken)
-    return Products(loaded)
+    for keeper in keepers:
+        keeper.stand_behind()
+    return Products(products), keepers
+
+
+def _open_file(
+    settings: BundleSettings, configuration: StationConfiguration, stack: contextlib.ExitStack
+) -> Product:
+    loaded = load_product(settings.place, settings, configuration)
+    stack.callback(loaded.close)
+    return loaded.product
 
 
 def _check_memory(budget_mib: int | None, taken: list[str]) -> None:
@@ -115,41 +135,9 @@ def _check_memory(budget_mib: int | None, taken: list[str]) -> None:
         )
 
 
-def _open_maps(settings: MapSettings, products: Products) -> MapKeeper | None:
-    if settings.path is None:
-        return None
-    for product in products:
-        if product.contract is not None:
-            check_map_given(product.contract)
-    return MapKeeper(settings)
+def _open_maps(settings: MapSettings) -> MapKeeper | None:
+    return None if settings.path is None else MapKeeper(settings)
 
 
 def _open_keeper(settings: KeepSettings) -> FrameKeeper | None:
     return None if settings.path is None else FrameKeeper(settings)
-
-
-def _open_inspector(settings: BundleSettings, limits: LimitSettings) -> Inspector:
-    return load(
-        settings.path,
-        trust=settings.trust,
-        engine=settings.engine,
-        precision=settings.precision or None,
-        threads=settings.threads,
-        providers=settings.providers,
-        provider_options=settings.provider_options,
-        device=settings.device,
-        cache_folder=settings.cache_folder,
-        limits=limits,
-    )
-
-
-def _describe(inspector: Inspector) -> ModelCard:
-    manifest = inspector.bundle.manifest
-    return ModelCard(
-        product=manifest.identity.product,
-        bundle=inspector.bundle.hash,
-        version=manifest.identity.version,
-        engine=f"{inspector.engine.name}/{inspector.engine.precision}",
-        unit=manifest.rule.unit,
-        limits=inspector.limits,
-    )

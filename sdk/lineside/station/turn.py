@@ -47,6 +47,11 @@ class Turn:
         return self.deadline_ns is not None and time.monotonic_ns() >= self.deadline_ns
 
     @property
+    def comes_again(self) -> bool:
+        """Without a verdict it is judged at the next start: a file, which no trigger asked for."""
+        return self.capture.key is not None and self.capture.trigger is None
+
+    @property
     def ended(self) -> bool:
         """Somebody has claimed it."""
         return self._ended

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 import pytest
 
+from lineside.errors import StorageError
 from lineside.mqtt.commands import (
+    Answer,
     ChangeoverCommand,
     DispositionCommand,
     MendedCommand,
     TriggerCommand,
 )
+from lineside.mqtt.desk import Reply
+from lineside.mqtt.topics import COMMANDS
 from lineside.outbox import Note
 from lineside.sources import Trigger
 from lineside.station.commanding import Announcer, Commands
@@ -37,6 +42,11 @@ class Desk:
     notes: list[Note] = field(default_factory=list)
     told: list[str] = field(default_factory=list)
     mended: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+    jobs: list[Callable[[], None]] = field(default_factory=list)
+    replies: list[Reply] = field(default_factory=list)
+    unsigned: tuple[str, ...] = COMMANDS
+    is_busy: bool = False
 
     def __post_init__(self) -> None:
         self.led, self.diode = product("led"), product("diode")
@@ -48,7 +58,27 @@ class Desk:
             trigger=self.trigger,
             journal=self,
             mended=self.mended.append,
+            keep_product=self.keep_product,
+            later=self.later,
+            answer=self.replies.append,
+            unsigned=self.unsigned,
         )
+
+    def keep_product(self, name: str) -> None:
+        if self.disk_stands:
+            raise StorageError("outbox.orders: the disk is full")
+        self.kept.append(name)
+
+    def later(self, job: Callable[[], None]) -> bool:
+        if not self.is_busy:
+            self.jobs.append(job)
+        return not self.is_busy
+
+    def change_over(self, name: str, command_id: str = "") -> Answer:
+        """Said, carried out by the other thread, and its answer not yet on its way."""
+        assert self.commands.handle(ChangeoverCommand(product=name, id=command_id)) is None
+        self.jobs.pop()()
+        return self.replies[-1].answer
 
     def tell(self, announced: Product) -> threading.Event:
         self.told.append(announced.name)
@@ -85,7 +115,12 @@ def test_a_source_that_takes_no_trigger_is_said() -> None:
 
 def test_a_changeover_holds_from_the_moment_its_answer_is_on_its_way() -> None:
     desk = Desk()
-    answer = desk.commands.handle(ChangeoverCommand(product="diode"))
+    assert desk.commands.handle(ChangeoverCommand(product="diode", id="c1")) is None
+    assert desk.kept == [], "it waits for the disk in another thread"
+    desk.jobs.pop()()
+    assert desk.kept == ["diode"]
+    assert [(one.cmd, one.command_id) for one in desk.replies] == [("changeover", "c1")]
+    answer = desk.replies[0].answer
     assert answer.ok
     assert desk.products.active is desk.led
     answer.then()
@@ -103,9 +138,9 @@ def test_a_changeover_holds_from_the_moment_its_answer_is_on_its_way() -> None:
 def test_a_trigger_right_behind_a_changeover_is_of_the_product_that_comes() -> None:
     # A PLC that does not wait for the answer: its messages keep their order all the same.
     desk = Desk()
-    first = desk.commands.handle(ChangeoverCommand(product="diode"))
+    first = desk.change_over("diode")
     desk.commands.handle(TriggerCommand(part="P1"))
-    second = desk.commands.handle(ChangeoverCommand(product="led"))
+    second = desk.change_over("led")
     desk.commands.handle(TriggerCommand(part="P2"))
     first.then()
     desk.commands.handle(TriggerCommand(part="P3"))
@@ -178,3 +213,51 @@ def test_nothing_is_mended_of_what_is_not_there_or_not_noted() -> None:
     desk.disk_stands = True
     assert not desk.commands.handle(MendedCommand()).ok
     assert desk.mended == []
+
+
+def test_triggers_go_by_the_last_changeover_though_the_disk_still_works_on_the_first() -> None:
+    desk = Desk()
+    for name in ("diode", "led", "diode"):
+        assert desk.commands.handle(ChangeoverCommand(product=name)) is None
+    while desk.jobs:
+        desk.jobs.pop(0)()
+        desk.commands.handle(TriggerCommand(part="P"))
+    for reply in desk.replies:
+        reply.answer.then()
+    assert [one.product for one in desk.triggers] == ["diode"] * 3
+    assert desk.kept == ["diode", "led", "diode"]
+    assert desk.products.active is desk.diode
+
+
+def test_a_changeover_that_cannot_be_kept_is_not_done() -> None:
+    desk = Desk(disk_stands=True)
+    answer = desk.change_over("diode", "c1")
+    answer.then()
+    assert (answer.ok, answer.detail) == (False, "outbox.orders: the disk is full")
+    desk.commands.handle(TriggerCommand(part="P1"))
+    assert desk.triggers[0].product == "led"
+    assert desk.products.active is desk.led
+
+
+def test_a_changeover_for_which_there_is_no_room_is_said_at_once() -> None:
+    desk = Desk(is_busy=True)
+    answer = desk.commands.handle(ChangeoverCommand(product="diode"))
+    assert answer is not None
+    assert answer.detail.startswith("busy: ")
+    desk.commands.handle(TriggerCommand(part="P1"))
+    assert desk.triggers[0].product == "led"
+
+
+def test_what_must_be_signed_is_not_done_without() -> None:
+    desk = Desk(unsigned=("trigger",))
+    for command in (
+        ChangeoverCommand(product="diode"),
+        MendedCommand(),
+        DispositionCommand(part="P1", evaluation=1),
+    ):
+        answer = desk.commands.handle(command)
+        assert answer is not None
+        assert (answer.ok, answer.detail[:14]) == (False, "must be signed")
+        assert desk.commands.do(command).ok, "and with a signature it is"
+    assert desk.commands.handle(TriggerCommand(part="P1")).ok
+    assert desk.kept == ["diode"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from lineside.mqtt.topics import KINDS, StationTopics
 from lineside.sources import CameraSettings, SerialTrigger, VideoSettings
 from lineside.station import MapSettings, StationConfiguration, read_configuration
 from lineside.station.configuration import sections_in
+from lineside.station.trial import TrialSettings
 
 GOOD = """
 [station]
@@ -123,6 +125,18 @@ def test_where_pictures_lie_and_how_many(
         ("[limits]\nnot_ok = -inf", "limits", "not_ok = -inf is not a finite number"),
         ("[limits]\nok = " + "9" * 400, "limits.ok", "out of range"),
         ("[limits]\noverride = ''", "limits.override", "expected a path"),
+        ("[commands]\nunsigned = ['pause']", "commands.unsigned[0]", "Invalid enum value"),
+        ("[commands]\nskew_s = -1", "commands.skew_s", ">= 0"),
+        ("[commands]\nlifetime_s = 0", "commands.lifetime_s", ">= 1"),
+        ("[[commands.keys]]\npath = 'a'", "commands.keys[0]", "verbs"),
+        ("[[commands.keys]]\npath = 'a'\nverbs = []", "commands.keys[0].verbs", ">= 1"),
+        (
+            "[[commands.keys]]\npath = 'a'\nverbs = ['stop']",
+            "commands.keys[0].verbs[0]",
+            "Invalid enum value",
+        ),
+        ("[[commands.keys]]\npath = ''\nverbs = ['pause']", "commands.keys[0].path", "a path"),
+        ("[[commands.keys]]\nverb = ['pause']", "commands.keys[0].verb", "did you mean verbs?"),
         ("[mqtt]\nkeepalive_s = 0", "mqtt.keepalive_s", ">= 2"),
         ("[mqtt]\nurl = 'http://x'", "mqtt.url", "mqtt://HOST"),
         ("[mqtt]\nurl = 'mqtt://me:geheim@x'", "mqtt.url", "password_file"),
@@ -286,6 +300,61 @@ limits = { ok = 0.3, override = "x.override" }
 kind = "folder"
 path = "frames"
 """
+
+
+def test_a_store_in_the_place_of_a_bundle_and_how_its_bundles_are_tried(
+    read: Callable[[str], StationConfiguration], tmp_path: Path
+) -> None:
+    text = GOOD.replace('path = "joint.lsb"', 'store = "slots"')
+    (bundle,) = read(text).bundles
+    assert (bundle.path, bundle.store, bundle.place) == (None, tmp_path / "slots", bundle.store)
+    assert bundle.trial == TrialSettings()
+    trial = read(text + "[bundle.trial]\nparts = 0\nminutes = 2.5\nhang_s = 5").bundles[0].trial
+    assert (trial.parts, trial.minutes, trial.confirm, trial.hang_s) == (0, 2.5, "rule", 5.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "words"),
+    [
+        ("", "bundle.path", "name the bundle, or a store of slots"),
+        ('path = "a"\nstore = "b"', "bundle.store", "give one of them"),
+        ('path = "a"\ntrial = { parts = 5 }', "bundle.trial", "name one as bundle.store"),
+        ('store = "b"\ntrial = { part = 5 }', "bundle.trial.part", "did you mean parts?"),
+        ('store = "b"\ntrial = { parts = -1 }', "bundle.trial.parts", ">= 0"),
+        ('store = "b"\ntrial = { max_disagree = 1.1 }', "bundle.trial.max_disagree", "<= 1"),
+        ('store = "b"\ntrial = { confirm = "never" }', "bundle.trial.confirm", "Invalid enum"),
+        ('store = "b"\ntrial = { parts = 0, minutes = 0 }', "bundle.trial", "never end"),
+        ('store = ""', "bundle.store", "expected a path"),
+    ],
+)
+def test_what_is_wrong_with_a_store_is_named_by_its_path(
+    read: Callable[[str], StationConfiguration], text: str, path: str, words: str
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        read(GOOD.replace('path = "joint.lsb"', text, 1))
+    assert caught.value.path == path
+    assert words in str(caught.value)
+
+
+def test_two_bundles_on_one_store_are_refused(
+    read: Callable[[str], StationConfiguration],
+) -> None:
+    two = TWO.replace('path = "led.lsb"', 'store = "slots"', 1)
+    assert read(two).bundles[0].store is not None
+    with pytest.raises(ConfigurationError, match="two bundles have") as caught:
+        read(two.replace('path = "/opt/diode.lsb"', 'store = "other/../slots/"'))
+    assert caught.value.path == "bundle.store"
+
+
+def test_every_key_of_a_trial_stands_in_the_documentation() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "station.md").read_text(encoding="utf-8")
+    rows = text.split("`[bundle.trial]`, only with")[1].split("\n\n**")[0]
+    told = dict(re.findall(r"^\| `(\w+)` \| `([^`]*)` \|", rows, re.M))
+    fields = msgspec.structs.fields(TrialSettings)
+    assert list(told) == [field.name for field in fields]
+    for field in fields:
+        default = f'"{field.default}"' if isinstance(field.default, str) else f"{field.default:g}"
+        assert told[field.name] == default
 
 
 def test_several_bundles_each_with_regions_and_limits_of_its_own(

@@ -75,7 +75,9 @@ MESSAGES = st.builds(
     pressure=COUNTS,
     source=COUNTS,
     kept=COUNTS,
+    commands=COUNTS,
     drift=st.dictionaries(NAMES, FLOATS | NUMBERS | WORDS | st.none(), max_size=20),
+    trial=COUNTS,
     faults=st.lists(FAULTS, max_size=12).map(tuple),
 )
 
@@ -115,7 +117,9 @@ def worst() -> HealthMessage:
         pressure=names,
         source=names,
         kept=names,
+        commands=names,
         drift=dict.fromkeys(names, "y" * 99),
+        trial=names,
         faults=tuple(
             HealthFault(t=number, what="w" * 99, words=f"{number}" * 99, count=10**25)
             for number in range(FAULTS_LIMIT)
@@ -124,8 +128,11 @@ def worst() -> HealthMessage:
 
 
 def test_at_its_worst_only_the_oldest_faults_give_way() -> None:
-    figures = decode_health(encode_health(worst()), source="test")
-    assert figures["drift_9xxxxxxxxxxxxxxxxxxx"]  # the last of the groups is there
+    payload = encode_health(worst())
+    assert len(payload) <= HEALTH_LIMIT_BYTES
+    figures = decode_health(payload, source="test")
+    assert figures["drift_9xxxxxxxxxxxxxxxxxxx"]  # the last of the groups that never give way
+    assert figures["trial_1xxxxxxxxxxxxxxxxxxx"]
     assert all(f"reason_{reason.value}" in figures for reason in Reason)
     assert "fault8_t" not in figures
     assert figures.get("fault1_t", 0) == 0

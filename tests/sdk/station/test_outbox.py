@@ -16,9 +16,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from lineside.errors import StorageError
 from lineside.framekey import FrameKey
-from lineside.outbox import Draft, Outbox, OutboxSettings, Stamp
+from lineside.outbox import Draft, Note, Outbox, OutboxSettings, Stamp
 from lineside.outbox.pending import PENDING_LIMIT
 from lineside.outbox.ranges import Ranges
+from lineside.outbox.reading import open_journal
 from lineside.outbox.store import Store
 
 NEVER = threading.Event()
@@ -128,6 +129,38 @@ def test_a_verdict_is_on_disk_before_it_can_be_sent(
         assert other.execute("SELECT count(*) FROM waiting").fetchone() == (3,)
         assert other.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     other.close()
+
+
+def test_a_note_that_is_kept_is_durable_though_verdicts_never_cease(
+    open_outbox: Callable[..., Outbox], tmp_path: Path
+) -> None:
+    outbox, over = open_outbox(), threading.Event()
+
+    def give() -> None:
+        while not over.is_set():
+            outbox.put(draft(), stopping=over)
+
+    line = threading.Thread(target=give)
+    line.start()
+    try:
+        for number in range(5):
+            assert outbox.keep(Note(kind="command", body=b"%d" % number), 20.0)
+            with open_journal(tmp_path / "outbox.sqlite") as journal:
+                assert [note.body for note in journal.notes("command")][-1] == b"%d" % number
+    finally:
+        over.set()
+        line.join(20)
+
+
+def test_a_note_that_the_disk_does_not_take_in_time_is_not_promised(
+    open_outbox: Callable[..., Outbox],
+) -> None:
+    outbox = open_outbox()
+    assert outbox.keep(Note(kind="command", body=b"1"), 10.0)
+    moved = outbox.path.rename(outbox.path.with_name("moved"))
+    assert not outbox.keep(Note(kind="command", body=b"2"), 0.3)
+    moved.rename(outbox.path)
+    assert outbox.keep(Note(kind="command", body=b"3"), 20.0)
 
 
 def test_frames_are_remembered_with_their_verdict(open_outbox: Callable[..., Outbox]) -> None:

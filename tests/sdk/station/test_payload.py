@@ -290,6 +290,12 @@ def state_of(
         limits_key="f" * 32,
         warn="W" * WARN_LIMIT_CHARS,
         instance="f" * 8,
+        slot="a",
+        slot_state="confirmed",
+        counter=2**32 - 1,
+        next="f" * 16,
+        reverted=why,
+        reverted_bundle="f" * 16,
     )
 
 

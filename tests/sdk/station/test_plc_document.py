@@ -24,7 +24,8 @@ from lineside.mqtt.schema import (
     packed_offsets,
 )
 from lineside.mqtt.state import STATE_LIMIT_BYTES
-from lineside.verdict import REASON_CODES, Evaluation
+from lineside.station.slotwords import OVERDUE
+from lineside.verdict import REASON_CODES, Evaluation, Reason
 
 FOLDER = Path(__file__).parents[3] / "docs"
 TEXT = (FOLDER / "plc.md").read_text(encoding="utf-8")
@@ -73,7 +74,9 @@ def test_every_key_of_the_findings() -> None:
 
 def test_every_word_of_warn() -> None:
     (told,) = (row[1] for row in rows("## The state") if row[0].strip("`| ") == "warn")
-    assert {"disk", "source", "drift", RIVAL} == set(re.findall(r"`(\w+)`", told))
+    assert {"disk", "source", "drift", Reason.PAUSED.value, OVERDUE, RIVAL} == set(
+        re.findall(r"`(\w+)`", told)
+    )
 
 
 def test_every_reason_with_its_code() -> None:

@@ -91,7 +91,9 @@ def told(tmp_path: Path) -> HealthSnapshot:
         pressure=lambda: {"gave_way": 3},
         source=lambda: {"frames_without_part": 4},
         kept=lambda: {"maps_lost": 5},
+        commands=lambda: {"refused_stranger": 3},
         drift=lambda: {"score": 0.5, "state": "steady"},
+        trial=lambda: {"parts": 17},
     )
     monitor = HealthMonitor(sources)
     monitor.look()
@@ -111,7 +113,9 @@ def test_every_figure_has_its_place(tmp_path: Path) -> None:
     assert value("lineside_back_pressure_total", what="gave_way") == 3
     assert value("lineside_source_total", what="frames_without_part") == 4
     assert value("lineside_kept_total", what="maps_lost") == 5
+    assert value("lineside_commands_total", what="refused_stranger") == 3
     assert value("lineside_drift", figure="score") == 0.5
+    assert value("lineside_trial", figure="parts") == 17
     assert value("lineside_fault", what="disk") == 1
     assert value("lineside_faults_total", what="disk") == 1
     assert value("lineside_stage_seconds_count", stage="infer") == 3
