@@ -29,7 +29,6 @@ import paho.mqtt.client as paho
 from frame_feed import Feed
 from mosquitto_broker import Mosquitto
 from paho.mqtt.enums import CallbackAPIVersion
-from record import circumstances, keep
 
 from lineside.cli.table import format_table
 from lineside.frame import Frame
@@ -38,6 +37,7 @@ from lineside.mqtt import MqttSettings, StationTopics, decode_verdict
 from lineside.outbox import Outbox, OutboxSettings
 from lineside.station import ModelCard, Pace, Product, Products, Station
 from lineside.verdict import Evaluation, Reason, Verdict
+from lineside_bench.record import circumstances, keep
 
 DEADLINES_MS: Final = (50, 100, 250)
 TOPICS: Final = StationTopics(site="plant1", line="line3", station="slow1")

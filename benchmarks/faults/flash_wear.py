@@ -26,10 +26,11 @@ from typing import Any, Final
 
 sys.path.append(str(Path(__file__).parents[1]))
 
-from record import RESULTS, circumstances, keep
+from results_folder import RESULTS
 
 from lineside.mqtt.schema import VERDICT_VERSION
 from lineside.outbox import Draft, JournalEntry, Outbox, OutboxSettings, Stamp, encode_entry
+from lineside_bench.record import circumstances, keep
 
 ENTRY: Final = encode_entry(
     JournalEntry(

@@ -37,10 +37,11 @@ site = "plant1"
 line = "line3"
 name = "aoi1"
 [bundle]
-path = "{bundle}"
+{place}
 trust = ["{trust}"]
 engine = "onnxruntime"
 threads = 1
+{trial}
 {source}
 [outbox]
 path = "{outbox}"
@@ -111,6 +112,8 @@ class Line:
         environment: of the station, beside this process's own.
         outbox: where it lies, else in ``folder``.
         room: further lines of section ``[outbox]``.
+        place: the line of section ``[bundle]`` that says where it lies; else the bundle's file.
+        trial: section ``[bundle.trial]``.
     """
 
     def __init__(
@@ -125,6 +128,8 @@ class Line:
         environment: Mapping[str, str] | None = None,
         outbox: Path | None = None,
         room: str = "",
+        place: str = "",
+        trial: str = "",
     ) -> None:
         self.folder = folder
         self.outbox_path = outbox or folder / "outbox.sqlite"
@@ -143,13 +148,14 @@ class Line:
         self._configuration = folder / "station.toml"
         self._configuration.write_text(
             _STATION_TOML.format(
-                bundle=bundle.path,
+                place=place or f'path = "{bundle.path}"',
                 trust=bundle.public_key_path,
                 outbox=self.outbox_path,
                 url=self.relay.url,
                 room=room,
                 source=source,
                 mqtt=mqtt,
+                trial=trial,
             ),
             encoding="utf-8",
         )

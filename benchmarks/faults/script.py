@@ -85,7 +85,7 @@ def record(
     out: Path, what: str, found: Mapping[str, object], load_before: tuple[float, float, float]
 ) -> None:
     """Write a result with what made it; imports torch, so only when all is measured."""
-    from record import circumstances, keep
+    from lineside_bench.record import circumstances, keep
 
     script = Path(sys.argv[0]).name
     head = circumstances(what) | {

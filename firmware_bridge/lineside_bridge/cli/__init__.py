@@ -1,0 +1,1 @@
+"""Verbs of the command line: `lineside flash`, `lineside sensor …`."""
