@@ -18,14 +18,15 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from form_turns import Form, measure, opened
 from joint_runs import LINESIDE, run_verb
-from record import RESULTS, circumstances, keep
-from turns import Form, measure, opened
+from results_folder import RESULTS
 
 from lineside.bench import golden_frames, summarise
 from lineside.bundle import open_bundle
 from lineside.candidate import MEMORY
 from lineside.verdict import Timings
+from lineside_bench.record import circumstances, keep
 
 SCORES: Final = ("recon", "elbo", "gradcon")
 SIZES: Final = (100, 300, 1000, 3000, 10000)

@@ -29,10 +29,11 @@ from typing import Any, Final, Literal
 
 import numpy as np
 from joint_runs import LINESIDE
-from record import RESULTS, circumstances, keep
+from results_folder import RESULTS
 from shrunk_joints import SHRUNK_PX, fold_column, write_shrunk_joints
 
 from lineside.metrics import auroc
+from lineside_bench.record import circumstances, keep
 
 BETAS: Final = (0.01, 0.1, 1.0, 3.0, 10.0)
 """Table III; at 1 it is a VAE."""

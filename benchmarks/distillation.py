@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from joint_runs import LIMIT, TARGET, Work
-from record import RESULTS, circumstances, keep
+from results_folder import RESULTS
+
+from lineside_bench.record import circumstances, keep
 
 RESULT = RESULTS / "distillation.json"
 TEACHER, STUDENTS = "vit_small", ("vit_tiny", "sam_cnn")

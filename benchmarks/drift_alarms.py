@@ -587,7 +587,9 @@ def main() -> None:
     costs_us = measure_costs(asked.seed)
     print("\n" + "\n".join(f"{name}: {cost:,.0f} us" for name, cost in costs_us.items()))
     # Here, because tests load this file by its path, from where its neighbours are not found.
-    from record import RESULTS, circumstances, keep
+    from results_folder import RESULTS
+
+    from lineside_bench.record import circumstances, keep
 
     document: dict[str, Any] = {
         **circumstances("parts to a false alarm against what is promised, and parts to a true one"),

@@ -227,7 +227,9 @@ def main() -> None:
     head = ("scores", "parts", "prevalence", "promise", "broken", "refused", "escape", "review")
     print(format_table(head, rows, right=(1, 2, 4, 5, 6, 7)))
     # Here, because tests load this file by its path, from where its neighbours are not found.
-    from record import RESULTS, circumstances, keep
+    from results_folder import RESULTS
+
+    from lineside_bench.record import circumstances, keep
 
     document = {
         **circumstances(

@@ -33,10 +33,11 @@ import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from record import RESULTS, circumstances, keep
+from results_folder import RESULTS
 from torch import Tensor
 from torch.nn import functional
 
+from lineside_bench.record import circumstances, keep
 from lineside_trainer.data.joints import JointsSettings, write_joints
 from lineside_trainer.data.split import read_set_names
 from lineside_trainer.evaluate.gradcam import (

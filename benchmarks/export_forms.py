@@ -28,12 +28,13 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import numpy as np
 import torch
 from joint_runs import LIMIT, TARGET, Work, run_verb
-from record import RESULTS, circumstances, keep
+from results_folder import RESULTS
 
 from lineside.bundle import open_bundle
 from lineside.candidate import PROGRAM, read_samples
 from lineside.engines import EngineSettings, open_engine
 from lineside.preprocess import prepare
+from lineside_bench.record import circumstances, keep
 
 NETWORKS: Final = {"vit_tiny": 4, "vit_small": 2, "sam_cnn": 4}
 """Epochs of each: enough for a model whose error lies well below the mean predictor's."""

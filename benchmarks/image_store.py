@@ -26,12 +26,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from record import RESULTS, circumstances, keep
+from results_folder import RESULTS
 from torch.utils.data import DataLoader, Dataset
 
 from lineside.contract import InputSpec
 from lineside.frame import read_frame
 from lineside.preprocess import prepare
+from lineside_bench.record import circumstances, keep
 from lineside_trainer.data import (
     Augmentation,
     Batches,

@@ -17,8 +17,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from record import RESULTS, circumstances, keep
+from results_folder import RESULTS
 
+from lineside_bench.record import circumstances, keep
 from lineside_trainer.data.folds import assign_parts
 from lineside_trainer.data.joints import CYCLES, Inspected, make_part
 

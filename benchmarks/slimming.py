@@ -17,13 +17,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from form_turns import Form, measure, opened
 from joint_runs import LIMIT, TARGET, Work, run_verb
-from record import RESULTS, circumstances, keep
-from turns import Form, measure, opened
+from results_folder import RESULTS
 
 from lineside.bench import golden_frames, summarise
 from lineside.bundle import open_bundle
 from lineside.verdict import Timings
+from lineside_bench.record import circumstances, keep
 
 PRECISIONS = ("int8", "fp32")
 

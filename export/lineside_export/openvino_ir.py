@@ -122,6 +122,15 @@ def count_operators(model: Any, kind: str) -> int:
     return sum(operator.get_type_name() == kind for operator in model.get_ordered_ops())
 
 
+def names_of(model: Any, kind: str) -> tuple[str, ...]:
+    """Friendly names of all operators of a kind."""
+    return tuple(
+        str(operator.get_friendly_name())
+        for operator in model.get_ordered_ops()
+        if operator.get_type_name() == kind
+    )
+
+
 def _clean_xml(data: bytes) -> bytes:
     net = ElementTree.fromstring(data)
     for told_of_run in net.findall("rt_info"):

@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import tarfile
+import tomllib
 import venv
 import zipfile
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ FOLDERS: Final = {
     "lineside_trainer": "trainer",
     "lineside_export": "export",
     "lineside_bridge": "firmware_bridge",
+    "lineside_bench": "benchmarks",
 }
 NEVER_ON_A_DEVICE: Final = frozenset({"torch", "torchvision", "timm", "onnx", "nncf", "lightning"})
 MAX_DISTRIBUTIONS: Final = 16
@@ -173,7 +175,9 @@ def test_wheel_and_sdist_are_complete(package: str, tmp_path: Path) -> None:
         if file.is_file() and "__pycache__" not in file.parts
     }
     assert {name for name in names if ".dist-info/" not in name} == ours
-    assert ours | {"LICENSE", "README.md", "pyproject.toml", "PKG-INFO"} <= source_names
+    readme = tomllib.loads((ROOT / FOLDERS[package] / "pyproject.toml").read_text("utf-8"))
+    told = {"LICENSE", readme["project"]["readme"], "pyproject.toml", "PKG-INFO"}
+    assert ours | told <= source_names
     assert licence == (ROOT / "LICENSE").read_bytes()
     assert info["License-Expression"] == "Apache-2.0"
     assert f"{package}/py.typed" in names

@@ -6,7 +6,8 @@ import functools
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+from xml.etree import ElementTree
 
 import numpy as np
 import onnx
@@ -20,6 +21,7 @@ from lineside_export.candidate import Candidate, read_candidate
 from lineside_export.cli import export
 from lineside_export.errors import ExportError, GraphError
 from lineside_export.formats import Format, Source, Way, read_source
+from lineside_export.quantize import quantise_openvino
 from lineside_export.schemes import SCHEMES, Material, find_scheme, gather_material
 from lineside_export.schemes.mixed import split_by_part
 from lineside_export.search import AUTO, wished_schemes
@@ -147,6 +149,45 @@ def test_tensorrt_gets_no_zero_points(vit: Candidate, source: Source) -> None:
         ]
         assert len(points) >= 9
         assert all((point == 0).all() for point in points) == symmetric
+
+
+def test_openvino_gets_no_zero_points_and_attention_in_float(
+    material: Material, form: Callable[[str, str], Format]
+) -> None:
+    made = form("int8", "openvino")
+    topology = ElementTree.fromstring(bytes(made.parts[0].data))
+    layers = {layer.get("id"): layer.get("type") for layer in topology.iter("layer")}
+    reads = [
+        (layers[edge.get("from-layer")], layers[edge.get("to-layer")])
+        for edge in topology.iter("edge")
+    ]
+    assert ("FakeQuantize", "MatMul") in reads
+    assert ("FakeQuantize", "ScaledDotProductAttention") not in reads
+    assert "ScaledDotProductAttention" in layers.values()
+    network = material.new_network()
+    old = quantise_openvino(
+        network, material.images_nhwc, material, material.target, zero_points=True
+    )
+    assert not any(zero_points(made_network(made)))
+    assert any(zero_points(old))
+
+
+def made_network(made: Format) -> Any:
+    import openvino
+
+    data = [bytes(part.data) for part in made.parts]
+    return openvino.Core().read_model(data[0], openvino.Tensor(np.frombuffer(data[1], np.uint8)))
+
+
+def zero_points(network: Any) -> list[bool]:
+    """For each quantiser of activations: whether its range is neither symmetric nor from 0."""
+    found = []
+    for operator in network.get_ordered_ops():
+        if operator.get_type_name() == "FakeQuantize":
+            low, high = (operator.input_value(i).get_node().data for i in (1, 2))
+            # One step of 256 more below 0 than above.
+            found.append(bool((low != 0).all() and (abs(low / high) - 1 > 0.02).any()))
+    return found
 
 
 def test_a_convolutional_network_is_not_called_dynamic(small_candidate: Path) -> None:

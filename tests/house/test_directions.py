@@ -18,6 +18,7 @@ PACKAGES: Final = {
     "trainer": "lineside_trainer",
     "export": "lineside_export",
     "firmware_bridge": "lineside_bridge",
+    "benchmarks": "lineside_bench",
 }
 
 # Contract: the module that gets a forbidden import, and that import.
@@ -31,6 +32,7 @@ PLANTS: Final = {
         ("lineside.errors", "lineside_trainer"),
         ("lineside.verdict", "lineside_export"),
         ("lineside.frame", "lineside_bridge"),
+        ("lineside.bench", "lineside_bench"),
     ],
     "torch-free": [
         ("lineside.cli.main", "torch"),

@@ -15,7 +15,9 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT: Final = Path(__file__).parents[2]
-DISTRIBUTIONS: Final = ("lineside", "lineside-trainer", "lineside-export", "lineside-bridge")
+DISTRIBUTIONS: Final = (
+    *("lineside", "lineside-trainer", "lineside-export", "lineside-bridge", "lineside-bench"),
+)
 MAX_FILE_BYTES: Final = 1_000_000
 MAX_CODE_LINES: Final = 400
 REFUSED_SUFFIXES: Final = frozenset(

@@ -1,0 +1,202 @@
+"""The models that are measured: every kind, small trainings on synthetic joints, sealed in float
+and in eight bits. They judge badly, and need not judge well: their shapes decide what they cost."""
+
+from __future__ import annotations
+
+import csv
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import click
+
+from lineside.durable import write_durably
+from lineside.errors import LinesideError
+from lineside_bench.suite import KEY_FILE, LIST_FILE, SIDES_FOLDER, Sealed, encode_list
+
+SIDE_PX: Final = 64
+_TARGET: Final = "delta_b_max"
+_LIMIT: Final = "0.2"
+# Of the same ViT-Ti for `scaling`: 16, 36 and 144 patches; the suite has 64 and fewer images do.
+SIDES_PX: Final = (32, 48, 96)
+_SIDES_PARTS: Final = 20
+_FORMS: Final = ("fp32", "int8")
+_REGRESSION: Final = ("--task", "regression", "--target", _TARGET, "--limit", _LIMIT)
+_ANOMALY: Final = ("--task", "anomaly", "--target", "state", "--good", "good")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How one model is trained.
+
+    Attributes:
+        kind, score: as `Sealed` has them.
+        train: words of `lineside train`; empty where another one's run is used.
+        rescore: take the run of this model, with ``score`` in its graph.
+        side_px: of the network's square input.
+        longer: so many times the epochs; a model whose scores hardly differ is refused in 8 bits.
+    """
+
+    kind: str
+    score: str = ""
+    train: tuple[str, ...] = ()
+    rescore: str = ""
+    side_px: int = SIDE_PX
+    longer: int = 1
+
+
+RECIPES: Final = {
+    "vit_tiny": Recipe(kind="regression", train=(*_REGRESSION, "--arch", "vit_tiny")),
+    "sam_cnn": Recipe(kind="regression", train=(*_REGRESSION, "--arch", "sam_cnn")),
+    "small_cnn": Recipe(
+        kind="regression", train=(*_REGRESSION, "--arch", "test_resnet"), longer=15
+    ),
+    "resnet18": Recipe(kind="regression", train=(*_REGRESSION, "--arch", "resnet18")),
+    "beta_vae recon": Recipe(
+        kind="anomaly", score="recon", train=(*_ANOMALY, "--arch", "beta_vae", "--score", "recon")
+    ),
+    "beta_vae gradcon": Recipe(kind="anomaly", score="gradcon", rescore="beta_vae recon"),
+    "memory": Recipe(
+        kind="anomaly",
+        score="memory",
+        train=(*_ANOMALY, "--init", "pre", "--memory-patches", "1000"),
+    ),
+}
+_QUICK: Final = ("vit_tiny", "small_cnn", "beta_vae recon", "beta_vae gradcon")
+
+
+class MakingFault(LinesideError):
+    """A verb that was to make a model failed; it has said why."""
+
+
+@click.command()
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    help="Folder of the suite; what is there already is kept.",
+)
+@click.option(
+    "--parts", type=click.IntRange(20), default=60, show_default=True, help="Of the data."
+)
+@click.option("--epochs", type=click.IntRange(1), default=2, show_default=True, help="Of each run.")
+@click.option("--quick", is_flag=True, help="Without the larger models.")
+def bundles(out: Path, parts: int, epochs: int, quick: bool) -> None:
+    """Make the sealed models that the other measurements take.
+
+    Needs `lineside-trainer` and `lineside-export`; carry the folder to the device afterwards
+    (OUT/work, the runs, may stay behind).
+
+    Example: lineside measure bundles --out suite
+    """
+    work = out / "work"
+    work.mkdir(parents=True, exist_ok=True)
+    _make_key(out)
+    _make_data(work, parts)
+    sealed: list[Sealed] = []
+    for model in _wanted(quick):
+        recipe = RECIPES[model]
+        candidate = _train(work, model, recipe, epochs)
+        sealed += [_seal(out, work, candidate, model, recipe, form) for form in _FORMS]
+    write_durably(
+        out / LIST_FILE, [encode_list(one for one in sealed if (out / one.file).exists())]
+    )
+    if not quick:
+        _make_sides(out)
+    click.echo(f"{out}: {len(sealed)} sealed models; measure with `lineside measure latency {out}`")
+
+
+def _make_sides(out: Path) -> None:
+    folder = out / SIDES_FOLDER
+    work = out / "work" / SIDES_FOLDER
+    work.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)
+    _make_data(work, _SIDES_PARTS)
+    sealed = []
+    for side_px in SIDES_PX:
+        model = f"vit_tiny {side_px} px"
+        plain = RECIPES["vit_tiny"]
+        # Few images, which are fewer than a batch of the usual size.
+        recipe = replace(plain, side_px=side_px, train=(*plain.train, "--batch-size", "16"))
+        candidate = _train(work, model, recipe, epochs=1)
+        sealed.append(_seal(folder, out / "work", candidate, model, recipe, "fp32"))
+    write_durably(folder / KEY_FILE, [(out / KEY_FILE).read_bytes()])
+    write_durably(folder / LIST_FILE, [encode_list(sealed)])
+
+
+def _wanted(quick: bool) -> list[str]:
+    return [name for name in RECIPES if not quick or name in _QUICK]
+
+
+def _make_key(out: Path) -> None:
+    if not (out / "work" / "factory.key").exists():
+        _run("keys", "new", "factory", "--out", out / "work")
+    public = (out / "work" / "factory.pub").read_bytes()
+    write_durably(out / "factory.pub", [public])
+
+
+def _make_data(work: Path, parts: int) -> None:
+    joints = work / "joints"
+    if not (joints / "labels.csv").exists():
+        _run("dataset", "joints", joints, "--parts", parts, "--seed", 7, "--size", SIDE_PX)
+    with (joints / "labels.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    if "state" in rows[0]:
+        return
+    for row in rows:
+        row["state"] = "good" if float(row[_TARGET]) < float(_LIMIT) else "bad"
+    with (joints / "labels.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _train(work: Path, model: str, recipe: Recipe, epochs: int) -> Path:
+    run = work / model.replace(" ", "_")
+    if (run / "result.json").exists() or (run / "candidate" / "candidate.json").exists():
+        return run / "candidate"
+    if recipe.rescore:
+        source = work / recipe.rescore.replace(" ", "_")
+        _run("rescore", source, "--score", recipe.score, "--out", run)
+        return run / "candidate"
+    data: tuple[object, ...] = ("--data", work / "joints")
+    drawn = ("--group", "part", "--image-size", recipe.side_px)
+    told = [str(work / "pre") if word == "pre" else word for word in recipe.train]
+    if "--init" in told and not (work / "pre" / "result.json").exists():
+        words = ("--method", "simsiam", "--arch", "resnet18", "--epochs", 1)
+        _run("pretrain", *data, *drawn, *words, "--device", "cpu", "--out", work / "pre")
+    # --init takes split and image size over.
+    given = data if "--init" in told else (*data, *drawn)
+    _run(
+        "train", *given, *told, "--epochs", epochs * recipe.longer, "--device", "cpu", "--out", run
+    )
+    return run / "candidate"
+
+
+def _seal(out: Path, work: Path, candidate: Path, model: str, recipe: Recipe, form: str) -> Sealed:
+    file = f"{model.replace(' ', '_')}_{form}.lsb"
+    if not (out / file).exists():
+        # Wider gates than a factory would take: what is asked here is what a form costs.
+        gates = ("--max-flips", 400, "--max-drop", 5)
+        words = ("export", candidate, "--out", out / file, "--key", work / "factory.key")
+        _run(*words, "--precision", form, *gates, "--report", work / f"{file}.report")
+    return Sealed(
+        model=model,
+        kind=recipe.kind,
+        score=recipe.score,
+        side_px=recipe.side_px,
+        form=form,
+        file=file,
+    )
+
+
+def _run(verb: str, *arguments: object) -> None:
+    words = [verb, *map(str, arguments)]
+    click.echo(f"$ lineside {shlex.join(words)}", err=True)
+    begin = "from lineside.cli.main import main; main()"
+    done = subprocess.run([sys.executable, "-c", begin, *words], stdout=sys.stderr, check=False)
+    if done.returncode:
+        raise MakingFault(f"lineside {verb} ended with exit code {done.returncode}, see above")
