@@ -20,7 +20,7 @@ BareCall = Callable[[NDArray[np.uint8]], Any]
 
 
 def open_bare(
-    bundle: Bundle, model: ModelEntry, threads: int, *, spinning: bool = True
+    bundle: Bundle, model: ModelEntry, threads: int, *, spinning: bool = True, pinned: bool = True
 ) -> BareCall:
     """One sealed model in its own engine.
 
@@ -30,6 +30,8 @@ def open_bare(
         threads: computing threads.
         spinning: ONNX Runtime's default, in which its threads keep their cores busy between two
             calls; ``False`` is how Lineside runs it. OpenVINO knows no such thing.
+        pinned: OpenVINO's default, in which a thread keeps its core, also where another process has
+            taken it; ``False`` is how Lineside runs it. Of ONNX Runtime nobody asks it here.
     """
     silence_telemetry()
     parts = [bytes(bundle.part(name)) for name in model.parts]
@@ -38,12 +40,18 @@ def open_bare(
     if contract.memory is not None:
         rows = view_memory(bundle.part(MEMORY_PART), contract.memory, source=MEMORY_PART)
     if model.engine == "openvino":
-        return _openvino(parts, contract, model, threads, rows)
+        return _openvino(parts, contract, model, threads, rows, pinned=pinned)
     return _onnxruntime(parts[0], contract, threads, rows, spinning=spinning)
 
 
 def _openvino(
-    parts: list[bytes], contract: Contract, model: ModelEntry, threads: int, rows: Rows | None
+    parts: list[bytes],
+    contract: Contract,
+    model: ModelEntry,
+    threads: int,
+    rows: Rows | None,
+    *,
+    pinned: bool,
 ) -> BareCall:
     import openvino
 
@@ -55,15 +63,14 @@ def _openvino(
     network.reshape(
         {contract.input.name: shape, **{name: list(kept.shape) for name, kept in memory.items()}}
     )
-    compiled = core.compile_model(
-        network,
-        "CPU",
-        {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": threads,
-            "INFERENCE_PRECISION_HINT": model.inference_precision,
-        },
-    )
+    settings: dict[str, str | int] = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": threads,
+        "INFERENCE_PRECISION_HINT": model.inference_precision,
+    }
+    if not pinned:
+        settings["ENABLE_CPU_PINNING"] = False
+    compiled = core.compile_model(network, "CPU", settings)
     # "Inference Request" of its documentation: one request, tensors set once. Of the ways that the
     # documentation shows the fastest here: some 0.1 ms less than `compiled(batch)`.
     request = compiled.create_infer_request()

@@ -72,6 +72,7 @@ def runner_of(folder: Path, source: str) -> Job:
         engine="",
         form="fp32",
         arithmetic="",
+        pinned=True,
         key="",
         threads=None,
     )

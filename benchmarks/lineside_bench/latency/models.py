@@ -87,6 +87,7 @@ def measure_model(suite: Suite, model: str, plan: Plan, found: Measured) -> None
         together = [way for way in ways if way.batch == BATCH]
         idle = _group(found, alone, IDLE, plan.idle_s, warm_up=WARM_UP_ROUNDS)
         found.closeness.extend(compare(idle, "bare"))
+        found.closeness.extend(compare(idle, "bare, unpinned"))
         _group(found, together, IDLE, plan.idle_batch_s, warm_up=3)
         found.closeness.extend(_beside_spinning(ways, plan.spinning_s))
         with busy_cores():

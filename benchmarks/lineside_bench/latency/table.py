@@ -122,7 +122,9 @@ def _closeness(rows: Sequence[_Row]) -> Iterator[str]:
     yield format_table(head, lines, right=(3, 5, 6, 7, 8, 9, 10, 11))
     yield (
         f"target (10 % or 0.25 ms, whichever is larger): met {met} of {len(rows)}. 'bare' is ONNX "
-        "Runtime without spinning, as Lineside runs it; 'bare, spinning' its default"
+        "Runtime without spinning, as Lineside runs it, and OpenVINO with pinned threads, its "
+        "default; 'bare, spinning' is ONNX Runtime's default, 'bare, unpinned' OpenVINO as "
+        "Lineside runs it"
     )
 
 

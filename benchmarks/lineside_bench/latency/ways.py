@@ -24,7 +24,7 @@ from lineside_bench.bare import BareCall, open_bare
 from lineside_bench.suite import Sealed, Suite
 
 BATCH: Final = 8
-Runtime = Literal["lineside", "bare", "bare, spinning"]
+Runtime = Literal["lineside", "bare", "bare, unpinned", "bare, spinning"]
 _JUDGED: Final = (Reason.WITHIN_LIMIT, Reason.BEYOND_LIMIT, Reason.BETWEEN_LIMITS)
 
 
@@ -114,6 +114,9 @@ def _of_entry(
     if entry.engine == "onnxruntime" and threads > 1:  # one thread has none that could spin
         spinning = open_bare(bundle, entry, threads, spinning=True)
         ways.append(way("bare, spinning", _bare(spinning, bare_inputs), [], 1))
+    if entry.engine == "openvino":
+        unpinned = open_bare(bundle, entry, threads, pinned=False)
+        ways.append(way("bare, unpinned", _bare(unpinned, bare_inputs), [], 1))
     return ways
 
 

@@ -161,6 +161,7 @@ def _start(peer: Peer, place: Place, form: str, threads: int | None, files: Peer
         engine=peer.engine,
         form=form,
         arithmetic=peer.arithmetic,
+        pinned=peer.pinned,
         key=str(files.key),
         threads=threads,
     )

@@ -32,6 +32,7 @@ class Peer:
         forms: of the weights, that it can take.
         engine: whose model file, where there is a choice.
         arithmetic: of float layers, where the peer is told to keep one.
+        pinned: OpenVINO's threads keep their cores, its default.
         rounds: it takes bfloat16 for float layers by itself, where the CPU can.
         network: another one's name in words; empty where it computes the suite's ViT-Ti.
         model: of the suite, of which a bundle is opened.
@@ -49,6 +50,7 @@ class Peer:
     forms: tuple[str, ...] = ("fp32",)
     engine: str = ""
     arithmetic: str = ""
+    pinned: bool = True
     rounds: bool = False
     network: str = ""
     model: str = OURS
@@ -124,6 +126,18 @@ PEERS: Final = (
         engine="openvino",
         forms=("fp32", "int8"),
         arithmetic="f32",
+        environment="OpenVINO",
+    ),
+    Peer(
+        name="OpenVINO as Lineside sets it",
+        runner="openvino_bare.py",
+        needs=("openvino",),
+        installs=("openvino",),
+        opens="engine",
+        engine="openvino",
+        forms=("fp32", "int8"),
+        arithmetic="f32",
+        pinned=False,
         environment="OpenVINO",
     ),
     Peer(

@@ -24,6 +24,8 @@ def open_peer(job: Job) -> Opened:
         settings["INFERENCE_NUM_THREADS"] = job.threads
     if job.arithmetic:
         settings["INFERENCE_PRECISION_HINT"] = job.arithmetic
+    if not job.pinned:
+        settings["ENABLE_CPU_PINNING"] = False
     compiled = core.compile_model(network, "CPU", settings)
     request = compiled.create_infer_request()
 

@@ -35,6 +35,7 @@ class Job:
         engine: ``onnxruntime`` or ``openvino`` where there is a choice, else empty.
         form: ``fp32`` or ``int8``.
         arithmetic: of float layers, e.g. ``f32``; empty leaves the peer's default.
+        pinned: OpenVINO's threads keep their cores, its default.
         key: public key of the model, where it has a seal.
         threads: computing threads; ``None`` leaves the peer's default.
     """
@@ -45,6 +46,7 @@ class Job:
     engine: str
     form: str
     arithmetic: str
+    pinned: bool
     key: str
     threads: int | None
 
