@@ -12,7 +12,10 @@ from tiny_bundle import TinyBundle, build_anomaly_bundle, build_tiny_bundle
 from lineside.engines import silence_telemetry
 
 # A deadline measures how busy the machine is; what may not be slow has a measurement of its own.
-hypothesis.settings.register_profile("lineside", deadline=None, print_blob=True)
+# Where a change is judged, the same examples for everybody; new ones are looked for at each desk.
+hypothesis.settings.register_profile(
+    "lineside", deadline=None, print_blob=True, derandomize="CI" in os.environ
+)
 hypothesis.settings.load_profile("lineside")
 
 # Before any test module can import a vendor.

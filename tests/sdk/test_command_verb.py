@@ -14,7 +14,8 @@ import pytest
 from bundle_server import serving
 from click.testing import CliRunner, Result
 from mosquitto_broker import Mosquitto
-from remote_station import RemoteStation, running, until
+from paho.mqtt import subscribe
+from remote_station import TOPICS, RemoteStation, running, until
 from tiny_bundle import TinyBundle
 
 from lineside.bundle import load_public_key, write_key_pair
@@ -81,7 +82,15 @@ def station(broker: Mosquitto, tmp_path: Path, operator: Operator) -> Iterator[R
     state = msgspec.structs.replace(make_state(StateWord.ONLINE), bundle=BUNDLE, product="led")
     found = RemoteStation(url=broker.url, folder=tmp_path, keys=(public,), state=state)
     with running(found):
+        # The last one's "offline" is kept by the broker until this one has spoken.
+        until(lambda: heard_state(broker) == StateWord.ONLINE)
         yield found
+
+
+def heard_state(broker: Mosquitto) -> str:
+    """What the broker keeps of the station; waits for the first word ever."""
+    kept = subscribe.simple(TOPICS.state, hostname="127.0.0.1", port=broker.port)
+    return str(json.loads(kept.payload)["state"])
 
 
 def test_every_verb_reaches_the_station_with_its_arguments(
