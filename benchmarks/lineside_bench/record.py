@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from lineside.cli.document import format_document
-from lineside.durable import write_durably
+from lineside.durable import make_folder, write_durably
 from lineside.engines.machine import cpu_flags, cpu_name, usable_cores
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def keep(path: Path, found: Mapping[str, Any]) -> None:
     Raises:
         StorageError: it cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     text = json.dumps(found, indent=1, ensure_ascii=False) + "\n"
     write_durably(path, [text.encode("utf-8")])
 
