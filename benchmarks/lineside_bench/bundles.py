@@ -7,7 +7,6 @@ import csv
 import io
 import shlex
 import subprocess
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -17,6 +16,7 @@ import click
 from lineside.durable import make_folder, write_durably
 from lineside.errors import InputDataError, LinesideError
 from lineside_bench.suite import KEY_FILE, LIST_FILE, SIDES_FOLDER, Sealed, encode_list
+from lineside_bench.verb import verb_command
 
 SIDE_PX: Final = 64
 _TARGET: Final = "delta_b_max"
@@ -236,12 +236,8 @@ def _seal(out: Path, work: Path, candidate: Path, model: str, recipe: Recipe, fo
     )
 
 
-def _run(*told: object) -> None:
-    words = list(map(str, told))
-    click.echo(f"$ lineside {shlex.join(words)}", err=True)
-    begin = "from lineside.cli.main import main; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", begin, *words], stdout=_STANDARD_ERROR, check=False
-    )
+def _run(*words: object) -> None:
+    click.echo(f"$ lineside {shlex.join(map(str, words))}", err=True)
+    done = subprocess.run(verb_command(*words), stdout=_STANDARD_ERROR, check=False)
     if done.returncode:
         raise MakingFault(f"lineside {words[0]} ended with exit code {done.returncode}, see above")

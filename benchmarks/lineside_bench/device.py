@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
 import tempfile
 import zipfile
 from pathlib import Path
@@ -18,9 +17,9 @@ from lineside.errors import LinesideError, StorageError
 from lineside_bench.options import quick_option, suite_argument
 from lineside_bench.record import circumstances, keep
 from lineside_bench.suite import SIDES_FOLDER, Suite, read_suite
+from lineside_bench.verb import verb_command
 
 ON_DEVICE: Final = ("latency", "footprint", "line", "scaling")
-_VERB: Final = "from lineside.cli.main import main; main()"
 
 
 class MeasuringFault(LinesideError):
@@ -89,11 +88,10 @@ def _check_writable(target: Path) -> None:
 
 def _run(name: str, suite: Path, folder: Path, *, quick: bool) -> str:
     """Its last words where it failed; ``""`` where it did not."""
-    words = ["measure", name, str(suite), "--out", str(folder), *(["--quick"] if quick else [])]
+    shortly = ("--quick",) if quick else ()
+    command = verb_command("measure", name, suite, "--out", folder, *shortly)
     # A process each: what one loads is not in the next one's memory.
-    with subprocess.Popen(
-        [sys.executable, "-c", _VERB, *words], stderr=subprocess.PIPE, text=True
-    ) as running:
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
         assert running.stderr is not None
         last = ""
         for line in running.stderr:  # at once: one takes minutes, and somebody looks on

@@ -111,9 +111,9 @@ def publish(
     if out is not None:
         keep(out / f"{name}.json", found)
         if figure is not None:
-            from lineside_bench.drawing import encode_figure
+            from lineside_bench.drawing import save_figure
 
-            write_durably(out / f"{name}.png", [encode_figure(figure)])
+            save_figure(figure, out / f"{name}.png")
     click.echo(format_document(found) if as_json else table)
     if out is not None:
         click.echo(f"kept: {out / name}.json" + (" and .png" if figure else ""), err=True)
