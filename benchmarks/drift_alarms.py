@@ -534,11 +534,9 @@ def tabulate_delays(found: list[Delay]) -> str:
 
 def draw(path: Path, delays: list[Delay]) -> None:
     """Delay over shift, one line a reference and block."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    from lineside_bench.drawing import new_figure, save_figure
 
-    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(6.4, 4.0)
     axes = figure.subplots()
     for block, parts in sorted({(d.block, d.parts) for d in delays}):
         points = [
@@ -555,7 +553,7 @@ def draw(path: Path, delays: list[Delay]) -> None:
     axes.set_xticks([], minor=True)
     axes.legend()
     axes.grid(visible=True, alpha=0.3)
-    figure.savefig(path, format="png", dpi=110)
+    save_figure(figure, path)
 
 
 def main() -> None:

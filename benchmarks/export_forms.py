@@ -12,7 +12,6 @@ batch 1.
 from __future__ import annotations
 
 import argparse
-import io
 import itertools
 import json
 import os
@@ -34,6 +33,7 @@ from lineside.bundle import open_bundle
 from lineside.candidate import PROGRAM, read_samples
 from lineside.engines import EngineSettings, open_engine
 from lineside.preprocess import prepare
+from lineside_bench.drawing import new_figure, save_figure
 from lineside_bench.record import circumstances, keep
 
 NETWORKS: Final = {"vit_tiny": 4, "vit_small": 2, "sam_cnn": 4}
@@ -122,11 +122,7 @@ def told(values: list[float], torch_us: list[float]) -> Row:
 
 def draw(path: Path, rows: dict[str, Row]) -> None:
     """Metric over latency, a panel for each network."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 4 * -(-len(rows) // 2)), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(11, 4 * -(-len(rows) // 2))
     for axes, (name, row) in zip(
         figure.subplots(-(-len(rows) // 2), 2, squeeze=False).flat, rows.items(), strict=False
     ):
@@ -144,9 +140,7 @@ def draw(path: Path, rows: dict[str, Row]) -> None:
             )
         axes.set(title=name, xlabel="one inference, p50 [ms], one thread")
         axes.set(ylabel=f"validation {row['metric']}")
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=110)
-    path.write_bytes(picture.getvalue())
+    save_figure(figure, path)
 
 
 def print_table(rows: dict[str, Row]) -> None:

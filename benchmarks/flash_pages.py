@@ -16,7 +16,6 @@ import contextlib
 import json
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -28,6 +27,7 @@ from results_folder import RESULTS
 
 from lineside.bundle import TrustedKeys, load_trust
 from lineside_bench.record import circumstances, keep
+from lineside_bench.verb import verb_command
 from lineside_bridge.flash import flash_bundle
 from lineside_bridge.flash_report import FlashReport
 from lineside_bridge.framing import Framing
@@ -37,7 +37,6 @@ from lineside_bridge.session import Session
 BAUD: Final = 921_600
 ENGINE: Final = "onnxruntime"
 _PARTS: Final = 60
-_VERB: Final = "from lineside.cli.main import main; main()"
 _PRETRAIN: Final = ("--method", "simmim", "--arch", "vit_tiny", "--image-size", "64")
 _LEARN: Final = ("--task", "regression", "--target", TARGET, "--limit", LIMIT)
 
@@ -55,8 +54,7 @@ def simulated_sensor(public: Path, baud: int, delivered: Path) -> Iterator[str]:
         ENGINE,
         "--json",
     )
-    given = [*map(str, words), "--bundle", str(delivered)]
-    command = [sys.executable, "-c", _VERB, "sensor", "simulate", *given]
+    command = verb_command("sensor", "simulate", *words, "--bundle", delivered)
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
         assert running.stdout is not None
         try:

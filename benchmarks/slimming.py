@@ -24,6 +24,7 @@ from results_folder import RESULTS
 from lineside.bench import golden_frames, summarise
 from lineside.bundle import open_bundle
 from lineside.verdict import Timings
+from lineside_bench.drawing import new_figure, save_figure
 from lineside_bench.record import circumstances, keep
 
 PRECISIONS = ("int8", "fp32")
@@ -141,11 +142,8 @@ def row(
 
 def draw(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     """Error over latency, a panel for each engine and precision."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     ways = sorted({(r["engine"], r["precision"]) for r in rows})
-    figure = Figure(figsize=(10, 7), layout="constrained")
+    figure = new_figure(10, 7)
     axes = figure.subplots(2, -(-len(ways) // 2), squeeze=False).flat
     for (engine, precision), axis in zip(ways, axes, strict=False):
         points = [r for r in rows if (r["engine"], r["precision"]) == (engine, precision)]
@@ -159,8 +157,7 @@ def draw(path: Path, rows: Sequence[dict[str, Any]]) -> None:
             )
         axis.set(title=f"{engine} {precision}", xlabel="inference, p50 [ms]")
         axis.set(ylabel="validation MSE", yscale="log")
-    FigureCanvasAgg(figure)
-    figure.savefig(path)
+    save_figure(figure, path)
 
 
 def print_table(rows: Sequence[dict[str, Any]]) -> None:

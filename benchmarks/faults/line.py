@@ -25,9 +25,9 @@ from tiny_bundle import TinyBundle
 from witness import Witness
 
 from lineside.outbox import Outbox, OutboxSettings
+from lineside_bench.verb import verb_command
 
 AUDIT: Final = (sys.executable, "-c", "from lineside.cli.audit import audit; audit()")
-COMMAND: Final = (sys.executable, "-c", "from lineside.cli.main import main; main()")
 # A busy machine is no fault; a station that waits for ever is.
 PATIENCE_S: Final = 120.0
 
@@ -194,7 +194,7 @@ class Line:
         self.witness.states.clear()
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*COMMAND, "run", str(self._configuration)],
+                verb_command("run", self._configuration),
                 stdout=log,
                 stderr=log,
                 env={

@@ -9,19 +9,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-from lineside.mqtt import (
-    MqttSettings,
-    Publisher,
-    StateMessage,
-    StateWord,
-    StationTopics,
-    encode_verdict,
-    message_of,
-)
+from lineside.mqtt import MqttSettings, Publisher, StateMessage, StateWord, StationTopics
 from lineside.mqtt.state import make_state
-from lineside.outbox import Draft, JournalEntry, Outbox, OutboxSettings, Stamp, encode_entry
+from lineside.outbox import Outbox, OutboxSettings
 from lineside.verdict import Evaluation, Reason, Verdict
 from lineside.worker import Worker
+from lineside_bench.draft import draft_of
 
 TOPICS: Final = StationTopics(site="plant1", line="line3", station="load1")
 _DRAIN_S: Final = 10.0
@@ -53,7 +46,8 @@ class Pipeline:
     def give(self, number: int) -> None:
         """Hand over one verdict; waits while the outbox has too many that are not durable."""
         self.outbox.check()
-        assert self.outbox.put(draft_of(number, self._live_ms), stopping=self._never)
+        draft = draft_of(_verdict_of(number), turn=number, live_ms=self._live_ms)
+        assert self.outbox.put(draft, stopping=self._never)
 
     def wait_for(self, condition: Callable[[], bool], timeout_s: float) -> bool:
         """Whether it came true in time."""
@@ -81,12 +75,8 @@ def part_name(number: int) -> str:
     return f"part-{number:07d}"
 
 
-def draft_of(number: int, live_ms: int) -> Draft:
-    """A verdict as a station gives it, with the journal's entry."""
-    now_ns = time.time_ns()
-    part = part_name(number)
-    expires_unix_ms = now_ns // 1_000_000 + live_ms
-    verdict = Verdict(
+def _verdict_of(number: int) -> Verdict:
+    return Verdict(
         evaluation=Evaluation.OK,
         reason=Reason.WITHIN_LIMIT,
         score=0.25 + number % 1000 / 1e4,
@@ -95,44 +85,7 @@ def draft_of(number: int, live_ms: int) -> Draft:
         product="tiny",
         model="0123456789abcdef",
         engine="onnxruntime/fp32",
-        part_id=part,
-    )
-
-    def encode(stamp: Stamp) -> bytes:
-        return encode_verdict(
-            message_of(
-                verdict,
-                seq=stamp.seq,
-                job_id=stamp.job_id,
-                part_id=part,
-                taken_unix_ns=now_ns,
-                expires_unix_ms=expires_unix_ms,
-            )
-        )
-
-    entry = JournalEntry(
-        turn=f"{number:016x}",
-        part=part,
-        evaluation=int(verdict.evaluation),
-        reason=verdict.reason.value,
-        score=verdict.score,
-        limit=verdict.limit,
-        unit=verdict.unit,
-        product=verdict.product,
-        bundle="0123456789abcdef" * 4,
-        engine=verdict.engine,
-        rule="sealed",
-        ok_limit=0.5,
-        not_ok_limit=0.6,
-        taken_unix_ns=now_ns,
-        latency_us=4180.0,
-        frame_source="frames",
-        frame_sha256="fedcba9876543210" * 4,
-    )
-    return Draft(
-        encode=encode,
-        expires_unix_ms=expires_unix_ms,
-        entry=encode_entry(entry),
+        part_id=part_name(number),
     )
 
 

@@ -4,18 +4,19 @@ and in eight bits. They judge badly, and need not judge well: their shapes decid
 from __future__ import annotations
 
 import csv
+import io
 import shlex
 import subprocess
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 import click
 
-from lineside.durable import write_durably
-from lineside.errors import LinesideError
+from lineside.durable import make_folder, write_durably
+from lineside.errors import InputDataError, LinesideError
 from lineside_bench.suite import KEY_FILE, LIST_FILE, SIDES_FOLDER, Sealed, encode_list
+from lineside_bench.verb import verb_command
 
 SIDE_PX: Final = 64
 _TARGET: Final = "delta_b_max"
@@ -23,6 +24,10 @@ _LIMIT: Final = "0.2"
 # Of the same ViT-Ti for `scaling`: 16, 36 and 144 patches; the suite has 64 and fewer images do.
 SIDES_PX: Final = (32, 48, 96)
 _SIDES_PARTS: Final = 20
+# With fewer the training images are no batch of the usual size.
+_FEWEST_PARTS: Final = 30
+_STANDARD_ERROR: Final = 2  # what a verb tells is not what this one does
+_DONE: Final = "result.json"  # in the folder of a run that has come to its end
 _FORMS: Final = ("fp32", "int8")
 _REGRESSION: Final = ("--task", "regression", "--target", _TARGET, "--limit", _LIMIT)
 _ANOMALY: Final = ("--task", "anomaly", "--target", "state", "--good", "good")
@@ -35,6 +40,7 @@ class Recipe:
     Attributes:
         kind, score: as `Sealed` has them.
         train: words of `lineside train`; empty where another one's run is used.
+        pretrained: begins from a network that learnt these images without their labels.
         rescore: take the run of this model, with ``score`` in its graph.
         side_px: of the network's square input.
         longer: so many times the epochs; a model whose scores hardly differ is refused in 8 bits.
@@ -43,6 +49,7 @@ class Recipe:
     kind: str
     score: str = ""
     train: tuple[str, ...] = ()
+    pretrained: bool = False
     rescore: str = ""
     side_px: int = SIDE_PX
     longer: int = 1
@@ -62,7 +69,8 @@ RECIPES: Final = {
     "memory": Recipe(
         kind="anomaly",
         score="memory",
-        train=(*_ANOMALY, "--init", "pre", "--memory-patches", "1000"),
+        train=(*_ANOMALY, "--memory-patches", "1000"),
+        pretrained=True,
     ),
 }
 _QUICK: Final = ("vit_tiny", "small_cnn", "beta_vae recon", "beta_vae gradcon")
@@ -80,7 +88,11 @@ class MakingFault(LinesideError):
     help="Folder of the suite; what is there already is kept.",
 )
 @click.option(
-    "--parts", type=click.IntRange(20), default=60, show_default=True, help="Of the data."
+    "--parts",
+    type=click.IntRange(_FEWEST_PARTS),
+    default=60,
+    show_default=True,
+    help="Of the data.",
 )
 @click.option("--epochs", type=click.IntRange(1), default=2, show_default=True, help="Of each run.")
 @click.option("--quick", is_flag=True, help="Without the larger models.")
@@ -88,12 +100,12 @@ def bundles(out: Path, parts: int, epochs: int, quick: bool) -> None:
     """Make the sealed models that the other measurements take.
 
     Needs `lineside-trainer` and `lineside-export`; carry the folder to the device afterwards
-    (OUT/work, the runs, may stay behind).
+    (OUT/work, the runs, may stay behind). Stopped, it goes on where it was.
 
     Example: lineside measure bundles --out suite
     """
     work = out / "work"
-    work.mkdir(parents=True, exist_ok=True)
+    make_folder(work)
     _make_key(out)
     _make_data(work, parts)
     sealed: list[Sealed] = []
@@ -101,9 +113,7 @@ def bundles(out: Path, parts: int, epochs: int, quick: bool) -> None:
         recipe = RECIPES[model]
         candidate = _train(work, model, recipe, epochs)
         sealed += [_seal(out, work, candidate, model, recipe, form) for form in _FORMS]
-    write_durably(
-        out / LIST_FILE, [encode_list(one for one in sealed if (out / one.file).exists())]
-    )
+    write_durably(out / LIST_FILE, [encode_list(sealed)])
     if not quick:
         _make_sides(out)
     click.echo(f"{out}: {len(sealed)} sealed models; measure with `lineside measure latency {out}`")
@@ -112,8 +122,8 @@ def bundles(out: Path, parts: int, epochs: int, quick: bool) -> None:
 def _make_sides(out: Path) -> None:
     folder = out / SIDES_FOLDER
     work = out / "work" / SIDES_FOLDER
-    work.mkdir(parents=True, exist_ok=True)
-    folder.mkdir(exist_ok=True)
+    make_folder(work)
+    make_folder(folder)
     _make_data(work, _SIDES_PARTS)
     sealed = []
     for side_px in SIDES_PX:
@@ -132,57 +142,90 @@ def _wanted(quick: bool) -> list[str]:
 
 
 def _make_key(out: Path) -> None:
-    if not (out / "work" / "factory.key").exists():
+    private = out / "work" / "factory.key"
+    if not private.exists():
+        if (out / KEY_FILE).exists():
+            # A suite that was carried here without its runs: half of it would be another maker's.
+            raise InputDataError(
+                f"{private}: missing, and {out} is sealed by it: name a new folder"
+            )
         _run("keys", "new", "factory", "--out", out / "work")
     public = (out / "work" / "factory.pub").read_bytes()
-    write_durably(out / "factory.pub", [public])
+    write_durably(out / KEY_FILE, [public])
 
 
 def _make_data(work: Path, parts: int) -> None:
     joints = work / "joints"
-    if not (joints / "labels.csv").exists():
+    labels = joints / "labels.csv"
+    if not labels.exists():
         _run("dataset", "joints", joints, "--parts", parts, "--seed", 7, "--size", SIDE_PX)
-    with (joints / "labels.csv").open(newline="", encoding="utf-8") as file:
+    with labels.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     if "state" in rows[0]:
         return
     for row in rows:
         row["state"] = "good" if float(row[_TARGET]) < float(_LIMIT) else "bad"
-    with (joints / "labels.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    write_durably(labels, [text.getvalue().encode("utf-8")])
 
 
 def _train(work: Path, model: str, recipe: Recipe, epochs: int) -> Path:
-    run = work / model.replace(" ", "_")
-    if (run / "result.json").exists() or (run / "candidate" / "candidate.json").exists():
-        return run / "candidate"
-    if recipe.rescore:
-        source = work / recipe.rescore.replace(" ", "_")
-        _run("rescore", source, "--score", recipe.score, "--out", run)
-        return run / "candidate"
-    data: tuple[object, ...] = ("--data", work / "joints")
-    drawn = ("--group", "part", "--image-size", recipe.side_px)
-    told = [str(work / "pre") if word == "pre" else word for word in recipe.train]
-    if "--init" in told and not (work / "pre" / "result.json").exists():
-        words = ("--method", "simsiam", "--arch", "resnet18", "--epochs", 1)
-        _run("pretrain", *data, *drawn, *words, "--device", "cpu", "--out", work / "pre")
-    # --init takes split and image size over.
-    given = data if "--init" in told else (*data, *drawn)
-    _run(
-        "train", *given, *told, "--epochs", epochs * recipe.longer, "--device", "cpu", "--out", run
-    )
+    if recipe.pretrained and not (work / "pre" / _DONE).exists():
+        _run(*pretraining_words(work))
+    run = _run_folder(work, model)
+    if not (run / _DONE).exists():
+        _run(*training_words(work, model, recipe, epochs))
     return run / "candidate"
+
+
+def _run_folder(work: Path, model: str) -> Path:
+    return work / model.replace(" ", "_")
+
+
+def pretraining_words(work: Path) -> tuple[object, ...]:
+    """The verb, and what it is told, that makes what a pre-trained model begins from."""
+    return (
+        *("pretrain", "--data", work / "joints", *_drawn(SIDE_PX), "--out", work / "pre"),
+        *("--method", "simsiam", "--arch", "resnet18", "--epochs", 1, "--device", "cpu"),
+        "--resume",
+    )
+
+
+def training_words(work: Path, model: str, recipe: Recipe, epochs: int) -> tuple[object, ...]:
+    """The verb, and what it is told, that makes a model's candidate."""
+    run = _run_folder(work, model)
+    if recipe.rescore:
+        source = _run_folder(work, recipe.rescore)
+        return ("rescore", source, "--score", recipe.score, "--out", run, "--resume")
+    # --init takes split and image size over.
+    begun = ("--init", work / "pre") if recipe.pretrained else _drawn(recipe.side_px)
+    return (
+        *("train", "--data", work / "joints", *begun, *recipe.train, "--out", run),
+        *("--epochs", epochs * recipe.longer, "--device", "cpu", "--resume"),
+    )
+
+
+def _drawn(side_px: int) -> tuple[object, ...]:
+    return ("--group", "part", "--image-size", side_px)
+
+
+def sealing_words(candidate: Path, work: Path, bundle: Path, form: str) -> tuple[object, ...]:
+    """The verb, and what it is told, that seals a candidate in one form."""
+    return (
+        *("export", candidate, "--out", bundle, "--key", work / "factory.key"),
+        # Wider gates than a factory would take: what is asked here is what a form costs.
+        *("--precision", form, "--max-flips", 400, "--max-drop", 5),
+        *("--report", work / f"{bundle.name}.report"),
+    )
 
 
 def _seal(out: Path, work: Path, candidate: Path, model: str, recipe: Recipe, form: str) -> Sealed:
     file = f"{model.replace(' ', '_')}_{form}.lsb"
     if not (out / file).exists():
-        # Wider gates than a factory would take: what is asked here is what a form costs.
-        gates = ("--max-flips", 400, "--max-drop", 5)
-        words = ("export", candidate, "--out", out / file, "--key", work / "factory.key")
-        _run(*words, "--precision", form, *gates, "--report", work / f"{file}.report")
+        _run(*sealing_words(candidate, work, out / file, form))
     return Sealed(
         model=model,
         kind=recipe.kind,
@@ -193,10 +236,8 @@ def _seal(out: Path, work: Path, candidate: Path, model: str, recipe: Recipe, fo
     )
 
 
-def _run(verb: str, *arguments: object) -> None:
-    words = [verb, *map(str, arguments)]
-    click.echo(f"$ lineside {shlex.join(words)}", err=True)
-    begin = "from lineside.cli.main import main; main()"
-    done = subprocess.run([sys.executable, "-c", begin, *words], stdout=sys.stderr, check=False)
+def _run(*words: object) -> None:
+    click.echo(f"$ lineside {shlex.join(map(str, words))}", err=True)
+    done = subprocess.run(verb_command(*words), stdout=_STANDARD_ERROR, check=False)
     if done.returncode:
-        raise MakingFault(f"lineside {verb} ended with exit code {done.returncode}, see above")
+        raise MakingFault(f"lineside {words[0]} ended with exit code {done.returncode}, see above")

@@ -109,28 +109,13 @@ def compare_documents(
         InputDataError: they share no figure.
     """
     old, new = (dict(_figures(document, "", tails)) for document in (before, after))
-    shared = [name for name in old if name in new and old[name][0] > 0 and new[name][0] > 0]
-    if not shared:
-        raise InputDataError(
-            "the two results share no figure: give two of one measurement, e.g. both latency.json"
-        )
-    worse_by = {name: _worse_by(old[name], new[name]) for name in shared}
-    bare = [name for name in shared if _is_bare(name)]
+    worse_by = _ratios(old, new)
+    bare = [name for name in worse_by if _is_bare(name)]
     # Whatever of ours became slower, all of it maybe, it is neither drift nor noise.
-    unchanged = [worse_by[name] for name in (bare or shared)]
+    unchanged = [worse_by[name] for name in (bare or worse_by)]
     drift = math.exp(median(map(math.log, unchanged)))
     beyond = _noise([ratio / drift for ratio in unchanged])
-    changes = [
-        Change(
-            name=name,
-            before=old[name][0],
-            after=new[name][0],
-            worse_by=round(worse_by[name], 4),
-            beside_drift=round(worse_by[name] / drift, 4),
-        )
-        for name in shared
-    ]
-    changes.sort(key=lambda change: -abs(math.log(change.beside_drift)))
+    changes = _changes(old, new, worse_by, drift)
     machines = [str(document.get("machine", "?")) for document in (before, after)]
     return Comparison(
         drift=round(drift, 4),
@@ -138,11 +123,38 @@ def compare_documents(
         beyond=round(beyond, 4),
         worse=[change for change in changes if change.beside_drift > beyond],
         better=[change for change in changes if change.beside_drift < 1 / beyond],
-        figures=len(shared),
+        figures=len(worse_by),
         missing=sorted(set(old) - set(new)),
         new=sorted(set(new) - set(old)),
         machines=machines if machines[0] != machines[1] else [],
     )
+
+
+def _ratios(old: Figures, new: Figures) -> dict[str, float]:
+    """Of what both have; above 1 is worse."""
+    shared = [name for name in old if name in new and old[name][0] > 0 and new[name][0] > 0]
+    if not shared:
+        raise InputDataError(
+            "the two results share no figure: give two of one measurement, e.g. both latency.json"
+        )
+    return {name: _worse_by(old[name], new[name]) for name in shared}
+
+
+def _changes(
+    old: Figures, new: Figures, worse_by: Mapping[str, float], drift: float
+) -> list[Change]:
+    """Of all that both have, the largest first."""
+    changes = [
+        Change(
+            name=name,
+            before=old[name][0],
+            after=new[name][0],
+            worse_by=round(ratio, 4),
+            beside_drift=round(ratio / drift, 4),
+        )
+        for name, ratio in worse_by.items()
+    ]
+    return sorted(changes, key=lambda change: -abs(math.log(change.beside_drift)))
 
 
 def _is_bare(name: str) -> bool:

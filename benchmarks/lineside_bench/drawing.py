@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from lineside.durable import write_durably
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,6 +21,15 @@ def new_figure(width_inch: float, height_inch: float) -> Figure:
     figure = Figure(figsize=(width_inch, height_inch), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """As a PNG file, whole or not at all.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    write_durably(path, [encode_figure(figure)])
 
 
 def encode_figure(figure: Figure) -> bytes:

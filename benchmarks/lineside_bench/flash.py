@@ -11,7 +11,6 @@ import itertools
 import json
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from lineside_bench.drawing import new_figure
 from lineside_bench.options import out_option, quick_option, suite_argument
 from lineside_bench.record import circumstances, publish
 from lineside_bench.suite import Suite, read_suite
+from lineside_bench.verb import verb_command
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,7 +34,6 @@ MODEL: Final = ("small_cnn", "int8")
 FRAMINGS: Final = ("console", "raw", "cobs")
 PROMISED_SHARE: Final = 0.95
 _ENGINE: Final = "onnxruntime"
-_VERB: Final = "from lineside.cli.main import main; main()"
 # At the slow rate a line is nearly idle: so many at once disturb nobody.
 _AT_ONCE: Final = 3
 _END_S: Final = 60.0
@@ -123,7 +122,7 @@ def _flash(suite: Suite, line: Line) -> dict[str, Any]:
 def _simulated_sensor(key: Path, line: Line) -> Iterator[str]:
     paced = ("--baud", line.baud, "--buffer-bytes", line.buffer_bytes, "--framing", line.framing)
     words = ("--pty", "--trust", key, *paced, "--engine", _ENGINE, "--json")
-    command = [sys.executable, "-c", _VERB, "sensor", "simulate", *map(str, words)]
+    command = verb_command("sensor", "simulate", *words)
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
         assert running.stdout is not None
         try:

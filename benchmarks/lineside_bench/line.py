@@ -22,7 +22,7 @@ from lineside.cli.table import format_table
 from lineside_bench.drawing import new_figure
 from lineside_bench.options import out_option, quick_option, suite_argument
 from lineside_bench.record import circumstances, publish
-from lineside_bench.rig import Fed, Rig, open_rig
+from lineside_bench.rig import Fed, LineFault, Rig, open_rig
 from lineside_bench.suite import Suite, read_suite
 from lineside_bench.turns import spread
 
@@ -96,6 +96,9 @@ def measure_outage(
 
     Args:
         away_s: how long it is away; parts also come for ``beside_s`` before and after.
+
+    Raises:
+        LineFault: not one verdict came after its return.
     """
     with open_rig(suite, suite.pick(model, form), triggered=False) as rig:
         rig.wait_for(rig.feed(*_WARM_UP, triggered=False))
@@ -108,10 +111,8 @@ def measure_outage(
         after = rig.feed(_OUTAGE_HZ, beside_s, triggered=False)
         lost += rig.wait_for(during) + rig.wait_for(after)
         sleep(0.5)  # what comes twice comes soon
+        first_live_ns, caught_up_ns = min(_arrivals_ns(rig, after)), max(_arrivals_ns(rig, during))
         seqs = Counter(rig.plc.seqs)
-        arrived = rig.plc.arrived_ns
-        caught_up_ns = max(arrived.get(part, 0) for part in during.due_ns)
-        first_live_ns = min(arrived[part] for part in after.due_ns if part in arrived)
         return {
             "rate_hz": _OUTAGE_HZ,
             "away_s": away_s,
@@ -124,6 +125,19 @@ def measure_outage(
             "first_live_after_return_ms": round((first_live_ns - back_ns) / 1e6, 1),
             "caught_up_after_return_ms": round((caught_up_ns - back_ns) / 1e6, 1),
         }
+
+
+def _arrivals_ns(rig: Rig, fed: Fed) -> list[int]:
+    """When the PLC heard, of the parts that it heard of.
+
+    Raises:
+        LineFault: of none.
+    """
+    arrived = rig.plc.arrived_ns
+    found = [arrived[part] for part in fed.due_ns if part in arrived]
+    if not found:
+        raise LineFault("not one verdict came after the broker was back: look at the machine")
+    return found
 
 
 def twice_idle(rows: Sequence[dict[str, Any]], idle_p99_ms: float) -> float | None:

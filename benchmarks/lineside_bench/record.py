@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from lineside.cli.document import format_document
-from lineside.durable import write_durably
+from lineside.durable import make_folder, write_durably
 from lineside.engines.machine import cpu_flags, cpu_name, usable_cores
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def keep(path: Path, found: Mapping[str, Any]) -> None:
     Raises:
         StorageError: it cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     text = json.dumps(found, indent=1, ensure_ascii=False) + "\n"
     write_durably(path, [text.encode("utf-8")])
 
@@ -111,9 +111,9 @@ def publish(
     if out is not None:
         keep(out / f"{name}.json", found)
         if figure is not None:
-            from lineside_bench.drawing import encode_figure
+            from lineside_bench.drawing import save_figure
 
-            write_durably(out / f"{name}.png", [encode_figure(figure)])
+            save_figure(figure, out / f"{name}.png")
     click.echo(format_document(found) if as_json else table)
     if out is not None:
         click.echo(f"kept: {out / name}.json" + (" and .png" if figure else ""), err=True)

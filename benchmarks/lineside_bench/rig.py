@@ -6,7 +6,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -22,8 +21,8 @@ from lineside_bench.broker import Broker
 from lineside_bench.plc import Plc
 from lineside_bench.station_file import STATION, write_station
 from lineside_bench.suite import Sealed, Suite
+from lineside_bench.verb import verb_command
 
-_VERB: Final = "from lineside.cli.main import main; main()"
 _PATIENCE_S: Final = 60.0
 # The camera's software has written the picture before the PLC says that the part is there.
 _AHEAD_S: Final = 0.1
@@ -172,7 +171,7 @@ def _write_pictures(suite: Suite, one: Sealed, folder: Path) -> list[Path]:
 def _station(folder: Path, ready: Callable[[], bool]) -> Iterator[None]:
     log = folder / "station.log"
     environment = {**os.environ, "LINESIDE_CACHE": str(folder / "cache")}
-    command = [sys.executable, "-c", _VERB, "run", str(folder / "station.toml")]
+    command = verb_command("run", folder / "station.toml")
     with log.open("wb") as file:
         running = subprocess.Popen(command, stdout=file, stderr=file, env=environment)
     try:

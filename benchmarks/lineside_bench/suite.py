@@ -99,6 +99,8 @@ def read_suite(folder: Path) -> Suite:
         raise InputDataError(
             f"{path}: {error}: give the folder that `lineside measure bundles --out` wrote"
         ) from error
+    if not sealed:
+        raise InputDataError(f"{path}: lists no model: make the suite again")
     return Suite(folder=folder, sealed=sealed)
 
 

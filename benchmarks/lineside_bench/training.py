@@ -67,36 +67,30 @@ def training(
 
     Example: lineside measure training --peers peers --out results
     """
-    import torch
-
     from lineside_bench.subject import Amount
 
-    amount = Amount(
-        parts=16 if quick else parts,
-        size_px=64,
-        batch_images=16 if quick else batch_size,
-        epochs=2,
-        seed=7,
-    )
+    shown = (16, 16) if quick else (parts, batch_size)
+    amount = Amount(parts=shown[0], size_px=64, batch_images=shown[1], epochs=2, seed=7)
     with tempfile.TemporaryDirectory(prefix="lineside-training-") as name:
         library, absent = _install(peers) if peers is not None else (None, "not asked for")
         rows = _measure_all(amount, 1 if quick else rounds, Path(name), library)
-    found = {
-        **circumstances(
-            "images a second of training, loading and augmentation included", _device()
-        ),
-        **asdict(amount),
-        "torch_threads": torch.get_num_threads(),
-        "left_out": {THEIRS: absent} if absent else {},
-        "rows": rows,
-    }
+    found = _document(amount, rows, {THEIRS: absent} if absent else {})
     publish("training", found, _tell(found), _draw(rows), out=out, as_json=as_json)
 
 
-def _device() -> str:
+def _document(
+    amount: Amount, rows: Sequence[Mapping[str, Any]], left_out: Mapping[str, str]
+) -> dict[str, Any]:
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return {
+        **circumstances("images a second of training, loading and augmentation included", device),
+        **asdict(amount),
+        "torch_threads": torch.get_num_threads(),
+        "left_out": dict(left_out),
+        "rows": list(rows),
+    }
 
 
 def _measure_all(
@@ -140,12 +134,18 @@ def measure_way(
         "images": len(subject.training),
         "data_sha256": subject.prepared.digest,
         "images_per_s": {name: _spread(speeds, 1) for name, speeds in figures.items()},
-        "times_faster_than": {
-            name: _spread([mine / other for mine, other in zip(figures[OURS], speeds, strict=True)])
-            for name, speeds in figures.items()
-            if name != OURS
-        },
+        "times_faster_than": _times_faster(figures),
         "not_in_network": _spread(shares, 4),
+    }
+
+
+def _times_faster(figures: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+    """Ours than each of the others, within rounds."""
+    ours = figures[OURS]
+    return {
+        name: _spread([mine / other for mine, other in zip(ours, speeds, strict=True)])
+        for name, speeds in figures.items()
+        if name != OURS
     }
 
 

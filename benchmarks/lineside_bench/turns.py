@@ -11,6 +11,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from lineside_bench.resampling import median_interval
+
 WARM_UP_ROUNDS: Final = 20
 _CLOCK_READINGS: Final = 2000
 
@@ -90,8 +92,6 @@ def ratio(ways: Mapping[str, Micros], one: str, other: str) -> dict[str, Any]:
         of rounds with replacement.
     """
     first, second = ways[one], ways[other]
-    draws = np.random.default_rng(0).integers(0, len(first), (200, len(first)))
-    drawn = np.median(first[draws], axis=1) / np.median(second[draws], axis=1)
-    low, high = np.percentile(drawn, (2.5, 97.5)).tolist()
+    low, high = median_interval(first, second, np.divide)
     p50 = float(np.median(first) / np.median(second))
     return {"p50": round(p50, 3), "low": round(low, 3), "high": round(high, 3)}

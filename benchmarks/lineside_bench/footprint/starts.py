@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 
 from lineside_bench.footprint.processes import Running, Started
 from lineside_bench.footprint.ways import PROGRAMS, SIDES, Pair
+from lineside_bench.resampling import median_interval
 
 START_TARGET_S: Final = 0.4
 MEMORY_TARGET_MB: Final = 40.0
 KIB_IN_MB: Final = 1024 / 1e6
+_DRAWS: Final = 1000
 
 Say = Callable[[str], None]
 Rounds = dict[tuple[int, str], list[Started]]
@@ -53,7 +55,7 @@ def _row(pair: Pair, rounds: Mapping[str, Sequence[Started]]) -> dict[str, Any]:
     until_s = {side: _each(rounds[side], "until_s") for side in SIDES}
     cpu_s = {side: _each(rounds[side], "cpu_until_s") for side in SIDES}
     resident_mb = {side: _memory(rounds[side], "rss") for side in SIDES}
-    low_s, high_s = _interval(until_s["lineside"], until_s["bare"])
+    ends_s = median_interval(until_s["lineside"], until_s["bare"], np.subtract, draws=_DRAWS)
     extra_s = float(np.median(until_s["lineside"]) - np.median(until_s["bare"]))
     extra_mb = resident_mb["lineside"] - resident_mb["bare"]
     return {
@@ -64,7 +66,7 @@ def _row(pair: Pair, rounds: Mapping[str, Sequence[Started]]) -> dict[str, Any]:
         "rounds": len(rounds["bare"]),
         **{f"{side}_until_verdict_s": _middle(until_s[side]) for side in SIDES},
         "extra_s": round(extra_s, 3),
-        "extra_s_interval": [low_s, high_s],
+        "extra_s_interval": [round(end_s, 3) for end_s in ends_s],
         **{f"{side}_cpu_s": _middle(cpu_s[side]) for side in SIDES},
         "extra_cpu_s": round(float(np.median(cpu_s["lineside"]) - np.median(cpu_s["bare"])), 3),
         "start_target_met": extra_s <= START_TARGET_S,
@@ -95,13 +97,6 @@ def _stages(rounds: Sequence[Started]) -> dict[str, float]:
     names = list(rounds[0].until_s)
     moments = np.array([[0.0, *one.until_s.values()] for one in rounds])
     return dict(zip(names, np.median(np.diff(moments), axis=0).round(3).tolist(), strict=True))
-
-
-def _interval(first: NDArray[np.float64], second: NDArray[np.float64]) -> list[float]:
-    """2.5 % and 97.5 % of the medians' difference over draws of rounds with replacement."""
-    draws = np.random.default_rng(0).integers(0, len(first), (1000, len(first)))
-    drawn = np.median(first[draws], axis=1) - np.median(second[draws], axis=1)
-    return [round(float(end), 3) for end in np.percentile(drawn, (2.5, 97.5))]
 
 
 def measure_choosing(pair: Pair, *, rounds: int, work: Path, say: Say) -> dict[str, Any]:

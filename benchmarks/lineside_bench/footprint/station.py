@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any, Final
@@ -20,9 +19,9 @@ from lineside_bench.fresh.telling import memory_kib
 from lineside_bench.plc import Plc
 from lineside_bench.station_file import STATION, write_station
 from lineside_bench.suite import Sealed, Suite
+from lineside_bench.verb import verb_command
 
 _PART: Final = "part-0001"
-_VERB: Final = "from lineside.cli.main import main; main()"
 _LIMIT_S: Final = 120.0
 
 
@@ -78,7 +77,7 @@ def _start(broker: Broker, work: Path, number: int, rounds: int, say: Say) -> tu
         old.unlink()
     plc = Plc(broker.port, STATION)
     plc.connect()
-    command = [sys.executable, "-c", _VERB, "run", str(work / "station.toml")]
+    command = verb_command("run", work / "station.toml")
     with (work / "station.log").open("wb") as log:
         started_ns = time.perf_counter_ns()
         running = subprocess.Popen(

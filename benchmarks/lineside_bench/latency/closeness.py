@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lineside_bench.latency.ways import Runtime, Way
+from lineside_bench.resampling import median_interval
 from lineside_bench.turns import Micros
 
 LIMIT_SHARE: Final = 0.10
 LIMIT_US: Final = 250.0
-_DRAWS: Final = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,10 +97,7 @@ def _place(way: Way) -> tuple[str, str, int, int]:
 
 
 def _compare(way: Way, beside: Runtime, ours: Micros, bare: Micros, calls_a_turn: int) -> Closeness:
-    turns = len(ours) // calls_a_turn
-    draws = np.random.default_rng(0).integers(0, turns, (_DRAWS, turns))
-    drawn = _drawn_medians(ours, draws) - _drawn_medians(bare, draws)
-    low_us, high_us = np.percentile(drawn, (2.5, 97.5)).tolist()
+    low_us, high_us = median_interval(ours, bare, np.subtract, calls_a_turn=calls_a_turn)
     ours_us, bare_us = float(np.median(ours)), float(np.median(bare))
     return Closeness(
         way=way,
@@ -114,10 +110,3 @@ def _compare(way: Way, beside: Runtime, ours: Micros, bare: Micros, calls_a_turn
         quiet_us=float(np.percentile(ours, 10) - np.percentile(bare, 10)),
         limit_us=max(LIMIT_SHARE * bare_us, LIMIT_US),
     )
-
-
-def _drawn_medians(values: Micros, draws: NDArray[np.int64]) -> Micros:
-    """Of each draw of turns; ``values`` turn after turn."""
-    by_turn = values.reshape(draws.shape[1], -1)
-    medians: Micros = np.median(by_turn[draws].reshape(len(draws), -1), axis=1)
-    return medians

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from time import monotonic
 from typing import Any
@@ -70,15 +70,10 @@ def measure_in_turns(
         ended before the others did.
     """
     cost_us = clock_overhead_us()
-    taken = {row.name: np.zeros((rounds, calls)) for row in rows}
+    taken: dict[str, list[Micros]] = {row.name: [] for row in rows}
     ended: dict[str, str] = {}
     order = np.random.default_rng(0)
-    until = monotonic() + limit_s
-    done = 0
-    for number in range(rounds):
-        if number and monotonic() > until:
-            break
-        done += 1
+    for number in _rounds(rounds, limit_s):
         if number % 10 == 0:
             click.echo(f"{len(rows)} ways in turns, round {number + 1} of {rounds}", err=True)
         for place in order.permutation(len(rows)):
@@ -90,8 +85,17 @@ def measure_in_turns(
             except PeerFault as fault:
                 ended[row.name] = str(fault)
                 continue
-            taken[row.name][number] = turn - cost_us
-    return {name: found[:done] for name, found in taken.items() if name not in ended}, ended
+            taken[row.name].append(turn - cost_us)
+    return {name: np.array(turns) for name, turns in taken.items() if name not in ended}, ended
+
+
+def _rounds(rounds: int, limit_s: float) -> Iterator[int]:
+    """The first one in any case."""
+    until = monotonic() + limit_s
+    for number in range(rounds):
+        if number and monotonic() > until:
+            return
+        yield number
 
 
 def reference(rows: Sequence[Row], threads: int | None) -> Row | None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 import msgspec
 import numpy as np
 
-from lineside.bundle import PartData, load_private_key, seal_bundle, write_key_pair
+from lineside.bundle import Bundle, PartData, load_private_key, seal_bundle, write_key_pair
+from lineside.bundle.manifest import ModelEntry
+from lineside.contract import Contract
 from lineside.engines import available_engines
 from lineside.errors import InputDataError
 from lineside.memory import MEMORY_PART, encode_memory, view_memory
@@ -63,25 +65,42 @@ def _pick(suite: Suite, model: str, forms: Sequence[str]) -> Sealed | None:
 
 def _engines(suite: Suite, one: Sealed) -> list[str]:
     with suite.open(one) as bundle:
-        offered = {model.engine for model in bundle.manifest.models}
+        offered = {model.engine for model in _held_models(bundle)}
     return [name for name in available_engines() if name in offered]
+
+
+def _held_models(bundle: Bundle) -> tuple[ModelEntry, ...]:
+    """Without those that a thin copy lacks."""
+    held = frozenset(bundle.present)
+    return tuple(model for model in bundle.manifest.models if held.issuperset(model.parts))
+
+
+def _seal_anew(
+    bundle: Bundle, path: Path, contract: Contract, changed: Mapping[str, bytes | memoryview]
+) -> None:
+    """What this copy holds under another contract, some parts exchanged, by the key beside it."""
+    manifest = bundle.manifest
+    parts = [
+        PartData(
+            name=part.name,
+            data=changed.get(part.name, bundle.part(part.name)),
+            engine=part.engine,
+        )
+        for part in manifest.parts
+        if part.name in bundle.present
+    ]
+    models = _held_models(bundle)
+    told = msgspec.structs.replace(manifest, contract=contract, models=models)
+    seal_bundle(path, manifest=told, parts=parts, key=load_private_key(path.parent / "scaling.key"))
 
 
 def _frames(suite: Suite, one: Sealed, folder: Path, sides_px: Sequence[int]) -> list[Point]:
     """The same model, sealed for frames of any size: they are reduced to the model's own."""
     path = folder / "frames.lsb"
     with suite.open(one) as bundle:
-        manifest = bundle.manifest
-        any_size = msgspec.structs.replace(manifest.contract.frame, size_hw=None)
-        contract = msgspec.structs.replace(manifest.contract, frame=any_size)
-        parts = [
-            PartData(name=part.name, data=bundle.part(part.name), engine=part.engine)
-            for part in manifest.parts
-            if part.name in bundle.present
-        ]
-        changed = msgspec.structs.replace(manifest, contract=contract)
-        key = load_private_key(folder / "scaling.key")
-        seal_bundle(path, manifest=changed, parts=parts, key=key)
+        contract = bundle.manifest.contract
+        any_size = msgspec.structs.replace(contract.frame, size_hw=None)
+        _seal_anew(bundle, path, msgspec.structs.replace(contract, frame=any_size), {})
     engine = _engines(suite, one)[0]
     return [
         Point(
@@ -170,15 +189,5 @@ def _with_memory(suite: Suite, one: Sealed, folder: Path, size: int) -> Path:
         rows = np.resize(kept, (size, contract.memory.width)).copy()
         noise = random.standard_normal((max(0, size - len(kept)), rows.shape[1]), np.float32)
         rows[len(kept) :] += noise * (_NOISE * float(kept.std()))
-        parts = [
-            PartData(
-                name=part.name,
-                data=encode_memory(rows) if part.name == MEMORY_PART else bundle.part(part.name),
-                engine=part.engine,
-            )
-            for part in bundle.manifest.parts
-            if part.name in bundle.present
-        ]
-        key = load_private_key(folder / "scaling.key")
-        seal_bundle(path, manifest=bundle.manifest, parts=parts, key=key)
+        _seal_anew(bundle, path, contract, {MEMORY_PART: encode_memory(rows)})
     return path

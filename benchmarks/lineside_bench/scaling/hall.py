@@ -14,18 +14,12 @@ from pathlib import Path
 import msgspec
 
 from lineside.errors import BrokerError
-from lineside.mqtt import (
-    MqttSettings,
-    Publisher,
-    StateWord,
-    StationTopics,
-    encode_verdict,
-    message_of,
-)
+from lineside.mqtt import MqttSettings, Publisher, StateWord, StationTopics
 from lineside.mqtt.state import make_state
-from lineside.outbox import Draft, JournalEntry, Outbox, OutboxSettings, Stamp, encode_entry
+from lineside.outbox import Outbox, OutboxSettings
 from lineside.verdict import Evaluation, Reason, Verdict
 from lineside.worker import Worker
+from lineside_bench.draft import draft_of
 
 DONE = "done"
 _ONLINE_S = 30.0
@@ -88,7 +82,8 @@ class Station:
             time.sleep(max(0.0, (due_ns - time.monotonic_ns()) / 1e9))
             # The moment is the part's name, so that whoever hears the verdict needs no list.
             part = f"{self.name}-{time.perf_counter_ns()}"
-            self._outbox.put(draft_of(part), stopping=never)
+            draft = draft_of(_verdict_of(part), turn=time.time_ns(), live_ms=_LIVE_MS)
+            self._outbox.put(draft, stopping=never)
 
     def close(self) -> None:
         """Send what still goes out, end."""
@@ -97,11 +92,8 @@ class Station:
         self._outbox.close()
 
 
-def draft_of(part: str) -> Draft:
-    """A verdict as a station gives it, with the journal's entry."""
-    now_ns = time.time_ns()
-    expires_unix_ms = now_ns // 1_000_000 + _LIVE_MS
-    verdict = Verdict(
+def _verdict_of(part: str) -> Verdict:
+    return Verdict(
         evaluation=Evaluation.OK,
         reason=Reason.WITHIN_LIMIT,
         score=0.25,
@@ -111,38 +103,6 @@ def draft_of(part: str) -> Draft:
         engine="openvino/int8",
         part_id=part,
     )
-
-    def encode(stamp: Stamp) -> bytes:
-        message = message_of(
-            verdict,
-            seq=stamp.seq,
-            job_id=stamp.job_id,
-            part_id=part,
-            taken_unix_ns=now_ns,
-            expires_unix_ms=expires_unix_ms,
-        )
-        return encode_verdict(message)
-
-    entry = JournalEntry(
-        turn=f"{now_ns:016x}",
-        part=part,
-        evaluation=int(verdict.evaluation),
-        reason=verdict.reason.value,
-        score=verdict.score,
-        limit=verdict.limit,
-        unit=verdict.unit,
-        product=verdict.product,
-        bundle="0123456789abcdef" * 4,
-        engine=verdict.engine,
-        rule="sealed",
-        ok_limit=0.5,
-        not_ok_limit=0.5,
-        taken_unix_ns=now_ns,
-        latency_us=4000.0,
-        frame_source="frames",
-        frame_sha256="fedcba9876543210" * 4,
-    )
-    return Draft(encode=encode, expires_unix_ms=expires_unix_ms, entry=encode_entry(entry))
 
 
 def main() -> None:
