@@ -10,7 +10,7 @@ from typing import Any, Final
 import cv2
 from roofline_networks import Kitchen, Shape, noise
 
-from lineside.engines.silence import silence_telemetry
+from lineside.engines.openvino import shared_core
 
 FRAME_PX: Final = 128
 """Side of a frame that is shrunk to the model's input."""
@@ -169,18 +169,13 @@ def onnx_runtime(
 
 
 def _network(file: Path, shape: Shape, batch: int) -> Any:
-    silence_telemetry()
-    import openvino as ov
-
-    network = ov.Core().read_model(file)
+    network = shared_core().read_model(file)
     network.reshape({0: [batch, shape.side_px, shape.side_px, 1]})
     return network
 
 
 def _compile(network: Any, settings: Mapping[str, Any]) -> Any:
-    import openvino as ov
-
-    return ov.Core().compile_model(network, "CPU", {"PERFORMANCE_HINT": "LATENCY", **settings})
+    return shared_core().compile_model(network, "CPU", {"PERFORMANCE_HINT": "LATENCY", **settings})
 
 
 def _with_resize(network: Any) -> Any:

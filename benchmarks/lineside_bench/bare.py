@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from lineside.bundle import Bundle
 from lineside.bundle.manifest import ModelEntry
 from lineside.contract import Contract
+from lineside.engines.openvino import shared_core
 from lineside.engines.silence import silence_telemetry
 from lineside.memory import MEMORY_PART, Rows, view_memory
 
@@ -55,7 +56,7 @@ def _openvino(
 ) -> BareCall:
     import openvino
 
-    core = openvino.Core()
+    core = shared_core()  # two that end in the wrong order end the process too
     weights = openvino.Tensor(np.frombuffer(parts[1], np.uint8).copy())
     network = core.read_model(parts[0], weights)
     shape = [model.batch, *contract.input.size_hw, contract.input.channels]

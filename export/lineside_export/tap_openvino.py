@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineside.drift import EMBEDDING_OUTPUT
-from lineside.engines.openvino import vendor_faults
+from lineside.engines.openvino import shared_core, vendor_faults
 from lineside_export import openvino_ir
 from lineside_export.errors import GraphError
 from lineside_export.formats import Given
 from lineside_export.openvino_ir import IrFiles
-from lineside_export.vendors import scratch_folder, told
+from lineside_export.vendors import told
 
 _PRODUCTS: Final = ("MatMul", "Convolution")
 _ROUNDINGS: Final = ("FakeQuantize", "Convert")
@@ -25,14 +25,9 @@ def read_model(files: IrFiles) -> Any:
     """An ``openvino.Model`` of the caller's own."""
     import openvino
 
-    with scratch_folder() as folder:
-        xml, weights = folder / "model.xml", folder / "model.bin"
-        xml.write_bytes(files.xml)
-        weights.write_bytes(files.bin)
-        core = openvino.Core()
-        # Else the weights stay mapped from a file that is gone.
-        core.set_property({"ENABLE_MMAP": False})
-        return core.read_model(xml, weights)
+    # A copy: shared tensors refuse memory that is read-only.
+    weights = openvino.Tensor(np.frombuffer(files.bin, np.uint8).copy())
+    return shared_core().read_model(files.xml.decode(), weights)
 
 
 def find_embedding(model: Any, output: str) -> tuple[Any, bool] | None:
@@ -62,13 +57,12 @@ def compute_value(
         GraphError: OpenVINO refuses the model.
     """
     faults = vendor_faults()
-    import openvino
     import openvino.opset13 as ops
 
     settings = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
     try:
         model.add_results([ops.result(value)])
-        compiled = openvino.Core().compile_model(model, "CPU", settings)
+        compiled = shared_core().compile_model(model, "CPU", settings)
         place = len(compiled.outputs) - 1
         name, memory = given.contract.input.name, given.contract.memory
         beside = {} if memory is None else {memory.name: given.memory}

@@ -12,14 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lineside.engines import silence_telemetry
+from lineside.engines.openvino import shared_core
 from lineside_trainer.models.autoencoder import Autoencoder, scale_pixels
 from lineside_trainer.models.autoencoder_detector import SCORES, AutoencoderDetector, SealedEncoder
 from lineside_trainer.models.elbo import divergences
 from lineside_trainer.models.gradcon import FLOOR, SealedDecoder, WeightGradients
-
-silence_telemetry()
-import openvino  # noqa: E402
 
 Run = Callable[[NDArray[np.uint8]], list[NDArray[np.float32]]]
 
@@ -107,7 +104,7 @@ def engines(
     file = str(folder / "model.onnx")
     torch.onnx.export(program, f=file, dynamo=True, input_names=["image"], verbose=False)
     session = onnxruntime.InferenceSession(file)
-    compiled = openvino.Core().compile_model(file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = shared_core().compile_model(file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return {
         "torch": in_torch(program),
         "onnxruntime": lambda images: session.run(None, {"image": images}),

@@ -29,6 +29,7 @@ from lineside.candidate import CONTRACT, MEMORY, PROGRAM, SampleSet, read_sample
 from lineside.cli.verify_report import explain
 from lineside.contract import LimitRule, MemorySpec, decode_contract, encode_contract
 from lineside.engines import EngineSettings, open_engine, silence_telemetry
+from lineside.engines.openvino import shared_core
 from lineside.memory import MEMORY_PART, view_memory, write_memory
 from lineside.selftest import SelfTestResult, measure_selftest
 from lineside_export import graph
@@ -284,7 +285,7 @@ def unquantised_memory_ir(made: Format) -> bool:
 
     topology, weights = (bytes(part.data) for part in made.parts)
     tensor = openvino.Tensor(np.frombuffer(weights, np.uint8).copy())
-    network = openvino.Core().read_model(topology.decode(), tensor)
+    network = shared_core().read_model(topology.decode(), tensor)
     found = {op.get_friendly_name(): op for op in network.get_ordered_ops()}
     assert any(op.get_type_name() == "FakeQuantize" for op in found.values())
     kinds = {

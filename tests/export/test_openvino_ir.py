@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from lineside.engines import silence_telemetry
+from lineside.engines.openvino import shared_core
 from lineside_export import openvino_ir, quantize
 from lineside_export.candidate import read_candidate
 from lineside_export.errors import GraphError
@@ -32,9 +33,7 @@ def mean_model(axes: list[int], *, keep: bool, shape: tuple[int, ...] = (6, 5)) 
 
 
 def run(model: Any, tokens: NDArray[np.float32]) -> NDArray[np.float32]:
-    import openvino
-
-    compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = shared_core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return np.array(compiled(tokens)[0])
 
 

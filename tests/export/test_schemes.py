@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from lineside.engines import EngineSettings, open_engine
 from lineside.engines.machine import cpu_flags
+from lineside.engines.openvino import shared_core
 from lineside.errors import EngineError, ProviderError
 from lineside_export.candidate import Candidate, read_candidate
 from lineside_export.cli import export
@@ -176,7 +177,7 @@ def made_network(made: Format) -> Any:
     import openvino
 
     data = [bytes(part.data) for part in made.parts]
-    return openvino.Core().read_model(data[0], openvino.Tensor(np.frombuffer(data[1], np.uint8)))
+    return shared_core().read_model(data[0], openvino.Tensor(np.frombuffer(data[1], np.uint8)))
 
 
 def zero_points(network: Any) -> list[bool]:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
-import openvino
 import pytest
 import torch
 from hypothesis import given, settings
@@ -15,6 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lineside.contract import InputSpec
+from lineside.engines.openvino import shared_core
 from lineside_trainer.candidate import compare, export_program
 from lineside_trainer.errors import ExperimentError, TrainerError
 from lineside_trainer.experiment import AnomalySettings, ModelSettings
@@ -142,7 +142,7 @@ def test_one_graph_serves_any_batch_and_any_memory(arch: str, layer: float, tmp_
         torch.onnx.export(program, f=str(file), dynamo=True, input_names=names, verbose=False)
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     exact = {"INFERENCE_PRECISION_HINT": "f32"}
-    compiled = openvino.Core().compile_model(str(file), "CPU", exact)
+    compiled = shared_core().compile_model(str(file), "CPU", exact)
     for batch, images in ((1, 9), (3, 2), (8, 5)):
         memory = memory_of(detector, make_images(detector, images, seed=batch))
         if batch == 3:

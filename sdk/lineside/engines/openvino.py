@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
@@ -28,6 +30,7 @@ from lineside.engines.silence import silence_telemetry
 from lineside.errors import EngineError, ProviderError
 from lineside.memory import Rows
 
+_CORE_LOCK: Final = threading.Lock()
 _KINDS: Final = {"u8": "uint8", "f32": "float32", "f16": "float16", "i64": "int64"}
 
 
@@ -55,6 +58,26 @@ def vendor_faults() -> tuple[type[Exception], ...]:
     return (*BUILTIN_FAULTS, *own)
 
 
+def shared_core() -> Any:
+    """The one ``openvino.Core`` of this process, which is never let go.
+
+    A core gives the thread that first uses its CPU a signal stack of its own (for AMX, see
+    openvinotoolkit/openvino pull request 11894) and frees it with the last model of that core. Of
+    two cores that end in the order in which they began, the thread keeps a freed one: the next
+    signal that Python handles, say SIGTERM, ends the process by SIGSEGV without a word.
+
+    Raises:
+        EngineError: OpenVINO is not installed.
+    """
+    with _CORE_LOCK:
+        return _make_core()
+
+
+@cache
+def _make_core() -> Any:
+    return _import_openvino().Core()
+
+
 def list_devices() -> tuple[str, ...]:
     """The devices that come up on this machine, e.g. ``("CPU", "GPU")``.
 
@@ -63,7 +86,7 @@ def list_devices() -> tuple[str, ...]:
     """
     faults = vendor_faults()
     try:
-        return tuple(_import_openvino().Core().available_devices)
+        return tuple(shared_core().available_devices)
     except faults as error:
         raise EngineError(f"openvino does not start: {told(error)}") from error
 
@@ -115,7 +138,7 @@ class OpenVinoEngine:
         rows: Rows | None,
     ) -> Any:
         openvino = _import_openvino()
-        core = openvino.Core()
+        core = shared_core()
         _check_device(core, settings.device)
         network = _read_network(openvino, core, model, read_part)
         batch = settings.batch or model.batch
