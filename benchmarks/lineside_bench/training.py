@@ -1,7 +1,7 @@
 """Images a second of pre-training and tuning, beside a plain loop and another library.
 
-Ways take turns within each round, so that a busy machine slows all of them alike; ratios are taken
-within rounds. How much of a step is not the network's is measured inside Lineside's own loop.
+Ways take turns within each round, so that a busy machine slows all of them alike; ratios are of
+medians, with an interval over the rounds. How much of a step is not the network's is measured inside Lineside's own loop.
 """
 
 from __future__ import annotations
@@ -20,12 +20,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+import numpy as np
 
 from lineside.cli.options import json_option
 from lineside.cli.table import format_table
 from lineside_bench.drawing import new_figure
 from lineside_bench.options import out_option, quick_option
 from lineside_bench.record import circumstances, publish
+from lineside_bench.resampling import Values, median_interval
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,7 +44,7 @@ _INSTALL_S: Final = 300.0
 @click.command()
 @click.option("--parts", type=click.IntRange(10), default=80, show_default=True, help="Of data.")
 @click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True)
-@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True)
+@click.option("--rounds", type=click.IntRange(1), default=5, show_default=True)
 @click.option(
     "--peers",
     type=click.Path(path_type=Path, file_okay=False),
@@ -62,7 +64,7 @@ def training(
 ) -> None:
     """Measure images/s of MAE, SimSiam and fine-tuning beside a plain training loop.
 
-    With --peers, SimSiam of the same network by `lightly` too. Needs `lineside-trainer`. About four
+    With --peers, SimSiam of the same network by `lightly` too. Needs `lineside-trainer`. About six
     minutes on two cores.
 
     Example: lineside measure training --peers peers --out results
@@ -140,13 +142,17 @@ def measure_way(
 
 
 def _times_faster(figures: Mapping[str, Sequence[float]]) -> dict[str, Any]:
-    """Ours than each of the others, within rounds."""
-    ours = figures[OURS]
+    """Ours than each of the others, of the medians."""
+    ours = np.array(figures[OURS])
     return {
-        name: _spread([mine / other for mine, other in zip(ours, speeds, strict=True)])
-        for name, speeds in figures.items()
-        if name != OURS
+        name: _times(ours, np.array(speeds)) for name, speeds in figures.items() if name != OURS
     }
+
+
+def _times(ours: Values, theirs: Values) -> dict[str, float]:
+    low, high = median_interval(ours, theirs, np.divide)
+    median = float(np.median(ours) / np.median(theirs))
+    return {"median": round(median, 3), "low": round(low, 3), "high": round(high, 3)}
 
 
 def _in_turns(
@@ -230,11 +236,15 @@ def _tell(found: Mapping[str, Any]) -> str:
         for name, speeds in row["images_per_s"].items():
             times = row["times_faster_than"].get(name)
             share = f"{row['not_in_network']['median']:.1%}" if name == OURS else ""
-            faster = f"{times['median']:.2f} times as fast" if times else ""
+            faster = _faster(times) if times else ""
             rows.append((row["way"], row["arch"], name, f"{speeds['median']:.1f}", faster, share))
     lines = [format_table(head, rows, right=(3,))]
     lines += [f"left out: {name}: {why}" for name, why in found["left_out"].items()]
     return "\n".join(lines)
+
+
+def _faster(times: Mapping[str, float]) -> str:
+    return f"{times['median']:.2f} ({times['low']:.2f} to {times['high']:.2f}) times as fast"
 
 
 def _draw(rows: Sequence[Mapping[str, Any]]) -> Figure:
