@@ -1,7 +1,8 @@
 """Images a second of pre-training and tuning, beside a plain loop and another library.
 
 Ways take turns within each round, so that a busy machine slows all of them alike; ratios are of
-medians, with an interval over the rounds. How much of a step is not the network's is measured inside Lineside's own loop.
+medians, with an interval over the rounds. How much of a step is not the network's is measured
+inside Lineside's own loop.
 """
 
 from __future__ import annotations
