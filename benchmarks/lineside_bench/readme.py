@@ -16,6 +16,7 @@ import click
 
 from lineside.durable import write_durably
 from lineside.errors import InputDataError
+from lineside_bench.peers.showing import label
 
 BEGIN: Final = "<!-- figures: written by `lineside measure readme` -->"
 END: Final = "<!-- end of figures -->"
@@ -126,7 +127,16 @@ def _beyond_bare(found: Document) -> str:
 def _peer(found: Document) -> str:
     (target,) = (one for one in found["targets"] if one["what"].endswith("best of each"))
     faster = target["found"]
-    return f"{faster['p50']:.2f} times ({faster['low']:.2f} to {faster['high']:.2f})"
+    p50_us = {
+        f"{label(row)}, threads {row['threads'] or 'own'}": row["latency"]["p50_us"]
+        for row in found["rows"]
+    }
+    eager, ours = (_ms(p50_us[name]) for name in target["rows"])
+    # Of another run than the first row, and several calls in a row: not the same milliseconds.
+    return (
+        f"{faster['p50']:.2f} times ({faster['low']:.2f} to {faster['high']:.2f}): {ours} against "
+        f"{eager}, ten calls in a row"
+    )
 
 
 def _idle_line(found: Document) -> str:
