@@ -42,7 +42,7 @@ test: check  ## check, then every test; a skip counts as a failure
 	@scripts/need_debian mosquitto strace softhsm2 libc6-dev libsodium-dev gcc-arm-none-eabi cmake
 	@# A file's tests in one worker, one thread each. Three on two cores: a fifth of the time they wait. The long ones of e2e first.
 	@# A worker that dies ends the run: with another in its place xdist waits for ever at the end.
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder --max-worker-restart 0 --durations 20
 
 bench: $(STAMP)  ## Every measurement into benchmarks/results; QUICK=1 is a look that records nothing
 	$(BIN)/lineside measure bundles --out '$(SUITE)' $(if $(QUICK),--quick)
