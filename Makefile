@@ -1,6 +1,6 @@
 # Lineside: each target makes what it needs; on a fresh Debian 12 start with `make demo`.
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check bench devices clean
+.PHONY: help venv demo test check types oldest imports bench devices clean
 
 OUT ?= demo-out
 SUITE ?= bench-suite
@@ -33,9 +33,16 @@ demo: $(STAMP)  ## The whole road once: images to verdicts on MQTT [DATA= TARGET
 check: $(STAMP)  ## ruff, mypy strict, import-linter
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync types oldest imports
+
+types: $(STAMP)  ## mypy strict, a part of check
 	$(BIN)/mypy
-	@# Once more as Python 3.10 sees it; NumPy's stubs are for newer ones, so some of its results are Any.
+
+# NumPy's stubs are for newer ones, so some of its results are Any.
+oldest: $(STAMP)  ## mypy of what runs on devices, as Python 3.10 sees it, a part of check
 	$(BIN)/mypy --python-version 3.10 --no-warn-return-any sdk/lineside firmware_bridge/lineside_bridge
+
+imports: $(STAMP)  ## import-linter, a part of check
 	$(BIN)/lint-imports --no-logo
 
 test: check  ## check, then every test; a skip counts as a failure

@@ -287,7 +287,7 @@ def _compile_settings(
     }
     if settings.device == "CPU":
         # Pinned, as it does unless told, a thread waits for its core while another is free: on two
-        # busy cores one thread took 2 to 4 times as long, on quiet ones 1.07 times.
+        # busy cores one thread took 2 to 4 times as long, on quiet ones as long.
         wanted |= {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": settings.lanes}
         wanted |= {"ENABLE_CPU_PINNING": False}
     if settings.cache_folder is not None:
