@@ -25,6 +25,7 @@ from lineside_export import graph, openvino_ir
 from lineside_export.errors import GraphError
 from lineside_export.formats import Given
 from lineside_export.memory_side import onnx_memory_side, openvino_memory_side
+from lineside_export.signal_stack import kept_signal_stack
 from lineside_export.targets import Target
 from lineside_export.vendors import quiet_vendors, told
 
@@ -121,7 +122,7 @@ def call_nncf(work: Callable[[Any], Any]) -> Any:
     Raises:
         GraphError: nncf refuses the model.
     """
-    with quiet_vendors():
+    with quiet_vendors(), kept_signal_stack():
         import nncf
         import nncf.errors
 
