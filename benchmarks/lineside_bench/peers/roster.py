@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -72,6 +72,17 @@ _NO_INT8_OF_TORCH: Final = (
     "the suite's int8 forms are QDQ ONNX and OpenVINO IR; torch would need one of its own"
 )
 
+_OPENVINO: Final = Peer(
+    name="OpenVINO",
+    runner="openvino_bare.py",
+    needs=("openvino",),
+    installs=("openvino",),
+    opens="engine",
+    engine="openvino",
+    forms=("fp32", "int8"),
+    rounds=True,
+)
+
 PEERS: Final = (
     Peer(
         name="torch eager",
@@ -107,35 +118,18 @@ PEERS: Final = (
         engine="onnxruntime",
         forms=("fp32", "int8"),
     ),
-    Peer(
-        name="OpenVINO",
-        runner="openvino_bare.py",
-        needs=("openvino",),
-        installs=("openvino",),
-        opens="engine",
-        engine="openvino",
-        forms=("fp32", "int8"),
-        rounds=True,
-    ),
-    Peer(
+    _OPENVINO,
+    replace(
+        _OPENVINO,
         name="OpenVINO kept to f32",
-        runner="openvino_bare.py",
-        needs=("openvino",),
-        installs=("openvino",),
-        opens="engine",
-        engine="openvino",
-        forms=("fp32", "int8"),
+        rounds=False,
         arithmetic="f32",
         environment="OpenVINO",
     ),
-    Peer(
+    replace(
+        _OPENVINO,
         name="OpenVINO as Lineside sets it",
-        runner="openvino_bare.py",
-        needs=("openvino",),
-        installs=("openvino",),
-        opens="engine",
-        engine="openvino",
-        forms=("fp32", "int8"),
+        rounds=False,
         arithmetic="f32",
         pinned=False,
         environment="OpenVINO",
