@@ -9,11 +9,11 @@ import errno
 import os
 import select
 import termios
-from types import TracebackType
 from typing import Any, Final, Protocol
 
 import serial
 
+from lineside.closing import Closing
 from lineside_bridge.errors import PortError, SensorSilentError
 
 DEFAULT_BAUD: Final = 115_200
@@ -74,7 +74,7 @@ def wire_s(size_bytes: int, baud: int) -> float:
 assert wire_s(_WRITE_BYTES, 1_200) < _WRITE_S
 
 
-class SerialLink:
+class SerialLink(Closing):
     """A serial port, or the slave of a pseudo-terminal: a `Link`. Ours alone while it is open.
 
     Raises:
@@ -146,17 +146,6 @@ class SerialLink:
     def close(self) -> None:
         """See `Link`."""
         self._port.close()
-
-    def __enter__(self) -> SerialLink:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _gone(self, error: Exception | None) -> PortError:
         why = "" if error is None else f": {_words(error)}"

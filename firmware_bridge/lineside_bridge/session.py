@@ -8,11 +8,11 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
-from types import TracebackType
 from typing import Final
 
 import msgspec
 
+from lineside.closing import Closing
 from lineside_bridge import custom, requests
 from lineside_bridge.body import Body
 from lineside_bridge.client import ONCE, PATIENT, Client, Patience
@@ -51,7 +51,7 @@ _DOUBTS: Final = 4
 _AWAY: Final = (PortError, SensorSilentError, SensorGarbledError)
 
 
-class Session:
+class Session(Closing):
     """One sensor at one port; a context manager.
 
     Args:
@@ -214,17 +214,6 @@ class Session:
             if self._link.baud != self._firmware_baud:
                 give_back(self._client, self._firmware_baud)
         self._link.close()
-
-    def __enter__(self) -> Session:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _read_bundles(self) -> tuple[tuple[bytes, str], ...]:
         return tuple((report.hash, report.state) for report in self.read_slots())

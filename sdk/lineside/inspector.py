@@ -7,7 +7,6 @@ import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from time import perf_counter_ns
-from types import TracebackType
 from typing import Any
 
 import msgspec
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from lineside.bundle import Bundle
 from lineside.choose import Choice
+from lineside.closing import Closing
 from lineside.contract import AnomalyHead, Contract
 from lineside.decide import decide
 from lineside.engines import Engine
@@ -70,7 +70,7 @@ class _Own(threading.local):
         return self._rows_nhwc
 
 
-class Inspector:
+class Inspector(Closing):
     """Judges frames, one at a time; threads that call at once wait for each other.
 
     Attributes:
@@ -246,17 +246,6 @@ class Inspector:
         """Free the engine, then the bundle's mapping."""
         self.engine.close()
         self.bundle.close()
-
-    def __enter__(self) -> Inspector:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _read(
         self, outputs: Mapping[str, NDArray[np.float32]], frame_size_hw: tuple[int, int]

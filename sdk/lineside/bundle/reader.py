@@ -7,17 +7,17 @@ import mmap
 import os
 import stat
 from pathlib import Path
-from types import TracebackType
 
 from lineside.bundle.checks import CheckedBundle, check_bundle
 from lineside.bundle.keys import PublicKey
 from lineside.bundle.layout import HEADER_BYTES, Span
 from lineside.bundle.manifest import Manifest
 from lineside.bundle.trust import Trust, load_trust
+from lineside.closing import Closing
 from lineside.errors import BundleError, BundleFormatError
 
 
-class Bundle:
+class Bundle(Closing):
     """A bundle whose every check has held. Close it, or use it as a context manager.
 
     Attributes:
@@ -89,17 +89,6 @@ class Bundle:
         if self._view is not None:
             self._view.release()
             self._view = None
-
-    def __enter__(self) -> Bundle:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def open_bundle(path: str | Path, *, trust: Trust) -> Bundle:

@@ -6,11 +6,11 @@ import fcntl
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Final
 
 import msgspec
 
+from lineside.closing import Closing
 from lineside.durable import write_durably
 from lineside.errors import ConfigurationError, InputDataError, RefusedError, StorageError
 from lineside.fleet.progress import RolloutState
@@ -42,7 +42,7 @@ class _Version(msgspec.Struct):
     v: int = 0
 
 
-class Journal:
+class Journal(Closing):
     """One rollout's file, this process's alone until closed.
 
     Args:
@@ -113,17 +113,6 @@ class Journal:
         descriptor, self._lock = self._lock, -1
         if descriptor >= 0:
             os.close(descriptor)
-
-    def __enter__(self) -> Journal:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _check(self, entry: _Entry) -> None:
         remedy = "finish that one, or give this one a file of its own by --state"

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from types import TracebackType
 
+from lineside.closing import Closing
 from lineside.errors import BrokerError
 from lineside.mqtt.link import Link, Message
 from lineside.mqtt.settings import MqttSettings
 from lineside.mqtt.wake import Wake
 
 
-class Receiver:
+class Receiver(Closing):
     """Subscribes, and subscribes again after each loss of the connection.
 
     What stations publish while it is away, it does not hear: its sessions are clean, so that
@@ -68,14 +68,3 @@ class Receiver:
         if self._link is not None:
             self._link.close()
         self._wake.close()
-
-    def __enter__(self) -> Receiver:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

@@ -5,16 +5,16 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
-from types import TracebackType
 from typing import Final
 
+from lineside.closing import Closing
 from lineside.errors import InputDataError
 from lineside.remote.window import Stretch
 
 _READ_BYTES: Final = 1024 * 1024
 
 
-class BundleFile:
+class BundleFile(Closing):
     """Open for reading; close it, or use it in a ``with`` statement.
 
     Args:
@@ -64,17 +64,6 @@ class BundleFile:
         descriptor, self._file = self._file, -1
         if descriptor >= 0:
             os.close(descriptor)
-
-    def __enter__(self) -> BundleFile:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _hash(self) -> tuple[bytes, int]:
         digest, size_bytes = hashlib.sha256(), 0

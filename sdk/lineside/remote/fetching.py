@@ -13,10 +13,10 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from email.message import Message
-from types import TracebackType
 from typing import IO, Final
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
+from lineside.closing import Closing
 from lineside.errors import ConfigurationError, InputDataError, RefusedError
 
 TIMEOUT_S: Final = 10.0
@@ -94,7 +94,7 @@ def _origin(parts: SplitResult) -> tuple[str, str, int]:
     return parts.scheme, parts.hostname or "", parts.port or default
 
 
-class Fetch:
+class Fetch(Closing):
     """One request, from an offset on. Close it, or use it in a ``with`` statement.
 
     Args:
@@ -149,17 +149,6 @@ class Fetch:
     def close(self) -> None:
         """End the connection."""
         self._answer.close()
-
-    def __enter__(self) -> Fetch:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _read_head(self, offset: int) -> tuple[int, int | None]:
         """Where the answer's bytes begin, and how large the whole file is."""
