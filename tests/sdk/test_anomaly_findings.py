@@ -119,6 +119,28 @@ def test_at_the_limit_is_not_beyond_it() -> None:
     assert corners(finding) == (0, 0, 10, 10)
 
 
+@pytest.mark.parametrize("limit", [0.1, 0.3, 0.7, 1e-7])
+def test_at_a_limit_that_single_precision_cannot_hold_is_not_beyond_it_either(limit: float) -> None:
+    """0.1 is more in single precision than in double; the peak's region is named all the same."""
+    map_hw = empty(8, 8)
+    map_hw[2, 2] = map_hw[5, 5] = limit
+    (finding,) = find(map_hw, (80, 80), AnomalyHead(map="map", region_limit=limit))
+    assert finding.peak == np.float32(limit)
+
+
+@pytest.mark.parametrize("side", [8, 64, 65])
+def test_of_equal_peaks_the_upper_left_comes_first(side: int) -> None:
+    cells = [(1, 6), (3, 1), (3, 4), (6, 0), (side - 1, side - 1)]
+    map_hw = empty(side, side)
+    for row, column in cells:
+        map_hw[row, column] = 2.0
+    found = [corners(finding) for finding in find(map_hw, (side * 10, side * 10))]
+    assert [
+        (y0 // 10 <= row <= y1 // 10, x0 // 10 <= column <= x1 // 10)
+        for (x0, y0, x1, y1), (row, column) in zip(found, cells, strict=True)
+    ] == [(True, True)] * len(cells)
+
+
 @pytest.mark.parametrize("low", [0.0, -7.0, 0.2])
 def test_without_a_value_beyond_the_limit_the_peak_s_region_is_named(low: float) -> None:
     """Cells in the upper half of the map's range; a second summit as high is not the first."""

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineside.contract import AnomalyHead
-from lineside.heads.regions import find_places, find_summit
+from lineside.heads.regions import find_places
 from lineside.verdict import Finding
 
 NAME: Final = "anomaly"
@@ -61,7 +61,6 @@ def _find(
     map_hw: NDArray[np.float32], limit: float, frame_size_hw: tuple[int, int]
 ) -> tuple[Finding, ...]:
     places = find_places(map_hw, limit, frame_size_hw, at_most=MAX_FINDINGS)
-    places = places or find_summit(map_hw, frame_size_hw)
     if not places:
         return (Finding(name=NAME),)
     return tuple(

@@ -6,6 +6,7 @@ network of a small model.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -42,6 +43,10 @@ def find_places(
     its middle, and the cells alone would cut off a defect that lies across their edge; neither ever
     joins or splits regions, because along an axis the enlarged map is linear between two cells.
 
+    Where no cell is beyond the limit, the one region around the map's peak: what lies in the upper
+    half of the map's own range (of its range and not of the peak, because a map's lowest value need
+    not be 0).
+
     Args:
         map_hw: (h, w) float32, spread evenly over the frame; what is not finite counts as nothing.
         limit: values beyond, not at it.
@@ -49,55 +54,46 @@ def find_places(
         at_most: so many, those with the largest peaks.
 
     Returns:
-        The largest peak first, of equal ones the upper left first.
+        The largest peak first, of equal ones the upper left first; none where no value is finite.
     """
-    values_hw = _fill(map_hw)
-    if values_hw is None:
-        return []
-    cells = np.flatnonzero(values_hw > limit)
-    if not len(cells):
-        return []
     # For models that say where alone. The golden self-test loads it, not the first bad part.
     import cv2
 
-    factor = _factor(values_hw)
-    beyond_hw = _enlarge_beyond(values_hw, limit, factor)
-    height, width = beyond_hw.shape
-    _, labels_hw, boxes, _ = cv2.connectedComponentsWithStats(beyond_hw, connectivity=8)
-    # An odd factor keeps every cell's own value, in the middle of what it becomes.
-    middles = slice(factor // 2, None, factor)
-    peaks = np.full(len(boxes), -np.inf, np.float32)
-    of_cells = labels_hw[middles, middles].ravel()[cells].astype(np.intp)
-    np.maximum.at(peaks, of_cells, values_hw.ravel()[cells])
-    # Label 0 is what lies below the limit. A region without a cell is the enlarging's own rounding.
-    order = 1 + np.argsort(-peaks[1:], kind="stable")[:at_most]
-    # As Python's own numbers: a scalar of NumPy's costs several times as much in each step below.
-    return [
-        _place(box, peak, (height, width), frame_size_hw)
-        for box, peak in zip(boxes[order].tolist(), peaks[order].tolist(), strict=True)
-        if peak > limit
-    ]
-
-
-def find_summit(map_hw: NDArray[np.float32], frame_size_hw: tuple[int, int]) -> list[Place]:
-    """The region around the map's peak: what lies in the upper half of the map's own range.
-
-    Of its range and not of the peak, because a map's lowest value need not be 0.
-
-    Args:
-        map_hw: as for ``find_places``.
-        frame_size_hw: likewise.
-
-    Returns:
-        One; none where no value is finite.
-    """
     values_hw = _fill(map_hw)
     if values_hw is None:
         return []
-    low, peak = float(values_hw.min()), float(values_hw.max())
+    # As NumPy compares it with the cells, so that both agree about a value that is just at it.
+    limit = float(np.float32(limit))
+    low, peak, _, _ = cv2.minMaxLoc(values_hw)
+    if peak > limit:
+        return _grow(values_hw, limit, frame_size_hw, at_most)
     # Below the middle by one step, so that a map that is the same everywhere is all of it.
-    limit = float(np.nextafter(np.float32(low / 2 + peak / 2), np.float32(-np.inf)))
-    return find_places(values_hw, limit, frame_size_hw, at_most=1)
+    middle = float(np.nextafter(np.float32(low / 2 + peak / 2), np.float32(-np.inf)))
+    return _grow(values_hw, middle, frame_size_hw, 1)
+
+
+def _grow(
+    values_hw: NDArray[np.float32], limit: float, frame_size_hw: tuple[int, int], at_most: int
+) -> list[Place]:
+    """From the largest value that is not taken yet, all that touches it, and so on."""
+    import cv2
+
+    factor = _factor(values_hw)
+    left_hw = _enlarge_beyond(values_hw, limit, factor)
+    # An odd factor keeps every cell's own value, in the middle of what it becomes.
+    middle = factor // 2
+    found: list[Place] = []
+    while len(found) < at_most:
+        cells_left_hw = np.ascontiguousarray(left_hw[middle::factor, middle::factor])
+        _, peak, _, (column, row) = cv2.minMaxLoc(values_hw, cells_left_hw)
+        # A region without a cell is the enlarging's own rounding.
+        if column < 0 or peak <= limit:
+            break
+        seed_xy = (column * factor + middle, row * factor + middle)
+        # Paints it 0, and tells its area and what holds it: cheaper than to label all of the map.
+        area, _, _, box = cv2.floodFill(left_hw, None, seed_xy, 0, flags=8)
+        found.append(_place(box, area, peak, left_hw.shape, frame_size_hw))
+    return found
 
 
 def _fill(map_hw: NDArray[np.float32]) -> NDArray[np.float32] | None:
@@ -131,9 +127,13 @@ def _factor(values_hw: NDArray[np.float32]) -> int:
 
 
 def _place(
-    box: list[int], peak: float, size_hw: tuple[int, int], frame_size_hw: tuple[int, int]
+    box: Sequence[int],
+    area: int,
+    peak: float,
+    size_hw: tuple[int, int],
+    frame_size_hw: tuple[int, int],
 ) -> Place:
-    x0, y0, width, height, area = box
+    x0, y0, width, height = box
     (map_height, map_width), (frame_height, frame_width) = size_hw, frame_size_hw
     share = area / (map_height * map_width)
     return Place(
