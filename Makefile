@@ -47,8 +47,10 @@ imports: $(STAMP)  ## import-linter, a part of check
 
 test: check  ## check, then every test; a skip counts as a failure
 	@scripts/need_debian mosquitto strace softhsm2 libc6-dev libsodium-dev gcc-arm-none-eabi cmake
-	@# A file's tests in one worker, one thread each. Three on two cores: a fifth of the time they wait. The long ones of e2e first.
+	@# A file's tests in one worker, one thread each, in the order of tests/conftest.py. Three on two cores: a fifth of the time they wait.
 	@# A worker that dies ends the run: with another in its place xdist waits for ever at the end.
+	@# Thousands of processes start; where Python may keep no bytecode, each would compile our sources again.
+	@$(BIN)/python -m compileall -q sdk trainer export firmware_bridge benchmarks examples
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder --max-worker-restart 0 --durations 20
 
 bench: $(STAMP)  ## Every measurement into benchmarks/results; QUICK=1 is a look that records nothing

@@ -1,4 +1,4 @@
-"""The demo as `make demo` runs it, on few images and few epochs."""
+"""The demo as `make demo` runs it, on few images, few epochs and a slim network."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[2]
 DEMO = REPOSITORY / "examples" / "demo.py"
 BRIEF = """
+[model]
+heads = 1
+mlp_share = 0.25
 [pretrain.fit]
 epochs = 1
 [train.fit]

@@ -33,7 +33,7 @@ SIZE_PX = 32
 @pytest.fixture(scope="module")
 def joints(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data") / "joints"
-    write_joints(folder, JointsSettings(parts=180, seed=11, size_px=SIZE_PX))
+    write_joints(folder, JointsSettings(parts=120, seed=11, size_px=SIZE_PX))
     return folder
 
 
