@@ -22,17 +22,12 @@ hypothesis.settings.load_profile("lineside")
 silence_telemetry()
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as `lineside.cli.main` does, and why
 
-_LONGEST_FIRST = ("e2e", "trainer", "export")
+_COMPUTING_FIRST = [Path(__file__).parent / area for area in ("e2e", "trainer", "export")]
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files that compute first, those that wait last: a long one at the end would run alone."""
-
-    def rank(item: pytest.Item) -> int:
-        area = item.path.relative_to(config.rootpath / "tests").parts[0]
-        return _LONGEST_FIRST.index(area) if area in _LONGEST_FIRST else len(_LONGEST_FIRST)
-
-    items.sort(key=rank)
+    items.sort(key=lambda item: [area not in item.path.parents for area in _COMPUTING_FIRST])
 
 
 @pytest.fixture(scope="session")

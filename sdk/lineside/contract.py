@@ -155,7 +155,7 @@ class AnomalyHead(
         map: the name of the output that says where, shape (h, w) per image, spread evenly over the
             graph's input; "" where there is none.
         region_limit: map values beyond this belong to a region that a finding names; where no
-            value is, the map names none.
+            value is, the finding names the one around the map's peak.
         target: the column that says which parts are good, for people; "" where all are.
         classes: what that column holds, in the order of the samples' targets.
         good: which of them a part may be of and be OK; all of them where only good parts are known.

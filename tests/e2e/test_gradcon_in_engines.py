@@ -24,7 +24,7 @@ BATCHES = (1, 3, 8)
 EXAMPLE_BATCH = 7
 CASES = [(1, (64, 64)), (3, (24, 40))]
 TOLERANCE = 1e-4
-"""Relative L2 error of a layer's weight gradient. Measured: 1.2e-6 at most, in all three."""
+"""Relative L2 error of a layer's weight gradient. Measured: 1.2e-6 at most in each runtime."""
 
 
 class Gradients(nn.Module):

