@@ -22,12 +22,16 @@ hypothesis.settings.load_profile("lineside")
 silence_telemetry()
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as `lineside.cli.main` does, and why
 
-_COMPUTING_FIRST = [Path(__file__).parent / area for area in ("e2e", "trainer", "export")]
+_COMPUTING = [Path(__file__).parent / area for area in ("e2e", "export", "trainer")]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that compute first, those that wait last: a long one at the end would run alone."""
-    items.sort(key=lambda item: [area not in item.path.parents for area in _COMPUTING_FIRST])
+    """Files that compute and files that wait, mixed: at any time the workers have some of both."""
+    files = list(dict.fromkeys(item.path for item in items))
+    computing = [file for area in _COMPUTING for file in files if area in file.parents]
+    waiting = [file for file in files if file not in computing]
+    turns = {file: n / len(kind) for kind in (computing, waiting) for n, file in enumerate(kind)}
+    items.sort(key=lambda item: turns[item.path])
 
 
 @pytest.fixture(scope="session")
