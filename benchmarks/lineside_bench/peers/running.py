@@ -9,12 +9,12 @@ import subprocess
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import monotonic, perf_counter_ns, sleep
-from types import TracebackType
 from typing import Any, Final
 
 import msgspec
 import numpy as np
 
+from lineside.closing import Closing
 from lineside.errors import LinesideError
 from lineside_bench.peers.roster import RUNNERS
 from lineside_bench.peers.runners.serve import Job
@@ -51,7 +51,7 @@ class Start:
     first_ms: float
 
 
-class Runner:
+class Runner(Closing):
     """One peer in one form with one number of threads.
 
     Attributes:
@@ -117,17 +117,6 @@ class Runner:
         self._process.kill()
         self._process.communicate()
         self._log.close()
-
-    def __enter__(self) -> Runner:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _ask(self, line: str) -> dict[str, Any]:
         assert self._process.stdin is not None, "it was asked for"

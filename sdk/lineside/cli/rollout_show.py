@@ -8,12 +8,12 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from lineside.cli.table import format_table, printable
+from lineside.closing import Closing
 
 if TYPE_CHECKING:
     from lineside.fleet import Plan, Progress, Rollout, RolloutResult, RolloutState
@@ -54,7 +54,7 @@ class Change:
         return f"{now.phase.value}: {now.reason}" if now.reason else now.phase.value
 
 
-class Lines:
+class Lines(Closing):
     """A line for each change, for people who read a log."""
 
     def __init__(self, plan: Plan, *, title: str, size_bytes: int) -> None:
@@ -64,17 +64,6 @@ class Lines:
         self._wave = -1
         self._quarters: dict[str, int] = {}
         self._awaited_since_s: dict[str, float] = {}
-
-    def __enter__(self) -> Lines:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Nothing more comes."""

@@ -14,11 +14,11 @@ import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Final
 
 from lineside.backoff import Backoff
 from lineside.bundle import Signer
+from lineside.closing import Closing
 from lineside.errors import BrokerError, BrokerRefusedError, ConfigurationError
 from lineside.mqtt.commands import AckMessage
 from lineside.mqtt.link import Link
@@ -43,7 +43,7 @@ _JOIN_S: Final = 5.0
 _PATIENCE: Final = Patience()
 
 
-class Caller:
+class Caller(Closing):
     """Gives signed commands and hears their answers, and the states of the stations it speaks to.
 
     Use it in a ``with`` statement. Its methods are for any thread.
@@ -92,14 +92,6 @@ class Caller:
     def __enter__(self) -> Caller:
         self._worker.start()
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Say goodbye; calls that are not over end as faults."""
