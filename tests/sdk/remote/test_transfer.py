@@ -366,6 +366,8 @@ def test_bytes_of_another_file_are_not_taken(
 ) -> None:
     path = bundle(tmp_path)
     wake = Wake()
+    # It answers, so it hears: what comes before its subscription reaches nobody.
+    assert caller.call(TOPICS, "pause", {}).ok
     with Link(quick_settings(broker.url), client_id="intruder", wake=wake) as intruder:
         strange = pack_chunk(sha256=b"another!", offset=0, data=bytes(1000))
         topic = TOPICS.command("chunk")
